@@ -1,0 +1,1 @@
+"""Pure functions over graphs and records. Know no process."""

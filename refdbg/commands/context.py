@@ -1,0 +1,80 @@
+"""What the commands share: made on first use at a stop, dropped when the process has run."""
+
+from __future__ import annotations
+
+import weakref
+from functools import cached_property
+
+from refdbg.cpython.heap import GenerationLists, HeapObjects, heap_objects
+from refdbg.cpython.runtime import Build, Runtime
+from refdbg.cpython.types import Types
+from refdbg.errors import RefdbgError
+from refdbg.target import Session, Target
+
+
+class Stop:
+    """The runtime as it is at one stop, each part decoded when first asked for."""
+
+    def __init__(self, build: Build) -> None:
+        self.runtime = Runtime(build)
+
+    @cached_property
+    def types(self) -> Types:
+        """The types."""
+        return Types(self.runtime)
+
+    @cached_property
+    def lists(self) -> GenerationLists:
+        """The collector's lists."""
+        return GenerationLists(self.runtime)
+
+    @cached_property
+    def heap(self) -> HeapObjects:
+        """Every object in the allocator's blocks. Raises RefdbgError for a build without block headers."""
+        if not self.runtime.traits.debug:
+            raise RefdbgError(
+                "this is a release build: untracked objects cannot be found",
+                "Use a debug build (--with-pydebug), or a command that reads tracked objects only.",
+            )
+        return heap_objects(self.runtime, self.types)
+
+
+class Context:
+    """One session's state between commands."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self._build: Build | None = None
+        self._stop: Stop | None = None
+        self.state: dict[str, object] = {}  # what a command keeps for the next one, under the command's name
+
+    _contexts: weakref.WeakKeyDictionary[Session, Context] = weakref.WeakKeyDictionary()
+
+    @classmethod
+    def of(cls, session: Session) -> Context:
+        """The session's context, made on first use."""
+        context = cls._contexts.get(session)
+        if context is None:
+            context = cls._contexts[session] = cls(session)
+        return context
+
+    def refresh(self) -> None:
+        """Forget what was read: the process may have run since."""
+        self._stop = None
+        if self._build is not None:
+            self._build.target.memory.forget()
+
+    def build(self, target: Target | None = None) -> Build:
+        """The loaded CPython. Raises NoProcess, NotPython."""
+        target = target or self.session.target()
+        if self._build is None or self._build.target is not target:
+            self._build = Build(target)
+        return self._build
+
+    @property
+    def stop(self) -> Stop:
+        """The process as it is now. Raises NoProcess, NotPython."""
+        build = self.build()
+        if self._stop is None or self._stop.runtime.build is not build:
+            self._stop = Stop(build)
+        return self._stop

@@ -1,0 +1,1 @@
+"""All knowledge of CPython: its structs, versions, field and function names. Nothing outside knows any."""

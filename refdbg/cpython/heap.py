@@ -1,0 +1,327 @@
+"""Every object: the collector's generation lists, and the memory blocks of a debug build's allocator."""
+
+from __future__ import annotations
+
+import re
+import struct
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from refdbg.cpython.runtime import Interpreter, Runtime
+from refdbg.cpython.types import Types
+from refdbg.errors import LayoutNotFound, MemoryFault, NotPython
+from refdbg.graph.objects import Coverage, Objects
+from refdbg.target.layout import StructView
+from refdbg.target.memory import PAGE_BITS, Region
+
+# _gc_next and _gc_prev carry flags in their low bits (Include/internal/pycore_gc.h).
+_NEXT_MASK = ~0x3 & 0xFFFF_FFFF_FFFF_FFFF
+_PREV_MASK = ~0x3 & 0xFFFF_FFFF_FFFF_FFFF
+_FINALIZED = 1
+OBJECT_LIMIT = 1 << 26  # a longer list is a damaged one
+SANE_COUNT = 1 << 33  # a larger count is junk, not a count: immortal ones are 32-bit
+_REGION_LIMIT = 1 << 36
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One of the collector's lists. *head*: ``PyGC_Head *``."""
+
+    name: str
+    head: int
+
+
+class GenerationLists:
+    """Where the collector of a build with the GIL keeps its objects: doubly linked lists per generation."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._memory = runtime.memory
+        build = runtime.build
+        if build.traits.free_threaded:
+            raise NotPython(
+                "this is a free-threaded build: it has no generation lists",
+                "refdbg 0.1 reads builds with the GIL.",
+            )
+        self.head_size = build.gc_head.size
+        self._next = build.gc_head.offset("_gc_next")
+        self._prev = build.gc_head.offset("_gc_prev")
+        refcnt = self.head_size + build.ob_refcnt
+        type_ = self.head_size + build.ob_type
+        # One unpack per object: its head's next link, its count and its type.
+        size = max(refcnt, type_) + 8
+        words = ["8x"] * (size // 8)
+        words[self._next // 8] = words[type_ // 8] = "Q"
+        words[refcnt // 8] = "q"
+        self._record = struct.Struct("<" + "".join(words))
+        self._count_mask = 0xFFFF_FFFF if build.object["ob_refcnt"].size == 4 or build.traits.immortal else None
+
+    def generations(self, interpreter: Interpreter) -> list[Generation]:
+        """The generations, youngest first, and the permanent one."""
+        gc = self._runtime.build.interpreter["gc"].struct
+        base = interpreter.address + self._runtime.build.interpreter.offset("gc")
+        found = []
+        if "generations" in gc:
+            row = gc["generations"]
+            for number in range(row.count):
+                found.append(Generation(str(number), base + row.offset + number * row.size))
+        else:  # 3.14: a young list and two old spaces
+            found.append(Generation("young", base + gc.offset("young")))
+            for number in range(gc["old"].count):
+                found.append(Generation(f"old {number}", base + gc.offset("old") + number * gc["old"].size))
+        found.append(Generation("permanent", base + gc.offset("permanent_generation")))
+        return found
+
+    def walk(self, head: int) -> Objects:
+        """The objects of the list at *head* (``PyGC_Head *``). Ends at damage, and counts it."""
+        objects = Objects()
+        memory, pages = self._memory, self._memory.pages
+        record, size = self._record, self._record.size
+        unpack = record.unpack_from
+        add_address, add_type, add_count = objects.addresses.append, objects.types.append, objects.refcounts.append
+        head_size = self.head_size
+        try:
+            position = memory.u64(head + self._next) & _NEXT_MASK
+        except MemoryFault:
+            objects.coverage.unreadable += 1
+            return objects
+        if not position:
+            return objects  # the collector is not initialised yet
+        # A loop that does not lead back to the head is found by doubling the distance (Brent).
+        landmark, lap, room = 0, 0, 64
+        limit = OBJECT_LIMIT
+        while position != head:
+            try:
+                following, count, type_ = unpack(pages[position >> PAGE_BITS], position & 0xFFF)
+            except (KeyError, struct.error):
+                memory.page(position >> PAGE_BITS)
+                try:
+                    following, count, type_ = unpack(memory.read(position, size))
+                except MemoryFault:
+                    objects.coverage.unreadable += 1
+                    objects.coverage.notes.append(f"a GC list breaks off at {position:#x}: unreadable")
+                    break
+            add_address(position + head_size)
+            add_type(type_)
+            add_count(count)
+            position = following & _NEXT_MASK
+            lap += 1
+            if lap == room:
+                if len(objects) >= limit:
+                    objects.coverage.truncated = True
+                    break
+                landmark, lap, room = position, 0, room * 2
+            elif position == landmark:
+                objects.coverage.truncated = True
+                objects.coverage.notes.append(f"a GC list runs in a circle at {position:#x}")
+                break
+        if self._count_mask is not None:
+            mask = self._count_mask
+            objects.refcounts = array("q", [count & mask for count in objects.refcounts])
+        return objects
+
+    def tracked(self, interpreter: Interpreter) -> Objects:
+        """Every object that the interpreter's collector tracks, youngest generation first."""
+        everything = Objects()
+        for generation in self.generations(interpreter):
+            everything.extend(self.walk(generation.head))
+        return everything
+
+    def length(self, head: int) -> int:
+        """How many objects the list at *head* has."""
+        return len(self.walk(head))
+
+    def last(self, head: int) -> int:
+        """The list's last object (``PyObject *``), 0 when the list is empty."""
+        link = self._memory.u64(head + self._prev) & _PREV_MASK
+        return 0 if link == head or not link else link + self.head_size
+
+    def backward(self, head: int) -> Iterator[int]:
+        """The list's objects from its tail. Ends at damage."""
+        link = head
+        for _ in range(OBJECT_LIMIT):
+            try:
+                link = self._memory.u64(link + self._prev) & _PREV_MASK
+            except MemoryFault:
+                return
+            if link == head or not link:
+                return
+            yield link + self.head_size
+
+    def is_tracked(self, address: int) -> bool:
+        """Whether the collector tracks the object (its GC head is linked). *address*: ``PyObject *``, of a GC type."""
+        return bool(self._memory.u64(address - self.head_size + self._next))
+
+    def is_finalized(self, address: int) -> bool:
+        """Whether the collector has called the object's tp_finalize. *address*: ``PyObject *``, of a GC type."""
+        return bool(self._memory.u64(address - self.head_size + self._prev) & _FINALIZED)
+
+
+# Objects/obmalloc.c (_PyMem_DebugRawAlloc): [size, big-endian][api id]['\xfd' * 7] data ['\xfd' * 8].
+_HEADER = re.compile(rb"[omr]\xfd{7}")
+_TRAILER = b"\xfd" * 8
+
+
+@dataclass
+class Blocks:
+    """The allocator's blocks that are in use: address of the data, size in bytes, api ('o', 'm', 'r')."""
+
+    starts: array[int] = field(default_factory=lambda: array("Q"))
+    sizes: array[int] = field(default_factory=lambda: array("Q"))
+    apis: bytearray = field(default_factory=bytearray)
+    coverage: Coverage = field(default_factory=Coverage)
+
+    @cached_property
+    def index(self) -> dict[int, int]:
+        """Row by address of the data."""
+        return {start: row for row, start in enumerate(self.starts)}
+
+    def row_of(self, address: int) -> int | None:
+        """The row of the block that contains *address*, or None."""
+        row = bisect_right(self.starts, address) - 1
+        if row >= 0 and address < self.starts[row] + max(self.sizes[row], 1):
+            return row
+        return None
+
+
+def writable_data(regions: list[Region]) -> list[Region]:
+    """The regions in which a program keeps data: writable private ones."""
+    return [r for r in regions if r.readable and r.writable and r.end - r.start < _REGION_LIMIT
+            and not r.path.startswith("/dev/")]
+
+
+def debug_blocks(runtime: Runtime) -> Blocks:
+    """The blocks of a debug build's allocator, by their headers, in ascending order.
+
+    A block is taken when its header stands where malloc and pymalloc align it and its trailer is intact.
+    """
+    blocks = Blocks()
+    for start, data in resident_data(runtime, blocks.coverage):
+        size = len(data)
+        for match in _HEADER.finditer(data):
+            position = match.start()
+            if (start + position) & 15 != 8 or position < 8:
+                continue
+            length = int.from_bytes(data[position - 8 : position], "big")
+            end = position + 8 + length
+            if end + 8 <= size and data[end : end + 8] == _TRAILER:
+                blocks.starts.append(start + position + 8)
+                blocks.sizes.append(length)
+                blocks.apis.append(data[position])
+    return blocks
+
+
+def resident_data(runtime: Runtime, coverage: Coverage) -> Iterator[tuple[int, bytes]]:
+    """(address, bytes) of each stretch of writable memory that is backed, ascending."""
+    target = runtime.target
+    for region in writable_data(list(target.regions())):
+        for start, end in target.resident(region.start, region.end):
+            data = runtime.memory.read_some(start, end - start)
+            if len(data) < end - start and not region.path.startswith("["):
+                coverage.unreadable += 1
+                coverage.notes.append(f"{end - start - len(data)} bytes at {start + len(data):#x} cannot be read")
+            yield start, data
+
+
+@dataclass
+class HeapObjects:
+    """The objects that lie in allocator blocks, with the row of their block."""
+
+    objects: Objects
+    blocks: Blocks
+    rows: array[int]
+    free: int = 0  # blocks with an object's type and a count of 0: on a free list
+
+    @cached_property
+    def block_rows(self) -> frozenset[int]:
+        """The rows of the blocks that hold an object."""
+        return frozenset(self.rows)
+
+    def size(self, row: int) -> int:
+        """The bytes of the block that holds object *row*."""
+        return self.blocks.sizes[self.rows[row]]
+
+
+def heap_objects(runtime: Runtime, types: Types, blocks: Blocks | None = None) -> HeapObjects:
+    """Every object in the allocator's blocks, tracked or not.
+
+    A block of the object API is an object when, behind the GC head and pre-header that its type
+    asks for, its type word is a type and its count is sane (Objects/obmalloc.c, _PyObject_GC_Link).
+    """
+    if blocks is None:
+        blocks = debug_blocks(runtime)
+    objects = Objects(coverage=blocks.coverage)
+    rows = array("Q")
+    free = 0
+    memory = runtime.memory
+    build = runtime.build
+    ob_type, ob_refcnt = build.ob_type, build.ob_refcnt
+    mask = 0xFFFF_FFFF if build.traits.immortal else 0xFFFF_FFFF_FFFF_FFFF
+    gc_head = build.gc_head.size
+    prefixes = (0, gc_head, 16 + gc_head, 16)
+    prefix_of: dict[int, int] = {}
+    smallest = build.object.size
+    object_api = ord("o")
+    u64 = memory.u64
+    for row, (start, size, api) in enumerate(zip(blocks.starts, blocks.sizes, blocks.apis)):
+        if api != object_api:
+            continue
+        for prefix in prefixes:
+            if size < prefix + smallest:
+                continue
+            try:
+                type_ = memory.u64(start + prefix + ob_type) if prefix else u64(start + ob_type)
+                wanted = prefix_of.get(type_)
+                if wanted is None:
+                    wanted = prefix_of[type_] = types[type_].prefix if types.is_type(type_) else -1
+                if wanted != prefix:
+                    continue
+                count = u64(start + prefix + ob_refcnt) & mask
+            except MemoryFault:
+                objects.coverage.unreadable += 1
+                break
+            if count == 0:
+                free += 1
+            elif count < SANE_COUNT:
+                objects.addresses.append(start + prefix)
+                objects.types.append(type_)
+                objects.refcounts.append(count)
+                rows.append(row)
+            break
+    return HeapObjects(objects, blocks, rows, free)
+
+
+def generation_of(lists: GenerationLists, interpreters: list[Interpreter], address: int) -> tuple[int, str] | None:
+    """(interpreter number, generation name) whose list has the object, or None."""
+    for interpreter in interpreters:
+        for generation in lists.generations(interpreter):
+            if address in set(lists.walk(generation.head).addresses):
+                return interpreter.number, generation.name
+    return None
+
+
+def stats(runtime: Runtime, interpreter: Interpreter) -> list[tuple[int, int, int]]:
+    """(collections, collected, uncollectable) of each generation so far (struct gc_generation_stats)."""
+    row = runtime.build.interpreter["gc.generation_stats"]
+    inner = row.struct
+    found = []
+    for number in range(row.count):
+        view = StructView(runtime.memory, interpreter.address + row.offset + number * row.size, inner)
+        found.append((view["collections"], view["collected"], view["uncollectable"]))
+    return found
+
+
+def thresholds(runtime: Runtime, interpreter: Interpreter) -> list[tuple[int, int]]:
+    """(threshold, count) of each generation, empty where the build has no such lists."""
+    try:
+        row = runtime.build.interpreter["gc.generations"]
+    except LayoutNotFound:
+        return []
+    found = []
+    for number in range(row.count):
+        view = StructView(runtime.memory, interpreter.address + row.offset + number * row.size, row.struct)
+        found.append((view["threshold"], view["count"]))
+    return found

@@ -1,0 +1,179 @@
+"""The CPython runtime of a stopped process: version, build, interpreters, threads."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+from refdbg.errors import LayoutNotFound, MemoryFault, NotPython, SymbolNotFound, TargetError
+from refdbg.target import Target
+from refdbg.target.layout import StructLayout, StructView
+
+LIST_LIMIT = 1 << 16  # interpreters and threads: a longer list is a damaged one
+
+
+@dataclass(frozen=True)
+class Traits:
+    """How this CPython was built."""
+
+    debug: bool
+    trace_refs: bool
+    free_threaded: bool
+    immortal: bool
+
+
+class Build:
+    """What does not change while the program runs: symbols, struct layouts, build traits.
+
+    Raises NotPython when the process is no CPython with debug info.
+    """
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        try:
+            self.runtime_address = target.address_of("_PyRuntime")
+        except SymbolNotFound as error:
+            raise NotPython(f"no symbol '_PyRuntime' in {target.info.executable or 'this process'}") from error
+        try:
+            self.object = self.layout("PyObject")
+            self.type = self.layout("PyTypeObject")
+            self.interpreter = self.layout("PyInterpreterState")
+            self.gc_head = self.layout("PyGC_Head")
+        except LayoutNotFound as error:
+            raise NotPython(f"this CPython has no debug info ({error})") from error
+        self.ob_type = self.object.offset("ob_type")
+        self.ob_refcnt = self.object.first("ob_refcnt", "ob_ref_local").offset
+        self.traits = Traits(
+            debug=self.has_symbol("_Py_RefTotal"),
+            trace_refs="_ob_next" in self.object,
+            free_threaded="ob_tid" in self.object,
+            # Since 3.12 (PEP 683) a count with bit 31 set never changes.
+            immortal="ob_refcnt_split" in self.object or "ob_overflow" in self.object,
+        )
+        self._check_layout()
+
+    def layout(self, struct: str) -> StructLayout:
+        """The layout of a C struct. Raises LayoutNotFound."""
+        return self.target.layout(struct)
+
+    def has_symbol(self, name: str) -> bool:
+        """Whether a loaded file has the symbol."""
+        try:
+            self.target.address_of(name)
+        except SymbolNotFound:
+            return False
+        return True
+
+    def _check_layout(self) -> None:
+        # PyType_Type's type is itself and its name is "type": else the offsets do not fit the memory.
+        address = self.target.address_of("PyType_Type")
+        memory = self.target.memory
+        try:
+            name = memory.c_string(memory.u64(address + self.type.offset("tp_name")), 16)
+            own = memory.u64(address + self.ob_type)
+        except MemoryFault as error:
+            raise NotPython(f"PyType_Type cannot be read: {error}") from error
+        if name != "type" or own not in (address, 0):  # 0: before PyType_Ready
+            raise NotPython(
+                f"PyType_Type does not look like a type (its name reads {name!r})",
+                "The debug info does not belong to this process.",
+            )
+
+
+@dataclass(frozen=True)
+class Thread:
+    """A Python thread state. *address*: ``PyThreadState *``; *native_id*: the kernel's id, 0 if not known."""
+
+    address: int
+    native_id: int
+
+
+@dataclass(frozen=True)
+class Interpreter:
+    """An interpreter. *address*: ``PyInterpreterState *``."""
+
+    address: int
+    number: int
+    main: bool
+
+
+class Runtime:
+    """The runtime at one stop. Make a new one after the process has run."""
+
+    def __init__(self, build: Build) -> None:
+        self.build = build
+        self.target = build.target
+        self.memory = build.target.memory
+        self.traits = build.traits
+
+    @cached_property
+    def version(self) -> str:
+        """The version as the program would print it ("3.11.2"), "" while it cannot be known yet."""
+        try:  # 3.11+
+            number = self.memory.integer(self.target.address_of("Py_Version"), 4)
+            level = {0xA: "a", 0xB: "b", 0xC: "rc"}.get(number >> 4 & 15, "")
+            text = f"{number >> 24}.{number >> 16 & 255}.{number >> 8 & 255}"
+            return text + (f"{level}{number & 15}" if level else "")
+        except TargetError:
+            pass
+        try:  # Python/getversion.c fills a buffer when it is first asked
+            text = self.memory.c_string(self.target.address_of("Py_GetVersion::version"), 64)
+        except TargetError:
+            return ""
+        match = re.match(r"\d+\.\d+\.\d+\S*", text)
+        return match.group().rstrip("+") if match else ""
+
+    def view(self, address: int, struct: str) -> StructView:
+        """A cursor on the struct at *address*. Raises LayoutNotFound."""
+        return StructView(self.memory, address, self.build.layout(struct))
+
+    @cached_property
+    def state(self) -> StructView:
+        """``_PyRuntime``."""
+        return self.view(self.build.runtime_address, "_PyRuntimeState")
+
+    def interpreters(self) -> Iterator[Interpreter]:
+        """The interpreters that exist, oldest first."""
+        found = []
+        address = self.state["interpreters.head"]
+        main = self.state["interpreters.main"]
+        seen: set[int] = set()
+        while address and address not in seen and len(seen) < LIST_LIMIT:
+            seen.add(address)
+            found.append(self.interpreter(address, main))
+            address = StructView(self.memory, address, self.build.interpreter)["next"]
+        yield from reversed(found)
+
+    def interpreter(self, address: int, main: int | None = None) -> Interpreter:
+        """The interpreter at *address* (``PyInterpreterState *``)."""
+        number = StructView(self.memory, address, self.build.interpreter)["id"]
+        return Interpreter(address, number, address == (self.state["interpreters.main"] if main is None else main))
+
+    def interpreter_of(self, thread: int) -> Interpreter:
+        """The interpreter of a thread state. *thread*: ``PyThreadState *``."""
+        return self.interpreter(self.view(thread, "PyThreadState")["interp"])
+
+    def finalizing(self, interpreter: Interpreter) -> bool:
+        """Whether the interpreter is being finalized (Python/pylifecycle.c, Py_FinalizeEx, Py_EndInterpreter)."""
+        own = StructView(self.memory, interpreter.address, self.build.interpreter)
+        flags = [own[field] for field in ("_finalizing", "finalizing") if field in own.layout]
+        if interpreter.main and "_finalizing" in self.state.layout:
+            flags.append(self.state["_finalizing"])
+        return any(flags)
+
+    def threads(self, interpreter: Interpreter) -> Iterator[Thread]:
+        """The thread states of an interpreter, oldest first."""
+        head = self.build.interpreter.first("threads.head", "tstate_head")
+        address = self.memory.u64(interpreter.address + head.offset)
+        found: list[Thread] = []
+        seen: set[int] = set()
+        while address and address not in seen and len(seen) < LIST_LIMIT:
+            seen.add(address)
+            view = self.view(address, "PyThreadState")
+            # Since 3.11 the kernel's id is there; before that only pthread_self().
+            native = view["native_thread_id"] if "native_thread_id" in view.layout else 0
+            found.append(Thread(address, native))
+            address = view["next"]
+        yield from reversed(found)

@@ -1,0 +1,367 @@
+"""GDB as a Session. The only file that imports gdb; no gdb.Value leaves it."""
+
+from __future__ import annotations
+
+import re
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+
+import gdb
+
+from refdbg.errors import CommandError, LayoutNotFound, NoProcess, RefdbgError, SymbolNotFound
+from refdbg.target import NativeFrame, OnHit, Symbol, TargetInfo, Where
+from refdbg.target.layout import Field, StructLayout
+from refdbg.target.memory import Memory, Region
+from refdbg.target.process import ProcessMemory
+
+# The integer argument registers and the result register, by the architecture's name in gdb
+# (System V psABI; Procedure Call Standard for the Arm 64-bit Architecture).
+_REGISTERS = {
+    "i386:x86-64": (("rdi", "rsi", "rdx", "rcx", "r8", "r9"), "rax", "ret"),
+    "aarch64": (("x0", "x1", "x2", "x3", "x4", "x5", "x6", "x7"), "x0", "ret"),
+}
+_ANONYMOUS = (gdb.TYPE_CODE_STRUCT, gdb.TYPE_CODE_UNION)
+_SYMBOL_TEXT = re.compile(r"(?P<name>.+?)(?: \+ (?P<offset>\d+))? in section \S+(?: of (?P<file>.+))?$")
+
+
+def _layout_of(name: str, type_: gdb.Type) -> StructLayout:
+    fields: dict[str, Field] = {}
+
+    def add(struct: gdb.Type, base: int) -> None:
+        for member in struct.fields():
+            if not hasattr(member, "bitpos"):
+                continue
+            kind = member.type.strip_typedefs()
+            offset = base + member.bitpos // 8
+            if not member.name and kind.code in _ANONYMOUS:
+                add(kind, offset)
+                continue
+            count = 1
+            while kind.code == gdb.TYPE_CODE_ARRAY:
+                low, high = kind.range()
+                count *= max(high - low + 1, 0)
+                kind = kind.target().strip_typedefs()
+            bit_offset = 0
+            if member.bitsize:
+                offset = base + member.bitpos // 8 // kind.sizeof * kind.sizeof
+                bit_offset = member.bitpos - (offset - base) * 8
+            inner: Callable[[], StructLayout] | None = None
+            if kind.code in _ANONYMOUS:
+                inner = _later(kind)
+            signed = kind.code == gdb.TYPE_CODE_INT and bool(getattr(kind, "is_signed", False))
+            fields.setdefault(
+                member.name,
+                Field(member.name, offset, kind.sizeof, signed, count, bit_offset, member.bitsize, inner),
+            )
+
+    add(type_, 0)
+    return StructLayout(name, type_.sizeof, fields, "debug info")
+
+
+def _later(kind: gdb.Type) -> Callable[[], StructLayout]:
+    return lambda: _layout_of(kind.name or "(anonymous)", kind)
+
+
+class GdbTarget:
+    """The selected inferior: a live process through /proc, anything else through gdb's own reads."""
+
+    def __init__(self, inferior: gdb.Inferior) -> None:
+        self._inferior = inferior
+        connection = getattr(inferior, "connection", None)
+        kind = connection.type if connection is not None else "none"
+        self._process = ProcessMemory(inferior.pid) if kind == "native" else None
+        self.info = TargetInfo(
+            inferior.progspace.filename or "", inferior.pid or None, kind not in ("core", "none"),
+            f"gdb {gdb.VERSION.split()[-1] if ' ' in gdb.VERSION else gdb.VERSION}",
+        )
+        self.memory = Memory(self._process.read_some if self._process else self._read_through_gdb)
+        self._layouts: dict[str, StructLayout] = {}
+        self._addresses: dict[str, int] = {}
+
+    def _read_through_gdb(self, address: int, size: int) -> bytes:
+        try:
+            return bytes(self._inferior.read_memory(address, size))
+        except gdb.MemoryError:
+            return b""
+
+    def regions(self) -> list[Region]:
+        return self._process.regions() if self._process else []
+
+    def resident(self, start: int, end: int) -> list[tuple[int, int]]:
+        """The parts of [start, end) that reading does not fault in."""
+        return list(self._process.resident(start, end)) if self._process else [(start, end)]
+
+    def address_of(self, symbol: str) -> int:
+        address = self._addresses.get(symbol)
+        if address is None:
+            address = self._addresses[symbol] = _address_of(symbol)
+        return address
+
+    def layout(self, struct: str) -> StructLayout:
+        layout = self._layouts.get(struct)
+        if layout is None:
+            layout = self._layouts[struct] = _layout_of(struct, _type(struct))
+        return layout
+
+    def symbol_at(self, address: int) -> Symbol | None:
+        match = _SYMBOL_TEXT.match(gdb.execute(f"info symbol {address:#x}", to_string=True).strip())
+        if match is None:
+            return None
+        return Symbol(match["name"], int(match["offset"] or 0), match["file"] or self.info.executable)
+
+    def native_threads(self) -> list[int]:
+        return sorted(thread.ptid[1] or thread.ptid[0] for thread in self._inferior.threads())
+
+    def native_frames(self, thread: int | None = None, limit: int = 64) -> list[NativeFrame]:
+        selected = gdb.selected_thread()
+        if thread is not None:
+            for candidate in self._inferior.threads():
+                if thread in candidate.ptid[:2]:
+                    candidate.switch()
+        try:
+            return _stack(limit)
+        finally:
+            if thread is not None and selected is not None and selected.is_valid():
+                selected.switch()
+
+
+def _stack(limit: int) -> list[NativeFrame]:
+    frames = []
+    try:
+        frame = gdb.newest_frame()
+        while frame is not None and len(frames) < limit:
+            where = frame.find_sal()
+            file = where.symtab.filename if where.symtab else None
+            frames.append(NativeFrame(frame.name() or "??", file, where.line if file else None))
+            frame = frame.older()
+    except gdb.error:
+        pass  # the unwinder gave up: the frames until there are the answer
+    return frames
+
+
+def _type(name: str) -> gdb.Type:
+    for spelling in (name, f"struct {name}"):
+        try:
+            found = gdb.lookup_type(spelling).strip_typedefs()
+        except gdb.error:
+            continue
+        if found.code in _ANONYMOUS and found.fields():
+            return found
+    raise LayoutNotFound(f"no debug info describes the struct {name}")
+
+
+def _symbol(name: str) -> gdb.Symbol | None:
+    # Statics of the interpreter's own file first: other libraries have a `collect` too.
+    runtime = gdb.lookup_global_symbol("_PyRuntime")
+    if runtime is not None:
+        found = runtime.symtab.objfile.lookup_global_symbol(name) or runtime.symtab.objfile.lookup_static_symbol(name)
+        if found is not None:
+            return found
+    return gdb.lookup_global_symbol(name) or gdb.lookup_static_symbol(name)
+
+
+def _address_of(name: str) -> int:
+    try:
+        symbol = _symbol(name) if "::" not in name else None
+        if symbol is not None:
+            return int(symbol.value().address)
+        return int(gdb.parse_and_eval(f"(unsigned long)&{name}"))
+    except (gdb.error, AttributeError, TypeError) as error:
+        raise SymbolNotFound(name) from error
+
+
+class GdbHit:
+    """One stop at a watched function."""
+
+    def __init__(self, target: GdbTarget, function: str, parameters: Sequence[str]) -> None:
+        self.target = target
+        self.function = function
+        self._parameters = parameters
+        ptid = gdb.selected_thread().ptid
+        self.thread = int(ptid[1] or ptid[0])
+
+    def argument(self, name: str) -> int:
+        registers, _, _ = _convention()
+        if name not in self._parameters or self._parameters.index(name) >= len(registers):
+            raise LayoutNotFound(f"{self.function} has no parameter {name!r}")
+        return _register(registers[self._parameters.index(name)])
+
+    def result(self) -> int:
+        value = _register(_convention()[1])
+        return value - (1 << 64) if value >> 63 else value
+
+
+def _convention() -> tuple[tuple[str, ...], str, str]:
+    name = gdb.selected_inferior().architecture().name()
+    if name not in _REGISTERS:
+        raise RefdbgError(f"refdbg does not know the calling convention of {name}", "x86-64 and AArch64 are supported.")
+    return _REGISTERS[name]
+
+
+def _register(name: str) -> int:
+    return int(gdb.newest_frame().read_register(name)) & 0xFFFF_FFFF_FFFF_FFFF
+
+
+class _Stop(gdb.Breakpoint):  # type: ignore[misc]
+    def __init__(self, watch: GdbBreakpoint, location: str) -> None:
+        self._watch = watch
+        super().__init__(location, internal=True)
+        self.silent = True
+
+    def stop(self) -> bool:
+        return self._watch.hit()
+
+
+class GdbBreakpoint:
+    """A function watched at its entry, or at each of its return instructions."""
+
+    def __init__(self, session: GdbSession, functions: Sequence[str], on_hit: OnHit, where: Where) -> None:
+        self._session = session
+        self._functions = functions
+        self._on_hit = on_hit
+        self._where = where
+        self._stops: list[_Stop] = []
+        self._parameters: list[str] = []
+        self.function = functions[0]
+        self.place()
+
+    def place(self) -> bool:
+        """Set the breakpoint in the first function that exists; False when there is none (yet)."""
+        for name in self._functions:
+            symbol = _symbol(name)
+            if symbol is None or not symbol.is_function:
+                continue
+            start = int(symbol.value().address)
+            block = gdb.block_for_pc(start)
+            while block.function is None and block.superblock is not None:
+                block = block.superblock
+            self.function = name
+            self._parameters = [argument.name for argument in block if argument.is_argument]
+            # An expression, not a number: gdb computes it again when the program is relocated.
+            base = f"(char *) '{symbol.symtab.filename}'::{name}"
+            offsets = [0] if self._where == "entry" else _returns(start, block.end)
+            self._stops = [_Stop(self, f"*({base} + {offset})") for offset in offsets]
+            return True
+        return False
+
+    def hit(self) -> bool:
+        """Called by gdb at a stop; True keeps the program stopped."""
+        try:
+            target = self._session.target()
+            target.memory.forget()
+            return self._on_hit(GdbHit(target, self.function, self._parameters))
+        except KeyboardInterrupt:
+            self._session.on_error(f"interrupted at {self.function}")
+        except RefdbgError as error:
+            self._session.on_error(f"at {self.function}: {error.text()}")
+        except Exception:  # a defect of ours: say so, never disturb the program
+            self._session.on_error(f"refdbg failed at {self.function}:\n{traceback.format_exc()}")
+        return False
+
+    def delete(self) -> None:
+        for stop in self._stops:
+            if stop.is_valid():
+                stop.delete()
+        self._stops = []
+        self._session.forget(self)
+
+
+def _returns(start: int, end: int) -> list[int]:
+    # Offsets of the function's return instructions: where its result is known and its work done.
+    code = gdb.selected_inferior().architecture().disassemble(start, end - 1)
+    mnemonic = _convention()[2]
+    return [int(line["addr"]) - start for line in code if line["asm"].split()[0].startswith(mnemonic)]
+
+
+class GdbConsole:
+    """gdb's own output."""
+
+    def __init__(self) -> None:
+        self.width = int(gdb.parameter("width") or 0) or 120
+        self.colour = bool(gdb.parameter("style enabled")) and sys.stdout.isatty()
+
+    def write(self, text: str) -> None:
+        # gdb.write refuses NUL; names in freed memory can hold anything.
+        gdb.write(text.replace("\0", "\\0") + "\n")
+
+
+class GdbSession:
+    """The commands' view of gdb."""
+
+    def __init__(self) -> None:
+        self.console = GdbConsole()
+        self.on_error: Callable[[str], None] = lambda text: gdb.write(f"refdbg: {text}\n", gdb.STDERR)
+        self._target: GdbTarget | None = None
+        self._breakpoints: list[GdbBreakpoint] = []
+        self._waiting: list[GdbBreakpoint] = []
+        gdb.events.new_objfile.connect(self._new_file)
+        gdb.events.exited.connect(lambda _event: self._drop())
+
+    def target(self) -> GdbTarget:
+        inferior = gdb.selected_inferior()
+        if not inferior.pid or not inferior.threads():
+            raise NoProcess("no process is stopped here")
+        if self._target is None or self._target.info.pid != inferior.pid:
+            self._target = GdbTarget(inferior)
+        return self._target
+
+    def evaluate(self, expression: str) -> int:
+        try:
+            return int(expression, 0)
+        except ValueError:
+            pass
+        try:
+            value = gdb.parse_and_eval(expression)
+            if value.type.strip_typedefs().code in (*_ANONYMOUS, gdb.TYPE_CODE_FUNC):
+                value = value.address  # `&PyDict_Type` and `PyDict_Type` mean the same object
+            return int(value)
+        except (gdb.error, TypeError) as error:
+            raise CommandError(f"cannot evaluate {expression!r}: {error}") from error
+
+    def break_on(self, functions: Sequence[str], on_hit: OnHit, where: Where = "entry") -> GdbBreakpoint:
+        watch = GdbBreakpoint(self, functions, on_hit, where)
+        if not watch._stops:
+            if gdb.lookup_global_symbol("_PyRuntime") is not None:
+                raise SymbolNotFound(" / ".join(functions))
+            self._waiting.append(watch)  # libpython is not loaded yet
+        self._breakpoints.append(watch)
+        return watch
+
+    def forget(self, watch: GdbBreakpoint) -> None:
+        """A breakpoint was deleted."""
+        for watches in (self._breakpoints, self._waiting):
+            if watch in watches:
+                watches.remove(watch)
+
+    def waiting(self) -> list[str]:
+        """The functions that no loaded file has yet."""
+        return [watch.function for watch in self._waiting]
+
+    def _drop(self) -> None:
+        self._target = None
+
+    def _new_file(self, _event: gdb.NewObjFileEvent) -> None:
+        self._drop()
+        if self._waiting and gdb.lookup_global_symbol("_PyRuntime") is not None:
+            self._waiting = [watch for watch in self._waiting if not watch.place()]
+
+
+class _Command(gdb.Command):  # type: ignore[misc]
+    """What a CPython process collects, finalizes and leaves over – and why. `refdbg help` lists the commands."""
+
+    def __init__(self, session: GdbSession, run: Callable[[GdbSession, str], int]) -> None:
+        self._session = session
+        self._run = run
+        super().__init__("refdbg", gdb.COMMAND_USER, gdb.COMPLETE_EXPRESSION)
+
+    def invoke(self, line: str, _from_tty: bool) -> None:
+        self.dont_repeat()
+        self._run(self._session, line)
+
+
+def install(run: Callable[[GdbSession, str], int]) -> GdbSession:
+    """Add the command `refdbg` to gdb; *run(session, line)* executes a line typed by the user."""
+    session = GdbSession()
+    _Command(session, run)
+    return session

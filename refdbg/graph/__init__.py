@@ -1,0 +1,1 @@
+"""Objects as columns of integers. Knows no process."""

@@ -1,0 +1,1 @@
+"""Starting a debugger, gathering, reporting: joins both ends."""

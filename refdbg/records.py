@@ -1,0 +1,165 @@
+"""What refdbg reports, as frozen dataclasses. The JSON report is these records' fields (DESIGN: refdbg-report/1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class ObjectRow:
+    """One object: address (``PyObject *``), type, bounded repr, reference count."""
+
+    address: int
+    type: str
+    repr: str
+    refcount: int
+
+
+@dataclass(frozen=True)
+class TypeRow:
+    """How many objects of one type, the sum of their reference counts, and their bytes (None: not known)."""
+
+    type: str
+    objects: int
+    references: int
+    bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class FrameRow:
+    """One Python frame."""
+
+    function: str
+    file: str
+    line: int
+    locals: dict[str, str] | None = None
+    native: bool = False
+
+
+@dataclass(frozen=True)
+class Finalizer:
+    """A finalizer that the collector calls: function, where it is defined, for how many objects."""
+
+    function: str
+    file: str | None
+    line: int | None
+    objects: int
+
+
+@dataclass(frozen=True)
+class Collection:
+    """One run of the collector (Python/gc.c, gc_collect_main).
+
+    *tracked*: objects in the generations it examined, before; *tracked_after*: of those and what was made
+    meanwhile, still tracked in the generation where survivors go. *unreachable*: what it found to be
+    garbage; *finalized*: those whose finalizer it called; *resurrected*: brought back by one; *freed_early*:
+    freed by the finalizers themselves; *cleared*: handed to tp_clear. *seconds*: CPU time of its thread.
+    """
+
+    number: int
+    interpreter: int
+    generation: int
+    phase: str
+    thread: int
+    frame: FrameRow | None
+    stack: list[FrameRow]
+    reason: str
+    tracked: int
+    tracked_after: int | None
+    unreachable: int
+    finalized: int
+    finalizers: list[Finalizer]
+    resurrected: int
+    freed_early: int
+    cleared: int
+    uncollectable: int
+    by_type: list[TypeRow]
+    objects: list[ObjectRow]
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class Moment:
+    """The objects that exist at one moment, by type. *function*: the C function that was entered."""
+
+    function: str
+    what: str
+    objects: int
+    references: int
+    bytes: int | None
+    by_type: list[TypeRow]
+
+
+@dataclass(frozen=True)
+class LeftOver:
+    """What is left over at an interpreter's very end."""
+
+    objects: int
+    references: int
+    bytes: int
+    by_type: list[TypeRow]
+    first: list[ObjectRow] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class InterpreterEnd:
+    """One interpreter's finalization."""
+
+    id: int
+    moments: dict[str, Moment]
+    left_over: LeftOver | None
+
+
+@dataclass(frozen=True)
+class TotalLine:
+    """One contribution to the total of references."""
+
+    what: str
+    references: int
+
+
+@dataclass(frozen=True)
+class Totals:
+    """The sum of all reference counts where the interpreter prints it: *references_reported* is its own number."""
+
+    function: str
+    references_reported: int
+    references_attributed: int
+    references_unattributed: int
+    lines: list[TotalLine]
+
+
+@dataclass(frozen=True)
+class Explains:
+    """How much a finding accounts for."""
+
+    objects: int
+    references: int
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One fact that supports a finding."""
+
+    kind: str
+    text: str
+    location: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One verdict: what leaks, who keeps it, what to change."""
+
+    verdict: str
+    confidence: str
+    signature: str
+    message: str
+    interpreter: int
+    subject: dict[str, Any]
+    holder: dict[str, Any]
+    explains: Explains
+    objects: list[ObjectRow]
+    evidence: list[Evidence]
+    fix: str
+    next: str

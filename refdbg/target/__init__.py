@@ -1,0 +1,136 @@
+"""One stopped process as bytes, symbols and struct layouts. Knows no Python object."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from refdbg.target.layout import StructLayout
+from refdbg.target.memory import Memory, Region
+
+
+@dataclass(frozen=True)
+class TargetInfo:
+    """What the inspected process is."""
+
+    executable: str
+    pid: int | None
+    live: bool
+    debugger: str
+
+
+@dataclass(frozen=True)
+class Symbol:
+    """The C symbol that an address belongs to: *offset* bytes into it."""
+
+    name: str
+    offset: int
+    library: str
+
+
+@dataclass(frozen=True)
+class NativeFrame:
+    """One C frame: function, and source position where the debug info has it."""
+
+    function: str
+    file: str | None = None
+    line: int | None = None
+
+
+class Target(Protocol):
+    """A stopped process, a core file: whatever has memory, symbols and struct layouts."""
+
+    info: TargetInfo
+    memory: Memory
+
+    def regions(self) -> Sequence[Region]:
+        """The mapped regions in ascending order; empty when nothing is known of them."""
+        ...
+
+    def resident(self, start: int, end: int) -> Sequence[tuple[int, int]]:
+        """The parts of [start, end) that reading does not fault in."""
+        ...
+
+    def address_of(self, symbol: str) -> int:
+        """The address of a C function or variable. Raises SymbolNotFound."""
+        ...
+
+    def layout(self, struct: str) -> StructLayout:
+        """The layout of a C struct or typedef. Raises LayoutNotFound."""
+        ...
+
+    def symbol_at(self, address: int) -> Symbol | None:
+        """The C symbol that contains *address*, or None."""
+        ...
+
+    def native_frames(self, thread: int | None = None, limit: int = 64) -> list[NativeFrame]:
+        """The C stack of a thread (its kernel id; None: the selected one), innermost first."""
+        ...
+
+    def native_threads(self) -> list[int]:
+        """The kernel ids of the threads."""
+        ...
+
+
+class Hit(Protocol):
+    """One stop at a watched function."""
+
+    target: Target
+    function: str
+    thread: int
+
+    def argument(self, name: str) -> int:
+        """The value of the function's parameter *name* at its entry. Raises LayoutNotFound."""
+        ...
+
+    def result(self) -> int:
+        """The function's return value, as a signed integer (only at its return)."""
+        ...
+
+
+Where = Literal["entry", "return"]
+OnHit = Callable[[Hit], bool]
+
+
+class Breakpoint(Protocol):
+    """A watched function."""
+
+    function: str
+
+    def delete(self) -> None:
+        """Stop watching."""
+        ...
+
+
+class Console(Protocol):
+    """Where a command's text goes."""
+
+    width: int
+    colour: bool
+
+    def write(self, text: str) -> None:
+        """Print *text* with a line end."""
+        ...
+
+
+class Session(Protocol):
+    """One place where commands run: a debugger with a process in it."""
+
+    console: Console
+
+    def target(self) -> Target:
+        """The current process. Raises NoProcess."""
+        ...
+
+    def evaluate(self, expression: str) -> int:
+        """The integer or address that a debugger expression means. Raises CommandError."""
+        ...
+
+    def break_on(self, functions: Sequence[str], on_hit: OnHit, where: Where = "entry") -> Breakpoint:
+        """Call *on_hit* whenever the first of *functions* that exists is entered (or returns).
+
+        *on_hit* may only read and record; it returns True to stop the program there.
+        Raises SymbolNotFound when there is none of them.
+        """
+        ...

@@ -1,0 +1,84 @@
+"""A local process through /proc: its mapped regions and its memory, without a debugger."""
+
+from __future__ import annotations
+
+import os
+from array import array
+from collections.abc import Iterator
+
+from refdbg.errors import NoProcess
+from refdbg.target.memory import PAGE, PAGE_BITS, Region
+
+# /proc/PID/pagemap (Documentation/admin-guide/mm/pagemap.rst): bit 63 present, bit 62 swapped.
+_PRESENT_OR_SWAPPED = 3 << 62
+
+
+def parse_maps(text: str) -> list[Region]:
+    """The regions of a /proc/PID/maps text."""
+    regions = []
+    for line in text.splitlines():
+        fields = line.split(None, 5)
+        start, end = (int(part, 16) for part in fields[0].split("-"))
+        mode = fields[1]
+        path = fields[5] if len(fields) > 5 else ""
+        regions.append(Region(start, end, mode[0] == "r", mode[1] == "w", mode[2] == "x", path, int(fields[2], 16)))
+    return regions
+
+
+class ProcessMemory:
+    """Reads /proc/PID/mem. The process must be stopped and traceable by us."""
+
+    def __init__(self, pid: int) -> None:
+        """Raises NoProcess when the process is gone or may not be read."""
+        self.pid = pid
+        try:
+            self._mem = os.open(f"/proc/{pid}/mem", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise NoProcess(f"cannot read the memory of process {pid}: {error.strerror}") from error
+
+    def read_some(self, address: int, size: int) -> bytes:
+        """At most *size* bytes, fewer where the mapping ends, none when nothing can be read."""
+        data = b""
+        try:
+            data = os.pread(self._mem, size, address)
+            while data and len(data) < size:  # one call returns at most 2 GiB
+                more = os.pread(self._mem, size - len(data), address + len(data))
+                if not more:
+                    break
+                data += more
+        except (OSError, OverflowError):
+            pass  # unmapped, or beyond the address space: what was read until then
+        return data
+
+    def regions(self) -> list[Region]:
+        """The mapped regions, ascending."""
+        try:
+            with open(f"/proc/{self.pid}/maps", encoding="utf-8", errors="surrogateescape") as file:
+                return parse_maps(file.read())
+        except OSError as error:
+            raise NoProcess(f"cannot read the mappings of process {self.pid}: {error.strerror}") from error
+
+    def resident(self, start: int, end: int) -> Iterator[tuple[int, int]]:
+        """The parts of [start, end) that are backed by memory: reading the rest would fault it in."""
+        words = array("Q")
+        try:
+            with open(f"/proc/{self.pid}/pagemap", "rb", buffering=0) as file:
+                file.seek((start >> PAGE_BITS) * 8)
+                words.frombytes(file.read(((end - start) >> PAGE_BITS) * 8))
+        except (OSError, ValueError):
+            yield start, end
+            return
+        run: int | None = None
+        for index, word in enumerate(words):
+            if word & _PRESENT_OR_SWAPPED:
+                if run is None:
+                    run = index
+            elif run is not None:
+                yield start + run * PAGE, start + index * PAGE
+                run = None
+        if run is not None:
+            yield start + run * PAGE, end
+
+    def close(self) -> None:
+        """Release the file descriptor."""
+        os.close(self._mem)

@@ -1,0 +1,260 @@
+"""Build and run docker/Dockerfile for real on Debian 12, as root, with podman in place of a Docker engine.
+
+``with engine() as podman:`` installs what is missing of the three Debian packages, takes the base image from the
+cache (or makes it with mmdebstrap), and removes everything else at the end. Nothing under /etc is edited: podman's
+settings are two files in a work folder of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+SUITE = "bookworm"
+BASE = f"localhost/debian:{SUITE}-slim"  # what `FROM debian:bookworm-slim` resolves to
+APT_SOURCES = Path("/etc/apt/sources.list.d/debian.sources")
+PACKAGES = ("podman", "runc", "mmdebstrap")
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+CONTAINERS_CONF = """\
+[containers]
+netns = "host"
+volumes = [{volumes}]
+default_ulimits = ["nofile=4096:4096", "nproc=4096:4096"]
+[engine]
+runtime = "runc"
+cgroup_manager = "cgroupfs"
+events_logger = "file"
+"""
+
+STORAGE_CONF = """\
+[storage]
+driver = "overlay"
+graphroot = "{work}/store"
+runroot = "{work}/run"
+"""
+
+#: Folder of the container in which this machine's pip configuration is mounted.
+PIP_MOUNT = "/run/host-pip"
+
+#: What a base image needs to be mounted over; made with an empty file or folder each, so no name of a host stays.
+MOUNT_POINTS = f"mkdir -p .{PIP_MOUNT} && touch etc/pip.conf .{APT_SOURCES}"
+
+
+class ContainerError(Exception):
+    """A step failed; the message has the end of its output."""
+
+
+def unavailable() -> str | None:
+    """Why no container can be built here, or None."""
+    if not sys.platform.startswith("linux") or os.getuid() != 0:
+        return "containers are built as root on Linux only"
+    try:
+        release = Path("/etc/os-release").read_text(encoding="utf-8")
+    except OSError:
+        release = ""
+    if f"VERSION_CODENAME={SUITE}" not in release or "ID=debian" not in release.splitlines():
+        return f"containers are built on Debian {SUITE} only"
+    if not APT_SOURCES.is_file():
+        return f"no {APT_SOURCES} to make the base image from"
+    return None
+
+
+def cache_folder() -> Path:
+    """Where the base image is kept, outside the checkout."""
+    own = os.environ.get("REFDBG_CACHE")
+    cache = Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "refdbg")
+    return cache.absolute() / "containers"
+
+
+def call(argv: Sequence[str], env: dict[str, str] | None = None, timeout: float = 600) -> str:
+    """Run a step and return its standard output."""
+    done = subprocess.run(argv, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                          errors="replace", timeout=timeout, check=False)
+    if done.returncode:
+        tail = "\n".join((done.stdout + done.stderr).splitlines()[-30:])
+        raise ContainerError(f"{' '.join(argv)}: exit status {done.returncode}\n{tail}")
+    return done.stdout
+
+
+def install_packages() -> None:
+    """Install those of the three tools that are missing."""
+    missing = [package for package in PACKAGES if shutil.which(package) is None]
+    if not missing:
+        return
+    env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    install = ["apt-get", "install", "-y", "--no-install-recommends", *missing]
+    try:
+        call(install, env)
+    except ContainerError:  # no package lists yet, or old ones
+        call(["apt-get", "update"], env)
+        call(install, env)
+
+
+def base_tarball() -> Path:
+    """The base image's files as a tarball, made when it is missing or the machine's apt sources have changed."""
+    recipe = "\n".join([SUITE, os.uname().machine, MOUNT_POINTS, APT_SOURCES.read_text(encoding="utf-8")])
+    key = hashlib.sha256(recipe.encode()).hexdigest()[:16]
+    tarball = cache_folder() / f"debian-{SUITE}-{key}.tar.gz"
+    if tarball.exists():
+        return tarball
+    tarball.parent.mkdir(parents=True, exist_ok=True)
+    memory = Path("/dev/shm")
+    roomy = memory.is_dir() and shutil.disk_usage(memory).free > 2 << 30
+    with tempfile.TemporaryDirectory(prefix="mmdebstrap-", dir=memory if roomy else tarball.parent) as folder:
+        made = Path(folder, "base.tar.gz")
+        made.parent.chmod(0o755)  # apt's own user looks in
+        call(["mmdebstrap", "--mode=root", "--variant=minbase", "--include=usr-is-merged",
+              "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr",
+              # afterwards, as what replaces it: the sources themselves must not stay in the image
+              f'--customize-hook=cd "$1" && rm -rf etc/apt/sources.list etc/apt/sources.list.d/* && {MOUNT_POINTS}',
+              SUITE, str(made), str(APT_SOURCES)],
+             {**os.environ, "TMPDIR": folder})
+        part = tarball.with_name(f"{tarball.name}.{os.getpid()}")
+        shutil.copyfile(made, part)
+        part.replace(tarball)  # two test runs at once do no harm
+    return tarball
+
+
+def pip_settings() -> list[tuple[str, str]]:
+    """This machine's pip configuration as (option, value); of an option set twice, the one that counts is last."""
+    output = call([sys.executable, "-m", "pip", "config", "list"])
+    settings: list[tuple[int, str, str]] = []
+    for line in output.splitlines():
+        name, equals, value = line.partition("=")
+        section, dot, option = name.strip().rpartition(".")
+        if equals and dot and section in ("global", "install", ":env:"):
+            rank = ("global", "install", ":env:").index(section)
+            settings.append((rank, option, value.strip()[1:-1]))
+    return [(option, value) for _rank, option, value in sorted(settings)]
+
+
+def write_pip_configuration(work: Path, settings: Sequence[tuple[str, str]]) -> list[str]:
+    """Write pip.conf for the container and return the volumes it needs.
+
+    Certificates and constraints are copied, folders of packages are mounted below PIP_MOUNT; anything that is no path
+    (an index, a timeout) goes in as it is.
+    """
+    copies = work / "pip"
+    copies.mkdir()
+    options: dict[str, str] = {}
+    folders: list[str] = []
+
+    def inside(location: str) -> str:
+        """The location as the container sees it."""
+        url = urlsplit(location)
+        path = Path(unquote(url.path)) if url.scheme == "file" else Path(location)
+        if url.scheme not in ("", "file"):
+            return location
+        if path.is_dir():
+            # an index's pages have links to files beside it
+            top = path.parent if url.scheme == "file" and path.parent != Path("/") else path
+            if str(top) not in folders:
+                folders.append(str(top))
+                (copies / str(folders.index(str(top)))).mkdir()
+            path = Path(PIP_MOUNT, str(folders.index(str(top))), path.relative_to(top))
+        elif path.is_file():
+            copied = f"{len(list(copies.iterdir()))}-{path.name}"
+            shutil.copyfile(path, copies / copied)
+            path = Path(PIP_MOUNT, copied)
+        else:
+            return ""
+        return path.as_uri() if url.scheme == "file" else str(path)
+
+    for option, value in settings:
+        if option in ("cert", "client-cert", "constraint", "find-links", "index-url", "extra-index-url"):
+            value = " ".join(filter(None, map(inside, value.replace("\\n", " ").split())))
+        elif option not in ("trusted-host", "no-index", "timeout", "default-timeout", "retries", "proxy"):
+            continue
+        if value:
+            options[option] = value
+    system = Path("/etc/ssl/certs/ca-certificates.crt")
+    if "cert" not in options and system.is_file():
+        options["cert"] = inside(str(system))
+    text = "[global]\n" + "".join(f"{option} = {value}\n" for option, value in options.items())
+    (work / "pip.conf").write_text(text, encoding="utf-8")
+    return [f"{work}/pip.conf:/etc/pip.conf:ro", f"{copies}:{PIP_MOUNT}:ro",
+            *(f"{folder}:{PIP_MOUNT}/{number}:ro" for number, folder in enumerate(folders))]
+
+
+@dataclass
+class Podman:
+    """A podman with its own settings and store in one folder."""
+
+    work: Path
+
+    @property
+    def env(self) -> dict[str, str]:
+        """What every call of this podman needs, also one by docker/triage."""
+        return {**os.environ, "CONTAINERS_CONF": f"{self.work}/containers.conf", "TMPDIR": f"{self.work}/tmp",
+                "CONTAINERS_STORAGE_CONF": f"{self.work}/storage.conf", "BUILDAH_ISOLATION": "chroot"}
+
+    def __call__(self, *arguments: str, timeout: float = 600) -> str:
+        return call(["podman", *arguments], self.env, timeout)
+
+    def configure(self) -> None:
+        """Write the settings into the empty work folder."""
+        (self.work / "tmp").mkdir()
+        volumes = [*write_pip_configuration(self.work, pip_settings()), f"{APT_SOURCES}:{APT_SOURCES}:ro"]
+        quoted = ", ".join(f'"{volume}"' for volume in volumes)
+        (self.work / "containers.conf").write_text(CONTAINERS_CONF.format(volumes=quoted), encoding="utf-8")
+        (self.work / "storage.conf").write_text(STORAGE_CONF.format(work=self.work), encoding="utf-8")
+
+    def build(self, tag: str, context: Path = CHECKOUT) -> None:
+        """Build the context's docker/Dockerfile."""
+        self("build", "--pull=never", "--format", "docker", "-f", str(context / "docker" / "Dockerfile"), "-t", tag,
+             str(context))
+
+    def close(self) -> None:
+        """Remove the containers, the images, what is left mounted, and the work folder."""
+        # without its two files podman would empty the machine's own store
+        if (self.work / "storage.conf").exists() and (self.work / "containers.conf").exists():
+            for step in (("rm", "-fa"), ("rmi", "-fa")):
+                with contextlib.suppress(ContainerError, subprocess.TimeoutExpired):
+                    self(*step, timeout=120)
+        for mounted in reversed(mounts_below(self.work)):
+            subprocess.run(["umount", mounted], stderr=subprocess.DEVNULL, check=False)
+        if not mounts_below(self.work):  # never delete through a bind mount
+            shutil.rmtree(self.work)
+
+
+def mounts_below(folder: Path) -> list[str]:
+    """The mount points below a folder, in the order in which they were mounted."""
+    found: list[str] = []
+    for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines():
+        point = line.split()[4].encode().decode("unicode_escape")
+        if point.startswith(f"{folder}/"):
+            found.append(point)
+    return found
+
+
+def remove_abandoned(cache: Path) -> None:
+    """Clean up after test runs that were killed."""
+    for work in cache.glob("podman-*-*"):
+        pid = work.name.split("-")[1]
+        if pid.isdigit() and not Path("/proc", pid).exists():
+            Podman(work).close()
+
+
+@contextlib.contextmanager
+def engine() -> Iterator[Podman]:
+    """A podman that has the base image; at the end everything is gone but the base's tarball."""
+    install_packages()
+    tarball = base_tarball()
+    remove_abandoned(tarball.parent)
+    podman = Podman(Path(tempfile.mkdtemp(prefix=f"podman-{os.getpid()}-", dir=tarball.parent)))
+    try:
+        podman.configure()
+        podman("import", "--change", 'CMD ["bash"]', str(tarball), BASE)
+        yield podman
+    finally:
+        podman.close()
