@@ -163,3 +163,29 @@ class Finding:
     evidence: list[Evidence]
     fix: str
     next: str
+
+
+@dataclass(frozen=True)
+class ThreadStack:
+    """A Python thread's frames, innermost first.
+
+    *number*: by age, over all interpreters; *address*: ``PyThreadState *``; *native_id*: the kernel's id, None
+    where it cannot be known; *selected*: the debugger's thread; *note*: why the stack ends early, "" if whole.
+    """
+
+    number: int
+    address: int
+    native_id: int | None
+    interpreter: int
+    selected: bool
+    holds_gil: bool
+    frames: list[FrameRow]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Stacks:
+    """Frame stacks. *notes*: why these threads, and what could not be read."""
+
+    threads: list[ThreadStack]
+    notes: list[str]

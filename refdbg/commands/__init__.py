@@ -74,7 +74,8 @@ def run(session: Session, line: str) -> int:
         context.refresh()
         record = arguments.run(context, arguments)
         if record is not None:
-            session.console.write(as_json(record) if arguments.json else as_text(record, session.console.width))
+            console = session.console
+            console.write(as_json(record) if arguments.json else as_text(record, console.width, console.colour))
     except _Done as done:
         session.console.write(str(done))
     except RefdbgError as error:

@@ -3,40 +3,10 @@
 from __future__ import annotations
 
 import weakref
-from functools import cached_property
 
-from refdbg.cpython.heap import GenerationLists, HeapObjects, heap_objects
-from refdbg.cpython.runtime import Build, Runtime
-from refdbg.cpython.types import Types
-from refdbg.errors import RefdbgError
+from refdbg.cpython.runtime import Build
+from refdbg.cpython.stop import Stop
 from refdbg.target import Session, Target
-
-
-class Stop:
-    """The runtime as it is at one stop, each part decoded when first asked for."""
-
-    def __init__(self, build: Build) -> None:
-        self.runtime = Runtime(build)
-
-    @cached_property
-    def types(self) -> Types:
-        """The types."""
-        return Types(self.runtime)
-
-    @cached_property
-    def lists(self) -> GenerationLists:
-        """The collector's lists."""
-        return GenerationLists(self.runtime)
-
-    @cached_property
-    def heap(self) -> HeapObjects:
-        """Every object in the allocator's blocks. Raises RefdbgError for a build without block headers."""
-        if not self.runtime.traits.debug:
-            raise RefdbgError(
-                "this is a release build: untracked objects cannot be found",
-                "Use a debug build (--with-pydebug), or a command that reads tracked objects only.",
-            )
-        return heap_objects(self.runtime, self.types)
 
 
 class Context:

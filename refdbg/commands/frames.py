@@ -1,9 +1,127 @@
-"""To be written."""
+"""`refdbg frames`: the Python frames of threads."""
 
 from __future__ import annotations
 
+import argparse
+from dataclasses import dataclass
 from typing import Any
+
+from refdbg.commands.context import Context
+from refdbg.cpython import threads
+from refdbg.cpython.frames import STACK_LIMIT, Frame
+from refdbg.cpython.runtime import Interpreter, Runtime, Thread
+from refdbg.cpython.stop import Stop
+from refdbg.errors import CommandError, TargetError
+from refdbg.records import FrameRow, Stacks, ThreadStack
+from refdbg.target import Session
+
+# What pthread_self() is, as a debugger names it: the thread pointer of x86-64.
+_THREAD_POINTERS = ("$fs_base",)
 
 
 def add_commands(subcommands: Any) -> None:
     """Add this module's subcommands."""
+    frames = subcommands.add_parser(
+        "frames",
+        help="the Python frames of the selected thread, or of others",
+        description="The Python frames, innermost first: of the debugger's selected thread, or else of the thread "
+        "that holds the GIL.",
+    )
+    which = frames.add_mutually_exclusive_group()
+    which.add_argument("--all", action="store_true", help="all threads of all interpreters")
+    which.add_argument("--thread", type=int, metavar="N", help="the thread with this number (see --all) or kernel id")
+    frames.add_argument("--locals", action="store_true", help="with the local variables that are set")
+    frames.add_argument("--limit", type=int, default=STACK_LIMIT, metavar="N", help="at most N frames of each thread")
+    frames.set_defaults(run=show)
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    number: int
+    thread: Thread
+    interpreter: Interpreter
+    native_id: int | None
+    selected: bool
+    holds_gil: bool
+
+
+def show(context: Context, arguments: argparse.Namespace) -> Stacks:
+    """Frame stacks as the arguments ask for them. Raises CommandError, TargetError."""
+    if arguments.limit < 1:
+        raise CommandError("--limit needs a number of frames, at least 1")
+    stop = context.stop
+    candidates, notes = _candidates(context.session, stop.runtime)
+    chosen = candidates
+    if arguments.thread is not None:
+        chosen = _numbered(candidates, arguments.thread)
+    elif not arguments.all:
+        chosen, reason = _default(candidates)
+        notes += [reason] if reason else []
+    return Stacks([_stack(stop, each, arguments.limit, arguments.locals) for each in chosen], notes)
+
+
+def _candidates(session: Session, runtime: Runtime) -> tuple[list[_Candidate], list[str]]:
+    found: list[tuple[Thread, Interpreter]] = []
+    notes: list[str] = []
+    for interpreter in runtime.interpreters():
+        try:
+            found += [(thread, interpreter) for thread in runtime.threads(interpreter)]
+        except TargetError as error:
+            notes.append(f"the threads of interpreter {interpreter.number} cannot be read: {error}")
+    native = threads.kernel_ids(runtime, [thread for thread, _ in found])
+    holders = {interpreter.address: threads.gil_holder(runtime, interpreter) for _, interpreter in found}
+    pointer = _thread_pointer(session)
+    candidates = []
+    for number, (thread, interpreter) in enumerate(found, 1):
+        try:
+            selected = pointer is not None and threads.pthread(runtime, thread) == pointer
+        except TargetError:
+            selected = False
+        candidates.append(_Candidate(number, thread, interpreter, native.get(thread.address), selected,
+                                     holders[interpreter.address] == thread.address))
+    return candidates, notes
+
+
+def _thread_pointer(session: Session) -> int | None:
+    for register in _THREAD_POINTERS:
+        try:
+            return session.evaluate(register)
+        except CommandError:
+            continue
+    return None
+
+
+def _numbered(candidates: list[_Candidate], number: int) -> list[_Candidate]:
+    for key in ("number", "native_id"):
+        chosen = [each for each in candidates if getattr(each, key) == number]
+        if chosen:
+            return chosen
+    raise CommandError(f"no Python thread has the number or kernel id {number}", "`refdbg frames --all` lists them.")
+
+
+def _default(candidates: list[_Candidate]) -> tuple[list[_Candidate], str]:
+    # The threads to show when none was asked for, and the reason when it is not simply the selected one.
+    selected = [each for each in candidates if each.selected]
+    holding = [each for each in candidates if each.holds_gil]
+    # A thread has one state in each interpreter that it has entered: the one that it runs in holds the GIL.
+    running = [each for each in selected if each.holds_gil]
+    if running or selected:
+        return running or selected, ""
+    if holding:
+        return holding, "the debugger's thread runs no Python code: this is the thread that holds the GIL"
+    return candidates, "the debugger's thread runs no Python code and none holds the GIL: these are all threads"
+
+
+def _stack(stop: Stop, candidate: _Candidate, limit: int, with_locals: bool) -> ThreadStack:
+    stack = stop.frames.walk(candidate.thread, limit)
+    rows = [FrameRow(frame.function, frame.file, frame.line, _locals(stop, frame) if with_locals else None)
+            for frame in stack.frames]
+    return ThreadStack(candidate.number, candidate.thread.address, candidate.native_id, candidate.interpreter.number,
+                       candidate.selected, candidate.holds_gil, rows, stack.note)
+
+
+def _locals(stop: Stop, frame: Frame) -> dict[str, str]:
+    pairs = stop.frames.locals(frame)
+    if frame.function == "<module>":  # these are the module's globals: __builtins__ and the like say nothing
+        pairs = [(name, value) for name, value in pairs if not (name.startswith("__") and name.endswith("__"))]
+    return {name: stop.texts.repr(value) for name, value in pairs}

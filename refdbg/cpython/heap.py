@@ -283,9 +283,11 @@ def heap_objects(runtime: Runtime, types: Types, blocks: Blocks | None = None) -
             except MemoryFault:
                 objects.coverage.unreadable += 1
                 break
+            if count >= SANE_COUNT:
+                continue  # a pointer that happens to stand before a type's address
             if count == 0:
                 free += 1
-            elif count < SANE_COUNT:
+            else:
                 objects.addresses.append(start + prefix)
                 objects.types.append(type_)
                 objects.refcounts.append(count)

@@ -125,6 +125,12 @@ class Runtime:
         match = re.match(r"\d+\.\d+\.\d+\S*", text)
         return match.group().rstrip("+") if match else ""
 
+    @property
+    def version_info(self) -> tuple[int, int]:
+        """(major, minor); (0, 0) while it cannot be known yet."""
+        match = re.match(r"(\d+)\.(\d+)", self.version)
+        return (int(match[1]), int(match[2])) if match else (0, 0)
+
     def view(self, address: int, struct: str) -> StructView:
         """A cursor on the struct at *address*. Raises LayoutNotFound."""
         return StructView(self.memory, address, self.build.layout(struct))

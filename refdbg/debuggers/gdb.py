@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import gdb
 
 from refdbg.errors import CommandError, LayoutNotFound, NoProcess, RefdbgError, SymbolNotFound
-from refdbg.target import NativeFrame, OnHit, Symbol, TargetInfo, Where
+from refdbg.target import Halt, NativeFrame, OnHit, Symbol, TargetInfo, Variable, Where
 from refdbg.target.layout import Field, StructLayout
 from refdbg.target.memory import Memory, Region
 from refdbg.target.process import ProcessMemory
@@ -21,6 +21,7 @@ _REGISTERS = {
     "i386:x86-64": (("rdi", "rsi", "rdx", "rcx", "r8", "r9"), "rax", "ret"),
     "aarch64": (("x0", "x1", "x2", "x3", "x4", "x5", "x6", "x7"), "x0", "ret"),
 }
+_DEADLY = ("SIGSEGV", "SIGBUS", "SIGABRT", "SIGFPE", "SIGILL", "SIGSYS")
 _ANONYMOUS = (gdb.TYPE_CODE_STRUCT, gdb.TYPE_CODE_UNION)
 _SYMBOL_TEXT = re.compile(r"(?P<name>.+?)(?: \+ (?P<offset>\d+))? in section \S+(?: of (?P<file>.+))?$")
 
@@ -110,8 +111,26 @@ class GdbTarget:
             return None
         return Symbol(match["name"], int(match["offset"] or 0), match["file"] or self.info.executable)
 
+    def variable(self, symbol: Symbol) -> Variable | None:
+        for objfile in self._objfiles(symbol.library):
+            found = objfile.lookup_static_symbol(symbol.name) or objfile.lookup_global_symbol(symbol.name)
+            if found is not None and found.symtab is not None:
+                return Variable(symbol.name + _member(found.type, symbol.offset), found.symtab.filename, found.line)
+        return None
+
+    def _objfiles(self, library: str) -> list[gdb.Objfile]:
+        def loaded() -> list[gdb.Objfile]:
+            return [o for o in gdb.objfiles() if o.filename and o.filename.rsplit("/", 1)[-1] == library]
+
+        if not loaded():  # an unattended run does not load the symbols of each library
+            gdb.execute(f"sharedlibrary {re.escape(library)}", to_string=True)
+        return loaded()
+
     def native_threads(self) -> list[int]:
         return sorted(thread.ptid[1] or thread.ptid[0] for thread in self._inferior.threads())
+
+    def cpu_seconds(self, thread: int) -> float | None:
+        return self._process.cpu_seconds(thread) if self._process else None
 
     def native_frames(self, thread: int | None = None, limit: int = 64) -> list[NativeFrame]:
         selected = gdb.selected_thread()
@@ -124,6 +143,22 @@ class GdbTarget:
         finally:
             if thread is not None and selected is not None and selected.is_valid():
                 selected.switch()
+
+
+def _member(type_: gdb.Type, offset: int) -> str:
+    # The path of the member at a byte offset: "[2].func".
+    type_ = type_.strip_typedefs()
+    if type_.code == gdb.TYPE_CODE_ARRAY:
+        element = type_.target().strip_typedefs()
+        index = offset // max(element.sizeof, 1)
+        return f"[{index}]" + _member(element, offset - index * element.sizeof)
+    if type_.code in _ANONYMOUS:
+        for member in type_.fields():
+            start = getattr(member, "bitpos", -1) // 8
+            if 0 <= start <= offset < start + member.type.strip_typedefs().sizeof:
+                name = f".{member.name}" if member.name else ""
+                return name + _member(member.type, offset - start)
+    return f"+{offset}" if offset else ""
 
 
 def _stack(limit: int) -> list[NativeFrame]:
@@ -177,15 +212,26 @@ class GdbHit:
     def __init__(self, target: GdbTarget, function: str, parameters: Sequence[str]) -> None:
         self.target = target
         self.function = function
-        self._parameters = parameters
+        self.parameters = parameters
         ptid = gdb.selected_thread().ptid
         self.thread = int(ptid[1] or ptid[0])
 
     def argument(self, name: str) -> int:
         registers, _, _ = _convention()
-        if name not in self._parameters or self._parameters.index(name) >= len(registers):
+        if name not in self.parameters or self.parameters.index(name) >= len(registers):
             raise LayoutNotFound(f"{self.function} has no parameter {name!r}")
-        return _register(registers[self._parameters.index(name)])
+        return _register(registers[self.parameters.index(name)])
+
+    def callers(self, limit: int) -> list[str]:
+        names: list[str] = []
+        try:
+            frame = gdb.newest_frame()
+            while frame is not None and len(names) < limit:
+                names.append(frame.name() or "??")
+                frame = frame.older()
+        except gdb.error:
+            pass  # the unwinder gave up
+        return names
 
     def result(self) -> int:
         value = _register(_convention()[1])
@@ -222,7 +268,7 @@ class GdbBreakpoint:
         self._on_hit = on_hit
         self._where = where
         self._stops: list[_Stop] = []
-        self._parameters: list[str] = []
+        self.parameters: list[str] = []
         self.function = functions[0]
         self.place()
 
@@ -237,7 +283,7 @@ class GdbBreakpoint:
             while block.function is None and block.superblock is not None:
                 block = block.superblock
             self.function = name
-            self._parameters = [argument.name for argument in block if argument.is_argument]
+            self.parameters = [argument.name for argument in block if argument.is_argument]
             # An expression, not a number: gdb computes it again when the program is relocated.
             base = f"(char *) '{symbol.symtab.filename}'::{name}"
             offsets = [0] if self._where == "entry" else _returns(start, block.end)
@@ -247,23 +293,35 @@ class GdbBreakpoint:
 
     def hit(self) -> bool:
         """Called by gdb at a stop; True keeps the program stopped."""
+        self._session.busy = True
         try:
             target = self._session.target()
             target.memory.forget()
-            return self._on_hit(GdbHit(target, self.function, self._parameters))
+            return self._on_hit(GdbHit(target, self.function, self.parameters))
         except KeyboardInterrupt:
             self._session.on_error(f"interrupted at {self.function}")
         except RefdbgError as error:
             self._session.on_error(f"at {self.function}: {error.text()}")
         except Exception:  # a defect of ours: say so, never disturb the program
             self._session.on_error(f"refdbg failed at {self.function}:\n{traceback.format_exc()}")
+        finally:
+            self._session.busy = False
         return False
 
-    def delete(self) -> None:
+    def remove(self) -> None:
+        """Take the breakpoints out; `place` sets them again."""
         for stop in self._stops:
             if stop.is_valid():
                 stop.delete()
         self._stops = []
+
+    @property
+    def placed(self) -> bool:
+        """Whether the function was found."""
+        return bool(self._stops)
+
+    def delete(self) -> None:
+        self.remove()
         self._session.forget(self)
 
 
@@ -295,7 +353,10 @@ class GdbSession:
         self._target: GdbTarget | None = None
         self._breakpoints: list[GdbBreakpoint] = []
         self._waiting: list[GdbBreakpoint] = []
+        self._signal: str | None = None
+        self.busy = False
         gdb.events.new_objfile.connect(self._new_file)
+        gdb.events.clear_objfiles.connect(self._another_program)
         gdb.events.exited.connect(lambda _event: self._drop())
 
     def target(self) -> GdbTarget:
@@ -321,7 +382,7 @@ class GdbSession:
 
     def break_on(self, functions: Sequence[str], on_hit: OnHit, where: Where = "entry") -> GdbBreakpoint:
         watch = GdbBreakpoint(self, functions, on_hit, where)
-        if not watch._stops:
+        if not watch.placed:
             if gdb.lookup_global_symbol("_PyRuntime") is not None:
                 raise SymbolNotFound(" / ".join(functions))
             self._waiting.append(watch)  # libpython is not loaded yet
@@ -335,11 +396,65 @@ class GdbSession:
                 watches.remove(watch)
 
     def waiting(self) -> list[str]:
-        """The functions that no loaded file has yet."""
         return [watch.function for watch in self._waiting]
+
+    def has_python(self) -> bool:
+        try:  # the linker's symbol is enough: a Python without debug info must not look like no Python
+            gdb.parse_and_eval("(unsigned long)&_PyRuntime")
+        except gdb.error:
+            return False
+        return True
+
+    def attach(self, pid: int) -> None:
+        for setting in (
+            "confirm off", "pagination off", "auto-load no", "auto-solib-add off", "debuginfod enabled off",
+            "print thread-events off", "print inferior-events off", "exec-file-mismatch off", "width 0",
+        ):
+            gdb.execute(f"set {setting}", to_string=True)
+        gdb.execute("handle all nostop noprint pass", to_string=True)
+        gdb.execute("handle SIGINT nostop noprint pass", to_string=True)
+        gdb.execute(f"handle {' '.join(_DEADLY)} stop print pass", to_string=True)
+        try:
+            gdb.execute(f"attach {pid}", to_string=True)
+        except gdb.error as error:
+            raise NoProcess(
+                f"gdb cannot attach to process {pid}: {error}",
+                "In a container run it with --cap-add=SYS_PTRACE; see /proc/sys/kernel/yama/ptrace_scope.",
+            ) from error
+        if not self.has_python():
+            # A shared-library build, or a program that will exec Python: look at each library as it comes.
+            gdb.execute("set auto-solib-add on", to_string=True)
+
+    def resume(self) -> Halt:
+        stops: list[gdb.StopEvent] = []
+        keep = stops.append  # one object: gdb disconnects by identity
+        gdb.events.stop.connect(keep)
+        try:
+            # Never `handle SIGTRAP pass`: gdb would deliver its own breakpoints' traps.
+            gdb.execute("signal SIGTRAP" if self._signal == "SIGTRAP" else "continue", to_string=True)
+        except gdb.error as error:
+            raise NoProcess(f"gdb cannot let the program run on: {error}") from error
+        finally:
+            gdb.events.stop.disconnect(keep)
+        self._signal = None
+        if not gdb.selected_inferior().pid:
+            return Halt(ended=True)
+        if stops and isinstance(stops[-1], gdb.SignalEvent):
+            self._signal = stops[-1].stop_signal
+            if self._signal != "SIGTRAP":
+                gdb.execute("sharedlibrary", to_string=True)  # the C stack needs every library's symbols
+        ptid = gdb.selected_thread().ptid
+        return Halt(False, self._signal, ptid[1] or ptid[0])
 
     def _drop(self) -> None:
         self._target = None
+
+    def _another_program(self, _event: gdb.ClearObjFilesEvent) -> None:
+        # exec: instruction offsets of the old program would damage the new one.
+        self._drop()
+        for watch in self._breakpoints:
+            watch.remove()
+        self._waiting = list(self._breakpoints)
 
     def _new_file(self, _event: gdb.NewObjFileEvent) -> None:
         self._drop()

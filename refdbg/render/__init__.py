@@ -30,8 +30,14 @@ def text(record: Any, width: int) -> str:
     return str(record)
 
 
-def as_text(record: Any, width: int) -> str:
-    """The record as text, at most about *width* columns."""
-    from refdbg.render import tables  # noqa: F401  registers the records' texts
-
+@singledispatch
+def coloured(record: Any, width: int) -> str:
+    """The same text for a console with colour. Only records with something to highlight register one."""
     return text(record, width)
+
+
+def as_text(record: Any, width: int, colour: bool = False) -> str:
+    """The record as text, at most about *width* columns."""
+    from refdbg.render import stacks, tables  # noqa: F401  registers the records' texts
+
+    return coloured(record, width) if colour else text(record, width)

@@ -30,6 +30,24 @@ class Symbol:
 
 
 @dataclass(frozen=True)
+class Variable:
+    """Where a C variable is declared, and the path of one member of it (``Handlers[2].func``)."""
+
+    path: str
+    file: str
+    line: int
+
+
+@dataclass(frozen=True)
+class Halt:
+    """Why the program does not run: it *ended*, or a *signal* (its name) was about to be delivered."""
+
+    ended: bool
+    signal: str | None = None
+    thread: int = 0
+
+
+@dataclass(frozen=True)
 class NativeFrame:
     """One C frame: function, and source position where the debug info has it."""
 
@@ -68,8 +86,16 @@ class Target(Protocol):
         """The C stack of a thread (its kernel id; None: the selected one), innermost first."""
         ...
 
+    def variable(self, symbol: Symbol) -> Variable | None:
+        """The declaration of the variable that *symbol* is in, None without debug info."""
+        ...
+
     def native_threads(self) -> list[int]:
         """The kernel ids of the threads."""
+        ...
+
+    def cpu_seconds(self, thread: int) -> float | None:
+        """The CPU time that a thread (kernel id) has used; None where it cannot be known."""
         ...
 
 
@@ -78,10 +104,15 @@ class Hit(Protocol):
 
     target: Target
     function: str
+    parameters: Sequence[str]
     thread: int
 
     def argument(self, name: str) -> int:
         """The value of the function's parameter *name* at its entry. Raises LayoutNotFound."""
+        ...
+
+    def callers(self, limit: int) -> list[str]:
+        """The names of the C functions on the thread's stack, innermost (this one) first."""
         ...
 
     def result(self) -> int:
@@ -118,6 +149,8 @@ class Session(Protocol):
     """One place where commands run: a debugger with a process in it."""
 
     console: Console
+    on_error: Callable[[str], None]
+    busy: bool  # an on_hit function is being called
 
     def target(self) -> Target:
         """The current process. Raises NoProcess."""
@@ -131,6 +164,22 @@ class Session(Protocol):
         """Call *on_hit* whenever the first of *functions* that exists is entered (or returns).
 
         *on_hit* may only read and record; it returns True to stop the program there.
-        Raises SymbolNotFound when there is none of them.
+        Waits when no Python is loaded yet; raises SymbolNotFound when it has none of them.
         """
+        ...
+
+    def waiting(self) -> list[str]:
+        """The watched functions that no loaded file has yet."""
+        ...
+
+    def has_python(self) -> bool:
+        """Whether a loaded file has CPython's runtime, with or without debug info."""
+        ...
+
+    def attach(self, pid: int) -> None:
+        """Take a stopped process over for an unattended run: every signal is passed on. Raises NoProcess."""
+        ...
+
+    def resume(self) -> Halt:
+        """Let the program run until it ends or is about to die of a signal; the next call delivers that."""
         ...

@@ -79,6 +79,14 @@ class ProcessMemory:
         if run is not None:
             yield start + run * PAGE, end
 
+    def cpu_seconds(self, thread: int) -> float | None:
+        """The CPU time of a thread (Documentation/scheduler/sched-stats.rst: nanoseconds, first field)."""
+        try:
+            with open(f"/proc/{self.pid}/task/{thread}/schedstat", encoding="ascii") as file:
+                return int(file.read().split()[0]) / 1e9
+        except (OSError, ValueError, IndexError):
+            return None
+
     def close(self) -> None:
         """Release the file descriptor."""
         os.close(self._mem)

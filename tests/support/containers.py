@@ -40,7 +40,7 @@ STORAGE_CONF = """\
 [storage]
 driver = "overlay"
 graphroot = "{work}/store"
-runroot = "{work}/run"
+runroot = "{run}"
 """
 
 #: Folder of the container in which this machine's pip configuration is mounted.
@@ -193,6 +193,14 @@ class Podman:
     work: Path
 
     @property
+    def run(self) -> Path:
+        """Where it keeps the state of running containers.
+
+        `podman container cleanup` refuses a path of more than 50 characters; each `podman run` would wait 20 s for it.
+        """
+        return Path("/run", f"refdbg-{self.work.name}")
+
+    @property
     def env(self) -> dict[str, str]:
         """What every call of this podman needs, also one by docker/triage."""
         return {**os.environ, "CONTAINERS_CONF": f"{self.work}/containers.conf", "TMPDIR": f"{self.work}/tmp",
@@ -207,7 +215,7 @@ class Podman:
         volumes = [*write_pip_configuration(self.work, pip_settings()), f"{APT_SOURCES}:{APT_SOURCES}:ro"]
         quoted = ", ".join(f'"{volume}"' for volume in volumes)
         (self.work / "containers.conf").write_text(CONTAINERS_CONF.format(volumes=quoted), encoding="utf-8")
-        (self.work / "storage.conf").write_text(STORAGE_CONF.format(work=self.work), encoding="utf-8")
+        (self.work / "storage.conf").write_text(STORAGE_CONF.format(work=self.work, run=self.run), encoding="utf-8")
 
     def build(self, tag: str, context: Path = CHECKOUT) -> None:
         """Build the context's docker/Dockerfile."""
@@ -221,10 +229,11 @@ class Podman:
             for step in (("rm", "-fa"), ("rmi", "-fa")):
                 with contextlib.suppress(ContainerError, subprocess.TimeoutExpired):
                     self(*step, timeout=120)
-        for mounted in reversed(mounts_below(self.work)):
-            subprocess.run(["umount", mounted], stderr=subprocess.DEVNULL, check=False)
-        if not mounts_below(self.work):  # never delete through a bind mount
-            shutil.rmtree(self.work)
+        for folder in self.run, self.work:
+            for mounted in reversed(mounts_below(folder)):
+                subprocess.run(["umount", mounted], stderr=subprocess.DEVNULL, check=False)
+            if folder.exists() and not mounts_below(folder):  # never delete through a bind mount
+                shutil.rmtree(folder)
 
 
 def mounts_below(folder: Path) -> list[str]:

@@ -1,0 +1,88 @@
+"""From what is left over at a stop to findings: joins the decoded process, the analysis and the verdicts."""
+
+from __future__ import annotations
+
+from refdbg.analysis.retention import Share, shares
+from refdbg.cpython.edges import owned_edges
+from refdbg.cpython.heap import HeapObjects
+from refdbg.cpython.statics import Statics, StaticWord
+from refdbg.cpython.stop import Stop
+from refdbg.cpython.total import is_immortal
+from refdbg.records import Finding, ObjectRow
+from refdbg.target import Symbol
+from refdbg.verdicts.static_reference import Held, finding
+
+_RUNTIME = "runtime state"
+_DESIGN = "static types and other static objects"
+
+
+def static_findings(stop: Stop, heap: HeapObjects, statics: Statics, limit: int) -> tuple[list[Finding], list[str]]:
+    """The C variables that hold left-over objects as findings, and notes on what they do not explain.
+
+    Every left-over reference is in exactly one finding or note.
+    """
+    row_of = {address: row for row, address in enumerate(heap.objects.addresses)}
+    groups: dict[tuple[str, str, str], list[StaticWord]] = {}
+    for word in statics.holding(row_of):
+        groups.setdefault(_group(stop, word), []).append(word)
+    order = sorted(groups)
+    edges = owned_edges(stop, heap)
+    counts = [0 if is_immortal(stop, count) else count for count in heap.objects.refcounts]
+    held_by = {
+        number: [row_of[word.target] for word in groups[group]]
+        for number, group in enumerate(order) if group[0] == "variable"
+    }
+    found = shares(held_by, edges, counts)
+    findings = [
+        finding(_held(stop, heap, statics, groups[order[share.holder]], share, limit), 0) for share in found
+    ]
+    taken = {row for share in found for row in share.rows}
+    notes = []
+    for kind in (_RUNTIME, _DESIGN):
+        roots = [row_of[word.target] for group in order if group[0] == kind for word in groups[group]]
+        rows = edges.reach(roots, taken)
+        taken |= rows
+        references = sum(counts[row] for row in rows)
+        if references:
+            notes.append(f"{references} references in {len(rows)} objects are held by {kind} only: kept by design.")
+    rest = [row for row in range(len(counts)) if row not in taken]
+    references = sum(counts[row] for row in rest)
+    if references:
+        notes.append(
+            f"{references} references in {len(rest)} objects are held by no C variable that refdbg found: "
+            "not explained yet."
+        )
+    return findings, notes
+
+
+def _group(stop: Stop, word: StaticWord) -> tuple[str, str, str]:
+    if stop.is_runtime_state(word.address):
+        return (_RUNTIME, word.library, word.symbol)
+    if word.inside is not None:
+        return (_DESIGN, word.library, word.symbol)
+    return ("variable", word.library, word.symbol or f"{word.address:#x}")
+
+
+def _held(
+    stop: Stop, heap: HeapObjects, statics: Statics, words: list[StaticWord], share: Share, limit: int
+) -> Held:
+    library = next(found for found in statics.libraries if found.name == words[0].library)
+    paths, file, line = [], None, None
+    for word in words:
+        variable = stop.runtime.target.variable(Symbol(word.symbol, word.offset, word.library)) if word.symbol else None
+        if variable is not None:
+            paths.append(variable.path)
+            file, line = variable.file, variable.line
+        else:
+            paths.append(f"{word.symbol or hex(word.address)}+{word.offset}" if word.offset else word.symbol)
+    rows = [
+        ObjectRow(address, stop.texts.type_name(type_), stop.texts.repr(address), count)
+        for address, type_, count in (
+            (heap.objects.addresses[row], heap.objects.types[row], heap.objects.refcounts[row])
+            for row in share.roots[:limit]
+        )
+    ]
+    return Held(
+        words[0].symbol or hex(words[0].address), tuple(paths), library.name, library.path, file, line, rows,
+        len(share.rows), share.references,
+    )

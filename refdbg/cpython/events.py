@@ -1,0 +1,43 @@
+"""The C functions whose entry or return means something to refdbg, by role, newest name first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+COLLECTION = ("gc_collect_main", "collect")  # 3.10+, 3.9
+FINALIZERS = ("finalize_garbage",)
+CLEARING = ("delete_garbage",)
+RUN_MAIN = ("Py_RunMain",)  # initialised, and nothing of the program has run
+NEW_INTERPRETER = ("new_interpreter", "_Py_NewInterpreter", "Py_NewInterpreter")
+INTERPRETER_CLEAR = ("finalize_interp_clear", "interpreter_clear", "PyInterpreterState_Clear")
+GC_FINI = ("_PyGC_Fini",)
+INTERPRETER_DELETE = ("PyInterpreterState_Delete",)
+PRINT_TOTAL = ("_PyDebug_PrintTotalRefs",)
+# Called last by Py_FinalizeEx, when the interpreter is gone and nothing more is released.
+THE_END = ("call_ll_exitfuncs", "_PyRuntime_Finalize")
+
+# Who asked for a collection: the first of these on the C stack below the collector.
+_REASONS = (
+    (("gc_collect_impl", "gc_collect"), "gc.collect()"),
+    (("gc_collect_generations", "collect_generations", "_Py_RunGC", "_PyObject_GC_Link", "gc_alloc"), "allocation"),
+    (("finalize_modules", "_PyImport_Cleanup"), "module cleanup"),
+    (("interpreter_clear", "PyInterpreterState_Clear", "_PyInterpreterState_Clear"), "interpreter clear"),
+    (("finalize_interp_clear",), "finalize_interp_clear"),
+    (("Py_FinalizeEx", "_Py_Finalize"), "Py_FinalizeEx"),
+    (("Py_EndInterpreter",), "Py_EndInterpreter"),
+)
+
+
+def reason(functions: Sequence[str]) -> str:
+    """Why the collector runs, from the C functions on the stack, innermost first.
+
+    The caller's name when it is none of the known ones: C code that called PyGC_Collect itself.
+    """
+    for function in functions[1:]:
+        for names, text in _REASONS:
+            if function in names:
+                return text
+    for index, function in enumerate(functions):
+        if function in ("PyGC_Collect", "_PyGC_CollectIfEnabled", "_PyGC_CollectNoFail"):
+            return f"{function}() called by {functions[index + 1]}" if index + 1 < len(functions) else f"{function}()"
+    return functions[1] if len(functions) > 1 else "unknown"

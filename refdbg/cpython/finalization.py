@@ -1,0 +1,207 @@
+"""Watching interpreters end: what is tracked before, at and after the last collection, and what is left over.
+
+Python/pylifecycle.c: Py_FinalizeEx and Py_EndInterpreter, through finalize_interp_clear,
+_PyGC_Fini and PyInterpreterState_Delete, to the total that a debug build prints.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from refdbg.cpython import events
+from refdbg.cpython.census import by_type, moment
+from refdbg.cpython.collection import Running, object_rows
+from refdbg.cpython.heap import HeapObjects
+from refdbg.cpython.runtime import Build, Interpreter
+from refdbg.cpython.statics import Statics
+from refdbg.cpython.stop import Stop
+from refdbg.cpython.total import is_immortal, totals
+from refdbg.errors import SymbolNotFound
+from refdbg.graph.objects import Coverage, Objects
+from refdbg.records import InterpreterEnd, LeftOver, Moment, Totals
+from refdbg.target import Breakpoint, Hit, Session, Target
+
+
+@dataclass
+class Ending:
+    """One interpreter's end as far as it has come."""
+
+    number: int
+    moments: dict[str, Moment] = field(default_factory=dict)
+    tracked_at_fini: frozenset[int] = frozenset()
+    left_over: LeftOver | None = None
+
+
+class FinalizationWatch:
+    """Records the end of every interpreter. *limit*: how many left-over objects are listed one by one."""
+
+    def __init__(
+        self, session: Session, build: Callable[[Target], Build], limit: int,
+        explain: Callable[[Stop, HeapObjects, Statics], None],
+    ) -> None:
+        """*explain* is called where the main interpreter has left objects over and they can still be read."""
+        self._build = build
+        self._limit = limit
+        self._explain = explain
+        self._endings: dict[int, Ending] = {}
+        self._before: dict[int, dict[int, int]] = {}  # by interpreter number: objects before it was made
+        self._deleted = False
+        self.totals: Totals | None = None
+        self.coverage = Coverage()
+        self.warnings: list[str] = []
+        self.breakpoints: list[Breakpoint] = []
+        for role, on_hit in (
+            (events.NEW_INTERPRETER, self._new),
+            (events.INTERPRETER_CLEAR, self._clear),
+            (events.GC_FINI, self._gc_fini),
+            (events.INTERPRETER_DELETE, self._delete),
+            (events.PRINT_TOTAL, self._print_total),
+            (events.THE_END, self._end),
+        ):
+            try:
+                self.breakpoints.append(session.break_on(role, on_hit))
+            except SymbolNotFound as error:
+                self.warnings.append(f"{error}: what would be seen there is missing from the report")
+
+    def endings(self) -> list[InterpreterEnd]:
+        """The interpreters that ended, or began to, in the order of their numbers."""
+        return [
+            InterpreterEnd(ending.number, ending.moments, ending.left_over)
+            for _, ending in sorted(self._endings.items())
+        ]
+
+    def collection_begins(self, running: Running) -> None:
+        """Called at each collection: the newest one below the finalization is the last so far (capture A)."""
+        if running.phase == "finalization":
+            stop = running.stop
+            tracked = Objects()
+            for generation in stop.lists.generations(running.interpreter)[running.generation + 1 :]:
+                tracked.extend(stop.lists.walk(generation.head))
+            everything = Objects()
+            everything.extend(running.tracked)
+            everything.extend(tracked)
+            ending = self._ending(running.interpreter)
+            ending.moments["last_collection"] = moment(
+                stop, running.reason, "tracked when the last collection began", everything
+            )
+
+    def _stop(self, hit: Hit) -> Stop:
+        return Stop(self._build(hit.target))
+
+    def _ending(self, interpreter: Interpreter) -> Ending:
+        return self._endings.setdefault(interpreter.number, Ending(interpreter.number))
+
+    def _new(self, hit: Hit) -> bool:
+        stop = self._stop(hit)
+        if stop.runtime.traits.debug:
+            number = stop.runtime.state["interpreters.next_id"]
+            objects = stop.heap.objects
+            self._before[number] = dict(zip(objects.addresses, objects.types))
+        return False
+
+    def _interpreter(self, hit: Hit, stop: Stop) -> Interpreter:
+        if "interp" in hit.parameters:
+            return stop.runtime.interpreter(hit.argument("interp"))
+        return stop.runtime.interpreter_of(hit.argument("tstate"))
+
+    def _clear(self, hit: Hit) -> bool:
+        stop = self._stop(hit)
+        interpreter = self._interpreter(hit, stop)
+        tracked = stop.lists.tracked(interpreter)
+        self.coverage.add(tracked.coverage)
+        self._ending(interpreter).moments["before_clear"] = moment(
+            stop, hit.function, "tracked when the interpreter is cleared", tracked
+        )
+        return False
+
+    def _gc_fini(self, hit: Hit) -> bool:
+        stop = self._stop(hit)
+        interpreter = self._interpreter(hit, stop)
+        tracked = stop.lists.tracked(interpreter)
+        ending = self._ending(interpreter)
+        ending.tracked_at_fini = frozenset(tracked.addresses)
+        ending.moments["after_last_collection"] = moment(
+            stop, hit.function, "still tracked after the last collection", tracked
+        )
+        return False
+
+    def _delete(self, hit: Hit) -> bool:
+        stop = self._stop(hit)
+        interpreter = stop.runtime.interpreter(hit.argument("interp"))
+        if interpreter.main:
+            self._deleted = True
+            return False
+        before = self._before.pop(interpreter.number, None)
+        if before is None:
+            return False  # a release build, or it was made before refdbg came
+        heap = stop.heap
+        mine = _rows(heap, [
+            row for row, (address, type_) in enumerate(zip(heap.objects.addresses, heap.objects.types))
+            if before.get(address) != type_
+        ])
+        ending = self._ending(interpreter)
+        # Since 3.11 (bpo-46070) _PyGC_Fini may untrack what is left and add a reference to each: no leak of the program.
+        counts = mine[0].refcounts
+        for row, address in enumerate(mine[0].addresses):
+            if address in ending.tracked_at_fini and not stop.lists.is_tracked(address):
+                counts[row] -= 1
+        ending.moments["at_end"] = moment(
+            stop, hit.function, "objects that did not exist before the interpreter was made", *mine
+        )
+        ending.left_over = self._left_over(stop, *mine)
+        self.coverage.add(mine[0].coverage)
+        return False
+
+    def _print_total(self, hit: Hit) -> bool:
+        self._sum(hit)
+        return False
+
+    def _end(self, hit: Hit) -> bool:
+        if 0 in self._endings and self._endings[0].left_over is not None:
+            return False
+        if self.totals is None:
+            self._sum(hit)
+        else:
+            self._main_left_over(hit, self._stop(hit))
+        return False
+
+    def _sum(self, hit: Hit) -> None:
+        stop = self._stop(hit)
+        if not stop.runtime.traits.debug:
+            return
+        heap = stop.heap
+        statics = Statics(stop)
+        self.coverage.add(statics.coverage)
+        self.totals = totals(stop, hit.function, heap, statics)
+        if self._deleted:  # 3.11+: the interpreter is gone already
+            self._main_left_over(hit, stop, statics)
+
+    def _main_left_over(self, hit: Hit, stop: Stop, statics: Statics | None = None) -> None:
+        heap = stop.heap
+        everything = _rows(heap, list(range(len(heap.objects))))
+        ending = self._endings.setdefault(0, Ending(0))
+        ending.moments["at_end"] = moment(stop, hit.function, "objects that still exist", *everything)
+        ending.left_over = self._left_over(stop, *everything)
+        self.coverage.add(heap.objects.coverage)
+        if len(heap.objects):
+            self._explain(stop, heap, statics or Statics(stop))
+
+    def _left_over(self, stop: Stop, objects: Objects, sizes: array[int]) -> LeftOver:
+        counts = [count for count in objects.refcounts if not is_immortal(stop, count)]
+        return LeftOver(
+            len(objects), sum(counts), sum(sizes), by_type(stop, objects, sizes),
+            object_rows(stop, objects, self._limit),
+        )
+
+
+def _rows(heap: HeapObjects, rows: list[int]) -> tuple[Objects, array[int]]:
+    chosen = Objects(coverage=heap.objects.coverage)
+    sizes = array("Q")
+    for row in rows:
+        chosen.addresses.append(heap.objects.addresses[row])
+        chosen.types.append(heap.objects.types[row])
+        chosen.refcounts.append(heap.objects.refcounts[row])
+        sizes.append(heap.size(row))
+    return chosen, sizes

@@ -1,0 +1,380 @@
+"""Python's frame stacks, from the thread state: who called whom, at which line, with which local variables."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+from refdbg.cpython import lines
+from refdbg.cpython.containers import Containers
+from refdbg.cpython.runtime import Runtime, Thread
+from refdbg.cpython.scalars import Scalars
+from refdbg.cpython.types import DICT_SUBCLASS, UNICODE_SUBCLASS, Types
+from refdbg.errors import DecodeError, LayoutNotFound, MemoryFault
+from refdbg.target.layout import StructLayout
+
+STACK_LIMIT = 1 << 20  # frames: a deeper stack is a damaged one
+_VARIABLE_LIMIT = 1 << 16
+_TABLE_LIMIT = 1 << 24
+_NAME_LIMIT = 1 << 12
+_CODE_UNIT = 2  # sizeof(_Py_CODEUNIT)
+
+_CO_OPTIMIZED = 0x1  # Include/cpython/code.h
+# enum _frameowner (Include/internal/pycore_frame.h): what comes after belongs to C and has no code.
+_OWNED_BY_GENERATOR, _OWNED_BY_FRAME_OBJECT = 1, 2
+_CELL, _FREE = 0x40, 0x80  # co_localspluskinds (Include/internal/pycore_code.h)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One Python frame.
+
+    *address*: ``_PyInterpreterFrame *`` (until 3.10 ``PyFrameObject *``); *code*: ``PyCodeObject *``;
+    *function*: its qualified name (until 3.10 its name); *line*: 0 where the instruction has none.
+    """
+
+    address: int
+    code: int
+    function: str
+    file: str
+    line: int
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A thread's frames, innermost first. *note* says why the rest is missing, "" when it is complete."""
+
+    frames: list[Frame]
+    note: str
+
+
+@dataclass(frozen=True)
+class _Code:
+    # A PyCodeObject, decoded once per stop. start: address of its first instruction (3.11+).
+    address: int
+    function: str
+    file: str
+    first_line: int
+    table: bytes
+    optimized: bool
+    start: int
+    first_traceable: int
+
+
+class _Chain(Protocol):
+    # How a CPython links its frames and what a frame is.
+    def newest(self, thread: int) -> int: ...
+    def previous(self, frame: int) -> int: ...
+    def code(self, frame: int) -> int: ...  # 0: C's own entry in the chain
+    def complete(self, frame: int, code: _Code) -> bool: ...
+    def instruction(self, frame: int, code: _Code) -> int: ...  # offset in bytes
+    def traced_line(self, frame: int) -> int: ...  # 0: none
+    def names(self, code: _Code) -> Iterator[tuple[str, int]]: ...  # name, kind as in co_localspluskinds
+    def slots(self, frame: int) -> int: ...  # PyObject **
+    def namespace(self, frame: int) -> int: ...  # f_locals
+
+
+class Frames:
+    """The frame stacks of one stop."""
+
+    def __init__(self, runtime: Runtime, types: Types) -> None:
+        """Raises LayoutNotFound when the debug info describes no frames that refdbg knows."""
+        self._runtime = runtime
+        self._memory = runtime.memory
+        self._objects = _Objects(runtime, types)
+        code = runtime.build.layout("PyCodeObject")
+        self._layout = {name: field.offset for name, field in code.fields.items()}
+        self._chain = _chain(runtime, self._objects)
+        # co_qualname came with 3.11. Each form of the line table has its own field, or its own neighbours.
+        self._function = code.first("co_qualname", "co_name").offset
+        self._line_of: Callable[[bytes, int, int], int | None]
+        if "co_code_adaptive" in code:  # 3.11+
+            self._table, self._line_of = code.offset("co_linetable"), lines.from_locations
+        elif "co_linetable" in code:  # 3.10
+            self._table, self._line_of = code.offset("co_linetable"), lines.from_line_ranges
+        else:
+            self._table, self._line_of = code.offset("co_lnotab"), lines.from_lnotab
+        self._start = self._layout.get("co_code_adaptive", 0)
+        self._traceable = self._layout.get("_co_firsttraceable")
+        self._code_type = runtime.target.address_of("PyCode_Type")
+        self._cell_type = runtime.target.address_of("PyCell_Type")
+        self._cell_value = runtime.build.layout("PyCellObject").offset("ob_ref")
+        self._codes: dict[int, _Code] = {}
+        self._lines: dict[tuple[int, int], int] = {}
+
+    def stack(self, thread: Thread, limit: int = STACK_LIMIT) -> list[Frame]:
+        """The thread's frames, innermost first, at most *limit*. Ends at damage; raises nothing."""
+        return self.walk(thread, limit).frames
+
+    def walk(self, thread: Thread, limit: int = STACK_LIMIT) -> Stack:
+        """The thread's frames, innermost first, and why they end early if they do. Raises nothing.
+
+        Frames that Python code does not see are left out, as sys._getframe() leaves them out: those that
+        have not reached their first traceable instruction, and C's own entries (_PyFrame_IsIncomplete).
+        """
+        frames: list[Frame] = []
+        seen: set[int] = set()
+        try:
+            address = self._chain.newest(thread.address)
+            while address and len(frames) < limit:
+                if address in seen:
+                    return Stack(frames, f"the chain of frames runs in a circle at {address:#x}")
+                if len(seen) >= STACK_LIMIT:
+                    return Stack(frames, f"the chain of frames does not end within {STACK_LIMIT}")
+                seen.add(address)
+                frame = self._frame(address)
+                if frame is not None:
+                    frames.append(frame)
+                address = self._chain.previous(address)
+        except (MemoryFault, DecodeError) as error:
+            return Stack(frames, f"the chain of frames breaks off after {len(frames)}: {error}")
+        return Stack(frames, f"there are more than {limit} frames" if address else "")
+
+    def locals(self, frame: Frame) -> list[tuple[str, int]]:
+        """The frame's local variables that are set: (name, ``PyObject *``), in the order of the code object.
+
+        Cells are replaced by what they hold. The names of a module's or class's body come from its namespace.
+        Ends at damage; raises nothing. Mirrors _PyFrame_FastToLocalsWithError (Objects/frameobject.c).
+        """
+        found: list[tuple[str, int]] = []
+        with suppress(MemoryFault, DecodeError):
+            found.extend(self._named(frame))  # keeps what came before the fault
+        return found
+
+    def _named(self, frame: Frame) -> Iterator[tuple[str, int]]:
+        code = self._code(frame.code)
+        if not code.optimized:
+            yield from self._objects.namespace(self._chain.namespace(frame.address))
+        slots = self._chain.slots(frame.address)
+        for index, (name, kind) in enumerate(self._chain.names(code)):
+            value = self._memory.u64(slots + 8 * index)
+            if kind & _FREE and not code.optimized:
+                continue  # a class body's free variables are not its names
+            if value and kind & (_CELL | _FREE):
+                value = self._content(value)
+            if value:
+                yield name, value
+
+    def _content(self, address: int) -> int:
+        # What a cell holds. Until MAKE_CELL has run, an argument's own value stands in the cell's place.
+        try:
+            if self._type_of(address) == self._cell_type:
+                return self._memory.u64(address + self._cell_value)
+        except MemoryFault:
+            pass  # the variable is shown as what it is: unreadable
+        return address
+
+    def _type_of(self, address: int) -> int:
+        return self._memory.u64(address + self._runtime.build.ob_type)
+
+    def _frame(self, address: int) -> Frame | None:
+        code_address = self._chain.code(address)
+        if not code_address:
+            return None
+        code = self._code(code_address)
+        if not self._chain.complete(address, code):
+            return None
+        line = self._chain.traced_line(address)
+        if line <= 0:
+            line = self._line(code, self._chain.instruction(address, code))
+        return Frame(address, code_address, code.function, code.file, line)
+
+    def _line(self, code: _Code, instruction: int) -> int:
+        key = code.address, instruction
+        line = self._lines.get(key)
+        if line is None:
+            line = self._lines[key] = self._line_of(code.table, code.first_line, instruction) or 0
+        return line
+
+    def _code(self, address: int) -> _Code:
+        # Raises DecodeError, MemoryFault.
+        known = self._codes.get(address)
+        if known is None:
+            known = self._codes[address] = self._decode(address)
+        return known
+
+    def _decode(self, address: int) -> _Code:
+        memory, layout, objects = self._memory, self._layout, self._objects
+        if self._type_of(address) != self._code_type:
+            raise DecodeError(f"{address:#x} is no code object")
+        traceable = memory.integer(address + self._traceable, 4) if self._traceable is not None else 0
+        start = address + self._start if self._start else 0
+        return _Code(
+            address,
+            objects.string(memory.u64(address + self._function)),
+            objects.string(memory.u64(address + layout["co_filename"])),
+            memory.integer(address + layout["co_firstlineno"], 4, signed=True),
+            objects.data(memory.u64(address + self._table), _TABLE_LIMIT),
+            bool(memory.integer(address + layout["co_flags"], 4) & _CO_OPTIMIZED),
+            start,
+            start + traceable * _CODE_UNIT,
+        )
+
+
+def _chain(runtime: Runtime, objects: _Objects) -> _Chain:
+    try:
+        frame = runtime.build.layout("_PyInterpreterFrame")
+    except LayoutNotFound:  # until 3.10
+        return _FrameObjects(runtime, objects)
+    if "f_executable.bits" in frame:
+        raise LayoutNotFound("the frames of this CPython hold tagged references (_PyStackRef)",
+                             "refdbg 0.1 reads the frames of CPython 3.9 to 3.13.")
+    return _InterpreterFrames(runtime, objects, frame)
+
+
+class _InterpreterFrames:
+    # 3.11+: struct _PyInterpreterFrame, in the thread's own stack chunks or in a generator.
+    def __init__(self, runtime: Runtime, objects: _Objects, frame: StructLayout) -> None:
+        self._memory = runtime.memory
+        self._objects = objects
+        thread = runtime.build.layout("PyThreadState")
+        if "current_frame" in thread:  # 3.13+
+            self._newest: tuple[int, ...] = (thread.offset("current_frame"),)
+        else:
+            c_frame = runtime.build.layout("_PyCFrame")
+            self._newest = thread.offset("cframe"), c_frame.offset("current_frame")
+        self._previous = frame.offset("previous")
+        self._code = frame.first("f_executable", "f_code").offset
+        self._owner = frame.offset("owner")
+        # 3.13+ points to the instruction, before that to the code unit before the next instruction.
+        self._instruction = frame.first("instr_ptr", "prev_instr").offset
+        self._frame_object = frame.offset("frame_obj")
+        self._line = runtime.build.layout("PyFrameObject").offset("f_lineno")
+        self._slots = frame.offset("localsplus")
+        self._locals = frame.offset("f_locals")
+        code = runtime.build.layout("PyCodeObject")
+        self._names = code.offset("co_localsplusnames")
+        self._kinds = code.offset("co_localspluskinds")
+
+    def newest(self, thread: int) -> int:
+        address = thread
+        for offset in self._newest:
+            address = self._memory.u64(address + offset)
+            if not address:
+                break
+        return address
+
+    def previous(self, frame: int) -> int:
+        return self._memory.u64(frame + self._previous)
+
+    def code(self, frame: int) -> int:
+        if self._memory.integer(frame + self._owner, 1) > _OWNED_BY_FRAME_OBJECT:
+            return 0
+        return self._memory.u64(frame + self._code)
+
+    def complete(self, frame: int, code: _Code) -> bool:
+        if self._memory.integer(frame + self._owner, 1) == _OWNED_BY_GENERATOR:
+            return True
+        return self._memory.u64(frame + self._instruction) >= code.first_traceable
+
+    def instruction(self, frame: int, code: _Code) -> int:
+        return self._memory.u64(frame + self._instruction) - code.start
+
+    def traced_line(self, frame: int) -> int:
+        # PyFrame_GetLineNumber: a trace function may have set it.
+        frame_object = self._memory.u64(frame + self._frame_object)
+        return self._memory.integer(frame_object + self._line, 4, signed=True) if frame_object else 0
+
+    def names(self, code: _Code) -> Iterator[tuple[str, int]]:
+        kinds = self._objects.data(self._memory.u64(code.address + self._kinds), _VARIABLE_LIMIT)
+        names = self._objects.items(self._memory.u64(code.address + self._names), _VARIABLE_LIMIT)
+        for name, kind in zip(names, kinds):
+            yield self._objects.string(name), kind
+
+    def slots(self, frame: int) -> int:
+        return frame + self._slots
+
+    def namespace(self, frame: int) -> int:
+        return self._memory.u64(frame + self._locals)
+
+
+class _FrameObjects:
+    # Until 3.10: each frame is a PyFrameObject.
+    def __init__(self, runtime: Runtime, objects: _Objects) -> None:
+        self._memory = runtime.memory
+        self._objects = objects
+        self._newest = runtime.build.layout("PyThreadState").offset("frame")
+        frame = runtime.build.layout("PyFrameObject")
+        self._previous = frame.offset("f_back")
+        self._code = frame.offset("f_code")
+        self._lasti = frame.offset("f_lasti")
+        # 3.10 counts code units and has f_state, 3.9 counts bytes.
+        self._unit = _CODE_UNIT if "f_state" in frame else 1
+        self._line = frame.offset("f_lineno")
+        # Until 3.9 f_lineno holds a line only while the frame is traced; 3.10 keeps it 0 otherwise.
+        self._trace = None if "f_state" in frame else frame.offset("f_trace")
+        self._slots = frame.offset("f_localsplus")
+        self._locals = frame.offset("f_locals")
+        code = runtime.build.layout("PyCodeObject")
+        self._variables = [(code.offset("co_varnames"), 0), (code.offset("co_cellvars"), _CELL),
+                           (code.offset("co_freevars"), _FREE)]
+
+    def newest(self, thread: int) -> int:
+        return self._memory.u64(thread + self._newest)
+
+    def previous(self, frame: int) -> int:
+        return self._memory.u64(frame + self._previous)
+
+    def code(self, frame: int) -> int:
+        return self._memory.u64(frame + self._code)
+
+    def complete(self, frame: int, code: _Code) -> bool:
+        return True
+
+    def instruction(self, frame: int, code: _Code) -> int:
+        return self._memory.integer(frame + self._lasti, 4, signed=True) * self._unit
+
+    def traced_line(self, frame: int) -> int:
+        if self._trace is not None and not self._memory.u64(frame + self._trace):
+            return 0
+        return self._memory.integer(frame + self._line, 4, signed=True)
+
+    def names(self, code: _Code) -> Iterator[tuple[str, int]]:
+        for offset, kind in self._variables:
+            for name in self._objects.items(self._memory.u64(code.address + offset), _VARIABLE_LIMIT):
+                yield self._objects.string(name), kind
+
+    def slots(self, frame: int) -> int:
+        return frame + self._slots
+
+    def namespace(self, frame: int) -> int:
+        return self._memory.u64(frame + self._locals)
+
+
+class _Objects:
+    # What frames and code objects are made of.
+    def __init__(self, runtime: Runtime, types: Types) -> None:
+        self._runtime = runtime
+        self._types = types
+        self._memory = runtime.memory
+        self._ob_type = runtime.build.ob_type
+        self._scalars = Scalars(runtime)
+        self._items = runtime.build.layout("PyTupleObject").offset("ob_item")
+
+    def string(self, address: int) -> str:
+        return self._scalars.text(address, _NAME_LIMIT)
+
+    def data(self, address: int, limit: int) -> bytes:
+        return self._scalars.bytes(address, limit)
+
+    def items(self, address: int, limit: int) -> array[int]:
+        size = self._scalars.size(address)
+        if not 0 <= size <= limit:
+            raise DecodeError(f"the tuple at {address:#x} claims {size} items")
+        return array("Q", self._memory.read(address + self._items, 8 * size))
+
+    @cached_property
+    def _containers(self) -> Containers:
+        return Containers(self._runtime, self._scalars)
+
+    def namespace(self, address: int) -> Iterator[tuple[str, int]]:
+        """The names and values of a dict that a module's or class's body runs in; of another mapping: none."""
+        if not address or not self._types[self._memory.u64(address + self._ob_type)].flags & DICT_SUBCLASS:
+            return
+        for entry in self._containers.dict_items(address):
+            if self._types[self._memory.u64(entry.key + self._ob_type)].flags & UNICODE_SUBCLASS:
+                yield self.string(entry.key), entry.value

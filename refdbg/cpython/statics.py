@@ -1,0 +1,120 @@
+"""What lies in the writable data of the loaded libraries: static objects, and C variables that hold objects."""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_right
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+
+from refdbg.cpython.stop import Stop
+
+from refdbg.graph.objects import Coverage
+from refdbg.target.elf import DataSegment, Library, libraries
+
+_LARGEST_STATIC_COUNT = 1 << 31
+_LOWEST_POINTER = 1 << 16
+# Include/internal/pycore_object.h (_PyObject_IMMORTAL_REFCNT, 3.11): counts around it are no pointers.
+_NEVER_FREED = 999_999_999
+_NEVER_FREED_ROOM = 1 << 20
+
+
+@dataclass(frozen=True)
+class StaticObject:
+    """An object in a library's data. *added*: its count now, less what the file gave it."""
+
+    address: int
+    type: int
+    refcount: int
+    added: int
+    size: int
+
+
+@dataclass(frozen=True)
+class StaticWord:
+    """A word in a library's data that equals the address of an object. *field*: inside a static object."""
+
+    address: int
+    target: int
+    symbol: str
+    offset: int
+    library: str
+    inside: StaticObject | None
+
+
+class Statics:
+    """The libraries' data of one stop."""
+
+    def __init__(self, stop: Stop) -> None:
+        self._stop = stop
+        self._runtime = stop.runtime
+        self.coverage = Coverage()
+        regions = stop.runtime.target.regions()
+        self._mapped = [region.start for region in regions]
+        self._ends = [region.end for region in regions]
+        self.libraries, warnings = libraries(regions)
+        self.coverage.notes += warnings
+        self.coverage.unreadable += len(warnings)
+        self._words: list[tuple[Library, DataSegment, int, Sequence[int]]] = []
+        for library in self.libraries:
+            for segment in library.segments:
+                start = (segment.start + 7) & ~7
+                data = stop.runtime.memory.read_some(start, segment.end - start)
+                self._words.append((library, segment, start, array("Q", data[: len(data) & ~7])))
+        self.objects = list(self._static_objects())
+        self._addresses = [found.address for found in self.objects]
+
+    def _static_objects(self) -> Iterator[StaticObject]:
+        # A static object's type is static too: its address lies in some library's data.
+        types = self._stop.types
+        spans = [(segment.start, segment.end) for _, segment, _, _ in self._words]
+        lowest, highest = min(s for s, _ in spans), max(e for _, e in spans)
+        candidates = {word for *_, words in self._words for word in set(words) if lowest <= word < highest}
+        static_types = {
+            word for word in candidates
+            if any(start <= word < end for start, end in spans) and types.is_type(word) and not types[word].is_heap
+        }
+        build = self._runtime.build
+        immortal = build.traits.immortal
+        type_index, count_index = build.ob_type // 8, build.ob_refcnt // 8
+        for _, segment, start, words in self._words:
+            for index, word in enumerate(words):
+                if word not in static_types or index < type_index:
+                    continue
+                address = start + 8 * (index - type_index)
+                count = words[index - type_index + count_index]
+                if immortal and count >> 31 == 1:
+                    continue  # never counted, and never freed
+                if count >= _LARGEST_STATIC_COUNT or (count > _LOWEST_POINTER and self._is_mapped(count)):
+                    continue  # a pointer: a C struct whose second word is a type
+                initial = segment.initial_word(address + build.ob_refcnt)
+                if immortal and initial >> 31 == 1:
+                    initial = 0  # it stopped being immortal: what it had is in no total
+                size = build.type.size if types[word].flags >> 31 & 1 else max(types[word].basicsize, 16)
+                yield StaticObject(address, word, count, count - initial, size)
+
+    def _is_mapped(self, address: int) -> bool:
+        # In a program that is linked to fixed addresses a pointer can be as small as a count.
+        if abs(address - _NEVER_FREED) < _NEVER_FREED_ROOM:
+            return False
+        row = bisect_right(self._mapped, address) - 1
+        return row >= 0 and address < self._ends[row]
+
+    def object_at(self, address: int) -> StaticObject | None:
+        """The static object that contains *address*, or None."""
+        row = bisect_right(self._addresses, address) - 1
+        if row >= 0 and address < self.objects[row].address + self.objects[row].size:
+            return self.objects[row]
+        return None
+
+    def holding(self, targets: Collection[int]) -> Iterator[StaticWord]:
+        """Every word that equals one of *targets* (``PyObject *``), with the C variable that it belongs to."""
+        for library, _segment, start, words in self._words:
+            for index, word in enumerate(words):
+                if word in targets:
+                    address = start + 8 * index
+                    symbol = library.symbol_at(address)
+                    yield StaticWord(
+                        address, word, symbol.name if symbol else "", symbol.offset if symbol else 0,
+                        library.name, self.object_at(address),
+                    )

@@ -1,0 +1,63 @@
+"""Which Python thread is which: thread states, the kernel's threads, and who holds the GIL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from refdbg.cpython.runtime import Interpreter, Runtime, Thread
+from refdbg.errors import LayoutNotFound, MemoryFault
+
+_PTHREAD_SEARCH = 0x800  # bytes of a struct pthread in which its kernel id is looked for
+
+
+def pthread(runtime: Runtime, thread: Thread) -> int:
+    """What pthread_self() is in the thread (``PyThreadState.thread_id``). Raises MemoryFault."""
+    return runtime.view(thread.address, "PyThreadState")["thread_id"]
+
+
+def kernel_ids(runtime: Runtime, threads: Iterable[Thread]) -> dict[int, int]:
+    """The kernel's id of each thread by the address of its thread state; those not known are left out.
+
+    Until 3.10 the thread state has only pthread_self(). The C library keeps the kernel's id in the structure
+    there: at the one offset where all threads have different ids that the debugger knows.
+    """
+    threads = list(threads)
+    found = {thread.address: thread.native_id for thread in threads if thread.native_id}
+    handles: dict[int, int] = {}
+    for thread in threads:
+        if thread.address not in found:
+            try:
+                handles[thread.address] = pthread(runtime, thread)
+            except MemoryFault:
+                continue
+    known = set(runtime.target.native_threads())
+    blocks = []
+    for handle in sorted(set(handles.values())):
+        try:
+            blocks.append((handle, runtime.memory.read(handle, _PTHREAD_SEARCH)))
+        except MemoryFault:
+            continue  # the thread has ended, or this is no address
+    for offset in range(0, _PTHREAD_SEARCH, 4):
+        ids = {handle: int.from_bytes(block[offset : offset + 4], "little") for handle, block in blocks}
+        if ids and len(set(ids.values())) == len(ids) and known.issuperset(ids.values()):
+            found.update({address: ids[handle] for address, handle in handles.items() if handle in ids})
+            break
+    return found
+
+
+def gil_holder(runtime: Runtime, interpreter: Interpreter) -> int:
+    """The thread state that holds the interpreter's GIL (``PyThreadState *``), 0: none, or not known."""
+    try:
+        gil = runtime.build.interpreter
+        if "ceval.gil" in gil and gil["ceval.gil"].inner is None:  # 3.12+: a pointer, each interpreter may have its own
+            address = runtime.memory.u64(interpreter.address + gil.offset("ceval.gil"))
+            layout = runtime.build.layout("_gil_runtime_state")
+            # Since 3.13 plain members, in 3.12 _Py_atomic_int and _Py_atomic_address; the value comes first.
+            locked = runtime.memory.integer(address + layout.offset("locked"), 4, signed=True)
+            if locked <= 0 or ("enabled" in layout and not runtime.view(address, "_gil_runtime_state")["enabled"]):
+                return 0
+            return runtime.memory.u64(address + layout.offset("last_holder"))
+        current = runtime.state.at("gilstate.tstate_current")  # until 3.11; the only one of all interpreters
+        return runtime.memory.u64(current)
+    except (LayoutNotFound, MemoryFault):
+        return 0

@@ -1,0 +1,119 @@
+"""The total of references that a debug build prints, itemised (Objects/object.c, _PyDebug_PrintTotalRefs)."""
+
+from __future__ import annotations
+
+from refdbg.cpython.heap import HeapObjects
+from refdbg.cpython.statics import Statics
+from refdbg.cpython.stop import Stop
+from refdbg.cpython.types import DICT_SUBCLASS, HEAPTYPE, TYPE_SUBCLASS, UNICODE_SUBCLASS
+from refdbg.errors import MemoryFault, SymbolNotFound
+from refdbg.records import TotalLine, Totals
+from refdbg.target.layout import StructView
+
+IMMORTAL = 1 << 31
+_INTERNED_MORTAL = 1  # SSTATE_INTERNED_MORTAL in every version
+
+
+def is_immortal(stop: Stop, count: int) -> bool:
+    """Whether a reference count is an immortal object's (PEP 683): it never changes, and is in no total."""
+    return stop.runtime.traits.immortal and bool(count & IMMORTAL)
+
+
+def totals(stop: Stop, function: str, heap: HeapObjects, statics: Statics) -> Totals:
+    """Every contribution to the interpreter's own total of references, as lines that sum up to it.
+
+    Raises SymbolNotFound in a build that does not count references.
+    """
+    dummy = _set_dummy(stop)
+    lines = [
+        TotalLine("heap objects", sum(c for c in heap.objects.refcounts if not is_immortal(stop, c))),
+        TotalLine("statics", sum(found.added for found in statics.objects)),
+        TotalLine("interned strings", 2 * _interned(stop, heap)),
+        TotalLine("dict keys", _dict_keys(stop, heap, statics)),
+    ]
+    if dummy:
+        lines.append(TotalLine("the set's dummy, not counted", -dummy))
+    reported = reference_total(stop) - dummy
+    attributed = sum(line.references for line in lines)
+    return Totals(function, reported, attributed, reported - attributed, lines)
+
+
+def reference_total(stop: Stop) -> int:
+    """The interpreter's own count of references, all interpreters together. Raises SymbolNotFound."""
+    runtime = stop.runtime
+    memory = runtime.memory
+    total = memory.integer(runtime.target.address_of("_Py_RefTotal"), 8, signed=True)
+    state = runtime.state
+    if "object_state.interpreter_leaks" in state.layout:  # 3.12+: each interpreter counts its own
+        total += state["object_state.interpreter_leaks"]
+        try:
+            total += memory.integer(runtime.target.address_of("last_final_reftotal"), 8, signed=True)
+        except SymbolNotFound:
+            pass
+        for interpreter in runtime.interpreters():
+            view = StructView(memory, interpreter.address, runtime.build.interpreter)
+            total += view["object_state.reftotal"]
+    return total
+
+
+def _set_dummy(stop: Stop) -> int:
+    # Until 3.10 the dummy that marks deleted set entries is left out of the total.
+    if stop.runtime.version_info >= (3, 11):
+        return 0
+    try:
+        dummy = stop.runtime.memory.u64(stop.runtime.target.address_of("_PySet_Dummy"))
+        return stop.runtime.memory.u64(dummy + stop.runtime.build.ob_refcnt) if dummy else 0
+    except (SymbolNotFound, MemoryFault):
+        return 0
+
+
+def _interned(stop: Stop, heap: HeapObjects) -> int:
+    # The two references that the dict of interned strings holds are taken off a string's count, not off the total.
+    layout = stop.runtime.build.layout("PyASCIIObject")
+    memory = stop.runtime.memory
+    found = 0
+    for address, type_ in zip(heap.objects.addresses, heap.objects.types):
+        if stop.types[type_].flags & UNICODE_SUBCLASS:
+            try:
+                found += StructView(memory, address, layout)["state.interned"] == _INTERNED_MORTAL
+            except MemoryFault:
+                heap.objects.coverage.unreadable += 1
+    return found
+
+
+def _dict_keys(stop: Stop, heap: HeapObjects, statics: Statics) -> int:
+    # A dict's keys object has a count of its own, which the total includes (Objects/dictobject.c, dictkeys_incref).
+    build, memory = stop.runtime.build, stop.runtime.memory
+    ma_keys = build.layout("PyDictObject").offset("ma_keys")
+    cached_keys = build.layout("PyHeapTypeObject").offset("ht_cached_keys")
+    count = build.layout("PyDictKeysObject")["dk_refcnt"]
+    tp_flags = build.type.offset("tp_flags")
+    tables: set[int] = set()
+    rows = [(address, type_) for address, type_, _ in heap.objects.rows()]
+    rows += [(found.address, found.type) for found in statics.objects]
+    for address, type_ in rows:
+        flags = stop.types[type_].flags
+        try:
+            if flags & DICT_SUBCLASS:
+                tables.add(memory.u64(address + ma_keys))
+            elif flags & TYPE_SUBCLASS and memory.u64(address + tp_flags) & HEAPTYPE:
+                tables.add(memory.u64(address + cached_keys))
+        except MemoryFault:
+            heap.objects.coverage.unreadable += 1
+    try:
+        empty = stop.runtime.target.address_of("empty_keys_struct")
+    except SymbolNotFound:
+        empty = 0
+    total = 0
+    for table in tables | {empty}:
+        if table not in heap.blocks.index and (table != empty or not empty):
+            continue  # what looked like a dict in a library's data was none
+        try:
+            value = memory.integer(table + count.offset, count.size)
+        except MemoryFault:
+            heap.objects.coverage.unreadable += 1
+            continue
+        if not is_immortal(stop, value):
+            # The static table starts with a count of 1 that was never added to the total.
+            total += value - (table == empty)
+    return total

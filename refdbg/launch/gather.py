@@ -1,0 +1,177 @@
+"""Runs inside the debugger: lets a program run to its end and writes down what its collector does."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from dataclasses import dataclass, field
+from typing import Any
+
+from refdbg import __version__
+from refdbg.commands.context import Context
+from refdbg.commands.explain import static_findings
+from refdbg.cpython import events
+from refdbg.cpython.collection import CollectionWatch, Listener, Running, frame_rows
+from refdbg.cpython.finalization import FinalizationWatch
+from refdbg.cpython.heap import HeapObjects
+from refdbg.cpython.runtime import Thread
+from refdbg.cpython.statics import Statics
+from refdbg.cpython.stop import Stop
+from refdbg.errors import RefdbgError
+from refdbg.graph.objects import Coverage
+from refdbg.records import Collection, Finding
+from refdbg.render import plain
+from refdbg.target import Halt, Hit, Session
+
+SCHEMA = "refdbg-report/1"
+INTERRUPT = signal.SIGUSR1  # refdbg-run's word that the user pressed Ctrl-C
+
+
+@dataclass
+class Gathered:
+    """What one run has shown so far."""
+
+    collections: list[Collection] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    coverage: Coverage = field(default_factory=Coverage)
+    partial: str | None = None
+    python: str = ""
+    traits: dict[str, bool] = field(default_factory=dict)
+    build_id: str = ""
+    crash: dict[str, Any] | None = None
+
+
+class Gatherer:
+    """Watches one program from its first instruction to its end."""
+
+    def __init__(self, session: Session, pid: int, limit: int) -> None:
+        self._session = session
+        self._context = Context.of(session)
+        self._limit = limit
+        self._pid = pid
+        self.seen = Gathered()
+        session.on_error = self._error
+
+    def run(self) -> dict[str, Any]:
+        """Let the program run to its end and return the report as plain data."""
+        session = self._session
+        signal.signal(INTERRUPT, self._interrupt)
+        session.attach(self._pid)
+        info = session.target().info
+        self._watch = CollectionWatch(
+            session, self._context.build, Listener(begin=self._begins, end=self._ended), self._limit
+        )
+        self._ends = FinalizationWatch(session, self._context.build, self._limit, self._explain)
+        self._first = session.break_on(events.RUN_MAIN, self._started)
+        while True:
+            halt = session.resume()
+            if halt.ended:
+                break
+            self._crashed(halt)
+        self._explain_silence()
+        return self._report(info.executable, info.debugger)
+
+    def _started(self, hit: Hit) -> bool:
+        stop = Stop(self._context.build(hit.target))
+        self.seen.python = stop.runtime.version
+        self.seen.traits = plain(stop.runtime.traits)
+        return False
+
+    def _begins(self, running: Running) -> bool:
+        self._ends.collection_begins(running)
+        return False
+
+    def _ended(self, _running: Running, record: Collection) -> bool:
+        self.seen.collections.append(record)
+        return False
+
+    def _explain(self, stop: Stop, heap: HeapObjects, statics: Statics) -> None:
+        findings, notes = static_findings(stop, heap, statics, self._limit)
+        self.seen.findings += findings
+        self.seen.warnings += notes
+
+    def _error(self, text: str) -> None:
+        self.seen.partial = self.seen.partial or text.splitlines()[0]
+        self.seen.warnings.append(text)
+
+    def _interrupt(self, _number: int, _frame: object) -> None:
+        # The program gets the Ctrl-C itself; only a walk of ours is cut short.
+        if self._session.busy:
+            raise KeyboardInterrupt
+
+    def _crashed(self, halt: Halt) -> None:
+        target = self._session.target()
+        target.memory.forget()
+        crash: dict[str, Any] = {
+            "signal": halt.signal, "thread": halt.thread, "native": plain(target.native_frames()), "python": [],
+        }
+        self.seen.crash = crash
+        try:
+            stop = Stop(self._context.build())
+            for interpreter in stop.runtime.interpreters():
+                for thread in stop.runtime.threads(interpreter):
+                    if thread.native_id in (halt.thread, 0):
+                        rows = frame_rows(stop.frames.stack(Thread(thread.address, halt.thread), self._limit * 10))
+                        crash["python"] = plain(rows)
+        except RefdbgError as error:
+            self.seen.warnings.append(f"no Python stack at {halt.signal}: {error}")
+
+    def _explain_silence(self) -> None:
+        waiting = self._session.waiting()
+        if not waiting:
+            return
+        if self._session.has_python():
+            self.seen.warnings.append(
+                "this Python has no debug info: nothing of its collector could be seen. "
+                "Use a debug build (Debian: python3.11-dbg; from source: ./configure --with-pydebug)."
+            )
+        else:
+            self.seen.warnings.append(
+                "no CPython was seen in this program: it has no symbol _PyRuntime. "
+                "Is it a Python program? refdbg-run follows exec, but not children."
+            )
+
+    def _report(self, executable: str, debugger: str) -> dict[str, Any]:
+        seen, ends = self.seen, self._ends
+        seen.coverage.add(ends.coverage)
+        totals = plain(ends.totals) if ends.totals else None
+        if seen.crash is None and seen.traits and not any("at_end" in end.moments for end in ends.endings()):
+            seen.warnings.append(
+                "the interpreter was not finalized (os._exit, a signal, or exec): what it leaves over is not known."
+            )
+        return {
+            "schema": SCHEMA,
+            "refdbg": __version__,
+            "partial": seen.partial,
+            "warnings": seen.warnings + ends.warnings,
+            "target": {
+                "argv": [], "pid": self._pid, "executable": executable, "build_id": seen.build_id,
+                "python": seen.python, "traits": seen.traits, "debugger": debugger,
+                "exit_status": None, "signal": None, "crash": seen.crash,
+            },
+            "collections": plain(seen.collections),
+            "interpreters": plain(ends.endings()),
+            "totals": totals,
+            "findings": plain(sorted(seen.findings, key=lambda finding: -finding.explains.references)),
+            "coverage": {
+                "objects": sum(end.left_over.objects for end in ends.endings() if end.left_over),
+                "unreadable": seen.coverage.unreadable, "undecided_types": [],
+                "truncated": seen.coverage.truncated, "notes": seen.coverage.notes,
+            },
+        }
+
+
+def main(session: Session) -> None:
+    """Entry point inside the debugger; its orders stand in the environment variable REFDBG_GATHER (JSON)."""
+    orders = json.loads(os.environ["REFDBG_GATHER"])
+    report: dict[str, Any]
+    try:
+        report = Gatherer(session, orders["pid"], orders["objects"]).run()
+    except RefdbgError as error:
+        report = {"error": error.text()}
+    with open(orders["output"], "w", encoding="utf-8", errors="backslashreplace") as file:
+        json.dump(report, file, ensure_ascii=False)
+    sys.stdout.flush()

@@ -1,0 +1,241 @@
+"""`refdbg-run [options] PROGRAM ARGS…`: run a program under the debugger, unnoticed, and report at its end.
+
+The program is our own child: it is started stopped, the debugger attaches to it, and its
+descriptors, environment, signals, process group and exit status are those of a plain run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, NoReturn
+
+from refdbg import __version__
+
+_PTRACE_TRACEME, _PTRACE_DETACH = 0, 17
+_PR_SET_PTRACER = 0x59616D61
+_PR_SET_PTRACER_ANY = (1 << 64) - 1
+_SI_KERNEL = 0x80
+# Python ignores these in every process; a program expects the default.
+_IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
+_NOT_FORWARDED = {signal.SIGCHLD, signal.SIGKILL, signal.SIGSTOP}
+NOT_STARTED = 127
+NOT_EXECUTABLE = 126
+USAGE = 2
+
+_GATHER = """\
+import sys
+sys.path.insert(0, {root!r})
+from refdbg.debuggers.gdb import GdbSession
+from refdbg.launch.gather import main
+main(GdbSession())
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line of refdbg-run."""
+    root = argparse.ArgumentParser(
+        prog="refdbg-run",
+        usage="refdbg-run [options] PROGRAM [ARGUMENTS...]",
+        description="Run a program; at its end report what its garbage collector collected, finalized and left over. "
+        "The program's own input, output and exit status are those of a plain run; the report goes to stderr.",
+        epilog=f"Exit status: the program's own; {NOT_STARTED} when it was not found, {NOT_EXECUTABLE} when it is not "
+        f"executable, {USAGE} when refdbg-run itself was used wrongly or cannot work here.",
+    )
+    root.add_argument("--json", metavar="FILE", help="write the report as JSON to FILE instead of text to stderr")
+    root.add_argument("--text", metavar="FILE", help="write the report as text to FILE instead of stderr")
+    root.add_argument("--objects", metavar="N", type=_count, default=10,
+                      help="how many objects to list one by one, per collection and at the end (default 10)")
+    root.add_argument("--gdb", metavar="PATH", default="gdb", help="the gdb to use (default: gdb)")
+    root.add_argument("--version", action="version", version=f"refdbg {__version__}")
+    root.add_argument("program", metavar="PROGRAM")
+    root.add_argument("arguments", metavar="ARGUMENTS", nargs=argparse.REMAINDER)
+    return root
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError("must not be negative")
+    return number
+
+
+def main() -> NoReturn:
+    """The console script."""
+    orders = parser().parse_args()
+    for path in filter(None, (orders.json, orders.text)):
+        folder = os.path.dirname(os.path.abspath(path))
+        if not os.access(folder, os.W_OK):
+            _fail(USAGE, f"cannot write {path}: {folder} is not a writable folder")
+    program = shutil.which(orders.program)
+    if program is None:
+        if os.path.isfile(orders.program):
+            _fail(NOT_EXECUTABLE, f"{orders.program} is not executable; `chmod +x {orders.program}`?")
+        _fail(NOT_STARTED, f"program not found: {orders.program}; is the path right?")
+    debugger = shutil.which(orders.gdb)
+    if debugger is None:
+        _fail(USAGE, f"debugger not found: {orders.gdb}; install it with `apt-get install gdb`, or name it with --gdb")
+    with tempfile.TemporaryDirectory(prefix="refdbg-") as folder:
+        status, report = _run(program, [orders.program, *orders.arguments], debugger, orders.objects, Path(folder))
+    _publish(report, orders.json, orders.text)
+    _end(status)
+
+
+def _fail(status: int, message: str) -> NoReturn:
+    print(f"refdbg-run: {message}", file=sys.stderr)
+    raise SystemExit(status)
+
+
+def _original_environment() -> dict[bytes, bytes]:
+    # os.environb has what Python itself may have set (LC_CTYPE, PEP 538); the kernel kept what we were given.
+    block = Path("/proc/self/environ").read_bytes()
+    return dict(entry.split(b"=", 1) for entry in block.split(b"\0") if b"=" in entry)
+
+
+def _run(
+    program: str, argv: list[str], debugger: str, objects: int, folder: Path
+) -> tuple[int, dict[str, Any]]:
+    # Returns the program's wait status and the report.
+    environment = _original_environment()
+    watched = signal.valid_signals() - _NOT_FORWARDED | {signal.SIGCHLD}
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, watched)
+    pid = _start_stopped(program, argv, environment, mask)
+    output, log = folder / "report.json", folder / "debugger.log"
+    gdb = _start_gdb(debugger, {"pid": pid, "objects": objects, "output": str(output)}, environment, log)
+    status = _wait(pid, gdb, watched)
+    try:
+        report: dict[str, Any] = json.loads(output.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        report = {"error": "the debugger ended without a report. Its last words:\n" + _tail(log)}
+    target = report.get("target")
+    if target is not None:
+        target["argv"] = argv
+        target["exit_status"] = os.WEXITSTATUS(status) if os.WIFEXITED(status) else None
+        target["signal"] = signal.Signals(os.WTERMSIG(status)).name if os.WIFSIGNALED(status) else None
+        if target["signal"] is None:
+            target["crash"] = None  # a signal that the program handled
+    return status, report
+
+
+def _tail(log: Path) -> str:
+    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    return "\n".join(f"  {line}" for line in lines[-20:]) or "  (none)"
+
+
+def _start_stopped(program: str, argv: list[str], environment: dict[bytes, bytes], mask: set[Any]) -> int:
+    # The child stops at the first instruction of the program, before any of it has run.
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
+    pid = os.fork()
+    if pid == 0:
+        try:
+            libc.ptrace(_PTRACE_TRACEME, 0, None, None)
+            libc.prctl(_PR_SET_PTRACER, ctypes.c_ulong(_PR_SET_PTRACER_ANY), 0, 0, 0)
+            for number in _IGNORED_BY_PYTHON:
+                signal.signal(number, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            os.execve(program, argv, environment)
+        except OSError as error:
+            os.write(2, f"refdbg-run: cannot start {program}: {error.strerror}\n".encode())
+        finally:
+            os._exit(NOT_EXECUTABLE)
+    _, status = os.waitpid(pid, 0)
+    if not os.WIFSTOPPED(status):
+        raise SystemExit(os.waitstatus_to_exitcode(status))
+    libc.ptrace(_PTRACE_DETACH, pid, None, ctypes.c_void_p(signal.SIGSTOP))
+    return pid
+
+
+def _start_gdb(debugger: str, orders: dict[str, Any], environment: dict[bytes, bytes], log: Path) -> int:
+    # In a session of its own: the terminal's Ctrl-C is for the program. Without the program's PYTHON*
+    # variables, which gdb's own Python would obey.
+    own = {name: value for name, value in environment.items() if not name.startswith(b"PYTHON")}
+    own[b"REFDBG_GATHER"] = json.dumps(orders).encode()
+    script = log.with_name("gather.py")
+    script.write_text(_GATHER.format(root=str(Path(__file__).resolve().parent.parent.parent)))
+    command = [debugger, "-nx", "-nh", "-q", "-batch", "-x", str(script)]
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.setsid()
+            null = os.open(os.devnull, os.O_RDONLY)
+            out = os.open(log, os.O_WRONLY | os.O_CREAT, 0o600)
+            for source, number in ((null, 0), (out, 1), (out, 2)):
+                os.dup2(source, number)
+            for signal_ in _IGNORED_BY_PYTHON:
+                signal.signal(signal_, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_SETMASK, ())
+            os.execve(debugger, command, own)
+        finally:
+            os._exit(NOT_EXECUTABLE)
+    return pid
+
+
+def _wait(pid: int, gdb: int, watched: set[Any]) -> int:
+    # Until both have ended. Signals sent to us are for the program.
+    status: int | None = None
+    gdb_runs = True
+    while status is None or gdb_runs:
+        info = signal.sigwaitinfo(watched)
+        if info.si_signo != signal.SIGCHLD:
+            if info.si_code == _SI_KERNEL:  # typed at the terminal: the program has it too
+                if info.si_signo == signal.SIGINT and gdb_runs:
+                    os.kill(gdb, signal.SIGUSR1)
+            elif status is None:
+                os.kill(pid, info.si_signo)
+        while True:
+            try:
+                ended, how = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                break
+            if ended == pid:
+                status = how
+            elif ended == gdb:
+                gdb_runs = False
+            elif not ended:
+                break
+        if not gdb_runs and status is None:
+            # The debugger gave up: let the program go on without it.
+            os.kill(pid, signal.SIGCONT)
+            _, status = os.waitpid(pid, 0)
+    return status
+
+
+def _publish(report: dict[str, Any], json_file: str | None, text_file: str | None) -> None:
+    if json_file:
+        with open(json_file, "w", encoding="utf-8") as file:
+            json.dump(report, file, indent=1, ensure_ascii=False)
+            file.write("\n")
+    if text_file or not json_file:
+        from refdbg.render.report import report_text
+
+        if text_file:
+            with open(text_file, "w", encoding="utf-8") as file:
+                file.write(report_text(report, 120) + "\n")
+        else:
+            width = shutil.get_terminal_size((120, 24)).columns
+            sys.stderr.write(report_text(report, width) + "\n")
+    elif "error" in report:
+        print(f"refdbg-run: {report['error']}", file=sys.stderr)
+
+
+def _end(status: int) -> NoReturn:
+    # As the program ended: by the same status or the same signal.
+    sys.stderr.flush()
+    if os.WIFSIGNALED(status):
+        import resource
+
+        number = os.WTERMSIG(status)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # the program's core is enough
+        if number not in (signal.SIGKILL, signal.SIGSTOP):
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
+        os.kill(os.getpid(), number)
+    raise SystemExit(os.WEXITSTATUS(status))

@@ -1,0 +1,169 @@
+"""The report of one run (refdbg-report/1) as text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from refdbg.dependencies import tabulate
+
+_TYPES = 12  # rows of a table by type
+_FINDINGS = 8
+_STACK = 12
+
+
+def report_text(report: dict[str, Any], width: int) -> str:
+    """The whole report; *report* as in the JSON."""
+    if "error" in report:
+        return f"refdbg: {report['error']}"
+    return "\n".join(line.rstrip() for line in _lines(report, width))
+
+
+def _lines(report: dict[str, Any], width: int) -> Iterator[str]:
+    target = report["target"]
+    yield _rule("refdbg", width)
+    if report["partial"]:
+        yield f"PARTIAL: {report['partial']}"
+    if target["python"]:
+        traits = [name.replace("_", " ") for name, value in target["traits"].items() if value]
+        yield f"Python {target['python']} ({', '.join(traits) or 'release'}) under {target['debugger']}"
+    if target["signal"]:
+        yield f"ended by {target['signal']}"
+    yield from _crash(target.get("crash"))
+    yield from _findings(report)
+    for end in report["interpreters"]:
+        yield from _interpreter(end)
+    yield from _totals(report["totals"])
+    yield from _collections(report["collections"])
+    coverage = report["coverage"]
+    if coverage["unreadable"] or coverage["truncated"]:
+        yield ""
+        yield f"Not everything could be read: {coverage['unreadable']} faults" + (
+            ", a list was cut" if coverage["truncated"] else ""
+        )
+        yield from (f"  {note}" for note in coverage["notes"][:5])
+    if report["warnings"]:
+        yield ""
+        yield from (f"note: {warning}" for warning in report["warnings"])
+
+
+def _rule(title: str, width: int) -> str:
+    return f"== {title} {'=' * max(min(width, 120) - len(title) - 4, 0)}"
+
+
+def _table(rows: list[list[Any]], headers: list[str]) -> list[str]:
+    text = tabulate.tabulate(rows, headers, tablefmt="simple", disable_numparse=True, colalign=(
+        "left", *["right"] * (len(headers) - 1)))
+    return [f"  {line}" for line in str(text).splitlines()]
+
+
+def _by_type(rows: list[dict[str, Any]], limit: int = _TYPES) -> list[str]:
+    has_bytes = any(row["bytes"] is not None for row in rows)
+    table = [
+        [_shorten(row["type"], 60), row["objects"], row["references"], *([row["bytes"]] if has_bytes else [])]
+        for row in rows[:limit]
+    ]
+    lines = _table(table, ["type", "objects", "references", *(["bytes"] if has_bytes else [])])
+    if len(rows) > limit:
+        lines.append(f"  … and {len(rows) - limit} more types")
+    return lines
+
+
+def _shorten(text: str, size: int) -> str:
+    return text if len(text) <= size else text[: size - 1] + "…"
+
+
+def _crash(crash: dict[str, Any] | None) -> Iterator[str]:
+    if not crash:
+        return
+    yield f"{crash['signal']} in thread {crash['thread']}; Python stack, innermost first:"
+    yield from (f"  {frame_line(frame)}" for frame in crash["python"][:_STACK])
+    if not crash["python"]:
+        yield "  (none)"
+    yield "C stack:"
+    for frame in crash["native"][:_STACK]:
+        where = f" at {frame['file']}:{frame['line']}" if frame["file"] else ""
+        yield f"  {frame['function']}{where}"
+
+
+def frame_line(frame: dict[str, Any]) -> str:
+    """One Python frame as `function (file:line)`."""
+    return f"{frame['function']} ({frame['file']}:{frame['line']})"
+
+
+def _findings(report: dict[str, Any]) -> Iterator[str]:
+    main = [finding for finding in report["findings"] if finding["explains"]["references"]]
+    for number, finding in enumerate(main[:_FINDINGS], 1):
+        yield ""
+        yield f"{number}. {finding['verdict']} ({finding['confidence']}): {finding['message']}"
+        for evidence in finding["evidence"][:3]:
+            yield f"     evidence: {evidence['text']}"
+        yield f"     fix:      {finding['fix']}"
+        yield f"     next:     {finding['next']}"
+        yield f"     signature {finding['signature']}"
+    rest = len(main) - _FINDINGS
+    if rest > 0:
+        references = sum(finding["explains"]["references"] for finding in main[_FINDINGS:])
+        yield ""
+        yield f"… and {rest} more findings that explain {references} references (all are in --json)"
+    if report["totals"] and not report["findings"] and _left_over(report) == 0:
+        yield ""
+        yield "Nothing is left over."
+
+
+def _left_over(report: dict[str, Any]) -> int:
+    return sum(end["left_over"]["objects"] for end in report["interpreters"] if end["left_over"])
+
+
+_MOMENTS = ("before_clear", "last_collection", "after_last_collection", "at_end")
+
+
+def _interpreter(end: dict[str, Any]) -> Iterator[str]:
+    yield ""
+    yield f"Interpreter {end['id']}{' (main)' if end['id'] == 0 else ''}"
+    rows = [
+        [end["moments"][name]["what"], end["moments"][name]["function"], end["moments"][name]["objects"],
+         end["moments"][name]["references"]]
+        for name in sorted(end["moments"], key=_MOMENTS.index)
+    ]
+    yield from _table(rows, ["what", "seen at", "objects", "references"])
+    left = end["left_over"]
+    if left and left["objects"]:
+        yield ""
+        yield f"  left over at the end: {left['objects']} objects, {left['references']} references, {left['bytes']} bytes"
+        yield from _by_type(left["by_type"])
+
+
+def _totals(totals: dict[str, Any] | None) -> Iterator[str]:
+    if totals is None:
+        return
+    yield ""
+    yield f"The interpreter's own total at {totals['function']}: {totals['references_reported']} references"
+    rows = [[line["what"], line["references"]] for line in totals["lines"]]
+    rows.append(["unattributed", totals["references_unattributed"]])
+    yield from _table(rows, ["made of", "references"])
+
+
+def _collections(collections: list[dict[str, Any]]) -> Iterator[str]:
+    if not collections:
+        return
+    yield ""
+    busy = [record for record in collections if record["unreachable"] or record["phase"] == "finalization"]
+    yield f"{len(collections)} collections; those that found something, and those of the finalization:"
+    yield from collection_table(busy[-20:])
+
+
+def collection_table(collections: list[dict[str, Any]]) -> list[str]:
+    """The collections, a row each."""
+    rows = []
+    for record in collections:
+        frame = record["frame"]
+        rows.append([
+            f"#{record['number']}", record["interpreter"], record["generation"], record["tracked"],
+            "?" if record["tracked_after"] is None else record["tracked_after"], record["unreachable"],
+            record["finalized"], record["resurrected"], record["cleared"], record["uncollectable"],
+            "" if record["seconds"] is None else f"{record['seconds'] * 1000:.2f}",
+            record["reason"], _shorten(frame_line(frame), 50) if frame else "",
+        ])
+    return _table(rows, ["", "interp", "gen", "tracked", "after", "unreachable", "finalized", "resurrected", "cleared",
+                         "uncollectable", "ms", "reason", "Python frame"])

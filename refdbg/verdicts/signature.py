@@ -1,0 +1,21 @@
+"""A finding's name that is the same in every run: no addresses in it."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+_ABI_TAG = re.compile(r"(\.(cpython|abi3|pypy)[-\w]*)?\.so[.\d]*$")
+_VERSION = re.compile(r"(?<=python)[\d.]+[dt]*$")
+
+
+def library_name(file: str) -> str:
+    """A library's name without its ABI tag and version: ``_decimal``, ``python``, ``libz``."""
+    name = _ABI_TAG.sub("", file)
+    return _VERSION.sub("", name.removeprefix("lib") if name.startswith("libpython") else name)
+
+
+def signature(verdict: str, *parts: str) -> str:
+    """A stable hash of what a finding is about."""
+    text = "\0".join((verdict, *parts))
+    return f"{verdict}:{hashlib.sha256(text.encode('utf-8', 'backslashreplace')).hexdigest()[:12]}"
