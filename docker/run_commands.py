@@ -15,8 +15,12 @@ import shlex
 import signal
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
+
+#: Seconds that a program has between SIGTERM and SIGKILL.
+GRACE = 5
 
 #: One command's entry in summary.json.
 Entry = dict[str, Any]
@@ -70,24 +74,46 @@ def run(entry: Entry, results: Path, timeout: float | None) -> None:
             entry["error"] = f"stopped after {timeout:g} s"
         finally:
             if process.poll() is None:  # too late, or we are asked to stop
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+                end(process)
     if entry["error"] is None:
         read_report(entry, report)
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End a refdbg-run: it hands SIGTERM on to the program and still writes its report, if the program obeys."""
+    process.terminate()
+    try:
+        process.wait(GRACE)
+    except subprocess.TimeoutExpired:
+        if os.getpid() == 1:  # in the container: also the program and the debugger, which has a session of its own
+            os.kill(-1, signal.SIGKILL)
+        else:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def read_report(entry: Entry, path: Path) -> None:
     """Take what the summary shows out of one report."""
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
+        if "error" in report:
+            entry["error"] = report["error"]
+            return
         findings = report["findings"]
-        entry["references"] = report["totals"]["references_reported"]
+        totals = report["totals"]
         entry["findings"] = len(findings)
         entry["first_finding"] = findings[0]["message"] if findings else None
         if report.get("partial"):
             entry["error"] = f"the report is incomplete: {report['partial']}"
+        elif totals is None:  # no Python, or one whose end was not seen: no findings would mean nothing
+            ended = report.get("target", {}).get("signal")
+            entry["error"] = "; ".join(filter(None, [ended and f"ended by {ended}", *report.get("warnings", ())]))
+            entry["error"] = entry["error"] or "the report has no totals"
+        if totals is not None:
+            entry["references"] = totals["references_reported"]
     except FileNotFoundError:
-        entry["error"] = f"refdbg-run wrote no report; see {entry['name']}.err"
+        said = path.with_suffix(".err").read_text(encoding="utf-8", errors="replace").splitlines()
+        entry["error"] = f"no report was written; {entry['name']}.err ends with: {said[-1] if said else '(nothing)'}"
     except (ValueError, LookupError, TypeError, OSError) as error:
         entry["error"] = f"{path.name} cannot be read: {error!r}"
 
@@ -103,12 +129,12 @@ def summarize(entries: list[Entry]) -> tuple[str, int]:
         cells = [row[0].ljust(widths[0])] + [cell.rjust(width) for cell, width in zip(row[1:], widths[1:])]
         lines.append("  ".join(cells))
         if entry and entry["error"]:
-            lines.append(f"    error: {entry['error']}")
+            lines += textwrap.indent(f"error: {entry['error']}", "    ").splitlines()
         if entry and entry["first_finding"]:
             lines.append(f"    {entry['first_finding']}")
     failed = sum(entry["error"] is not None for entry in entries)
     found = sum(bool(entry["findings"]) for entry in entries)
-    lines += ["", f"{len(entries)} commands: {found} with findings, {failed} with errors"]
+    lines += ["", f"{len(entries)} command{'s' * (len(entries) != 1)}: {found} with findings, {failed} with errors"]
     return "\n".join(lines) + "\n", 2 if failed else 1 if found else 0
 
 

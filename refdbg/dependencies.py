@@ -5,27 +5,27 @@ Only ABI-independent packages: the debugger's Python is not the one they were in
 
 from __future__ import annotations
 
+import glob
 import importlib
+import os
 import sys
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from refdbg.errors import MissingDependency
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 
 
 def make_importable() -> None:
     """Append the checkout's virtual environment to sys.path (an installed refdbg has its packages beside it)."""
-    places = [ROOT] if ROOT.name == "site-packages" else sorted(ROOT.glob(".venv/lib/python3*/site-packages"))
-    for place in places:
-        if str(place) not in sys.path:
-            sys.path.append(str(place))
+    for place in (ROOT, *sorted(glob.glob(f"{glob.escape(ROOT)}/.venv/lib/python3*/site-packages"))):
+        if place not in sys.path:
+            sys.path.append(place)
 
 
 def _install_command(package: str) -> str:
-    if (ROOT / "Makefile").exists():
+    if os.path.exists(os.path.join(ROOT, "Makefile")):
         return f"make -C {ROOT} venv"
     return f"python3 -m pip install --target {ROOT} {package}"
 

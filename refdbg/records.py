@@ -189,3 +189,170 @@ class Stacks:
 
     threads: list[ThreadStack]
     notes: list[str]
+
+
+@dataclass(frozen=True)
+class ObjectInfo:
+    """Everything about one object.
+
+    *type_address*: ``PyTypeObject *``; *size*: bytes of its C struct and items; *block*: bytes of its allocator
+    block, None when not known; *tracked*: None where the type takes no part in collection; *generation*: the
+    name of the list it is in, None when in none; *static*: the C symbol that it is, None for one on the heap.
+    """
+
+    address: int
+    type: str
+    type_address: int
+    repr: str
+    refcount: int
+    size: int
+    block: int | None
+    immortal: bool
+    tracked: bool | None
+    interpreter: int | None
+    generation: str | None
+    permanent: bool
+    finalized: bool | None
+    static: str | None
+    attributes: dict[str, str]
+
+
+@dataclass(frozen=True)
+class TypeSlot:
+    """A C function of a type: *symbol* is None where it is unknown; *address* is 0 for an empty slot."""
+
+    slot: str
+    address: int
+    symbol: str | None
+
+
+@dataclass(frozen=True)
+class TypeInfo:
+    """Everything about one type. *instances*: of exactly this type, among the objects that *scope* says."""
+
+    address: int
+    name: str
+    module: str | None
+    tp_name: str
+    metatype: str
+    heap: bool
+    gc: bool
+    refcount: int
+    flags: int
+    flag_names: list[str]
+    basicsize: int
+    itemsize: int
+    dictoffset: int
+    weaklistoffset: int
+    base: str | None
+    bases: list[str]
+    mro_types: list[str]
+    slots: list[TypeSlot]
+    instances: int
+    instances_of_subclasses: int
+    scope: str
+    static: str | None
+
+
+@dataclass(frozen=True)
+class ObjectList:
+    """The objects of one type: *total* of them in *scope*, the first of which are *rows*."""
+
+    type: str
+    scope: str
+    total: int
+    rows: list[ObjectRow]
+
+
+@dataclass(frozen=True)
+class ReferenceRow:
+    """One reference that an object holds: to *target*, by the field or element *label*.
+
+    *exact* is False for a word that equals an object's address, where refdbg does not know the C struct.
+    """
+
+    label: str
+    target: ObjectRow
+    exact: bool
+
+
+@dataclass(frozen=True)
+class Referents:
+    """What an object refers to. *notes*: what could not be read."""
+
+    object: ObjectRow
+    references: list[ReferenceRow]
+    notes: list[str]
+
+
+@dataclass(frozen=True)
+class HolderRow:
+    """One word that equals an object's address: where it is, and the object (*owner*) or C thing it belongs to."""
+
+    kind: str
+    place: int
+    label: str
+    owner: ObjectRow | None
+    exact: bool
+
+
+@dataclass(frozen=True)
+class ReferrerList:
+    """Who holds an object: *total* words found, the first of which are *rows*; *owning* are known references."""
+
+    object: ObjectRow
+    total: int
+    owning: int
+    rows: list[HolderRow]
+    notes: list[str]
+
+
+@dataclass(frozen=True)
+class Census:
+    """The objects in *scope* by type, most numerous first; *types* is how many types there are in all."""
+
+    scope: str
+    objects: int
+    references: int
+    bytes: int | None
+    types: int
+    by_type: list[TypeRow]
+    notes: list[str]
+
+
+@dataclass(frozen=True)
+class GenerationRow:
+    """One of the collector's lists: how many objects it tracks; threshold and count where it has them."""
+
+    name: str
+    tracked: int
+    threshold: int | None
+    count: int | None
+
+
+@dataclass(frozen=True)
+class InterpreterRow:
+    """One interpreter. *enabled*: automatic collection; *threads*: the kernel's ids, 0 where not known."""
+
+    id: int
+    main: bool
+    address: int
+    finalizing: bool
+    enabled: bool | None
+    threads: list[int]
+    generations: list[GenerationRow]
+
+
+@dataclass(frozen=True)
+class Status:
+    """What refdbg reads, and how."""
+
+    python: str
+    executable: str
+    pid: int | None
+    live: bool
+    debugger: str
+    traits: dict[str, bool]
+    layout_source: str
+    interpreters: list[InterpreterRow]
+    notes: list[str]

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from refdbg.analysis.retention import Share, shares
 from refdbg.cpython.edges import owned_edges
-from refdbg.cpython.heap import HeapObjects
-from refdbg.cpython.statics import Statics, StaticWord
+from refdbg.cpython.statics import StaticWord
 from refdbg.cpython.stop import Stop
-from refdbg.cpython.total import is_immortal
 from refdbg.records import Finding, ObjectRow
 from refdbg.target import Symbol
 from refdbg.verdicts.static_reference import Held, finding
@@ -16,25 +14,26 @@ _RUNTIME = "runtime state"
 _DESIGN = "static types and other static objects"
 
 
-def static_findings(stop: Stop, heap: HeapObjects, statics: Statics, limit: int) -> tuple[list[Finding], list[str]]:
+def static_findings(stop: Stop, limit: int) -> tuple[list[Finding], list[str]]:
     """The C variables that hold left-over objects as findings, and notes on what they do not explain.
 
     Every left-over reference is in exactly one finding or note.
     """
+    heap, statics = stop.heap, stop.statics
     row_of = {address: row for row, address in enumerate(heap.objects.addresses)}
     groups: dict[tuple[str, str, str], list[StaticWord]] = {}
     for word in statics.holding(row_of):
         groups.setdefault(_group(stop, word), []).append(word)
     order = sorted(groups)
     edges = owned_edges(stop, heap)
-    counts = [0 if is_immortal(stop, count) else count for count in heap.objects.refcounts]
+    counts = [0 if stop.runtime.is_immortal(count) else count for count in heap.objects.refcounts]
     held_by = {
         number: [row_of[word.target] for word in groups[group]]
         for number, group in enumerate(order) if group[0] == "variable"
     }
     found = shares(held_by, edges, counts)
     findings = [
-        finding(_held(stop, heap, statics, groups[order[share.holder]], share, limit), 0) for share in found
+        finding(_held(stop, groups[order[share.holder]], share, limit), 0) for share in found
     ]
     taken = {row for share in found for row in share.rows}
     notes = []
@@ -64,9 +63,10 @@ def _group(stop: Stop, word: StaticWord) -> tuple[str, str, str]:
 
 
 def _held(
-    stop: Stop, heap: HeapObjects, statics: Statics, words: list[StaticWord], share: Share, limit: int
+    stop: Stop, words: list[StaticWord], share: Share, limit: int
 ) -> Held:
-    library = next(found for found in statics.libraries if found.name == words[0].library)
+    heap = stop.heap
+    library = next(found for found in stop.statics.libraries if found.name == words[0].library)
     paths, file, line = [], None, None
     for word in words:
         variable = stop.runtime.target.variable(Symbol(word.symbol, word.offset, word.library)) if word.symbol else None

@@ -1,9 +1,44 @@
-"""To be written."""
+"""`refdbg census` and `refdbg status`: the whole heap, the whole process."""
 
 from __future__ import annotations
 
+import argparse
 from typing import Any
+
+from refdbg.analysis.census import by_type
+from refdbg.commands.context import Context
+from refdbg.commands.inspect import number
+from refdbg.cpython import describe
+from refdbg.records import Census
 
 
 def add_commands(subcommands: Any) -> None:
     """Add this module's subcommands."""
+    census = subcommands.add_parser("census", help="count the objects by type")
+    which = census.add_mutually_exclusive_group()
+    which.add_argument("--tracked", action="store_true", help="only what the collector tracks")
+    which.add_argument("--all", action="store_true", help="every object, tracked or not (the default in debug builds)")
+    census.add_argument("--limit", type=number, default=30, metavar="N", help="show at most N types")
+    census.set_defaults(run=show_census)
+
+    status = subcommands.add_parser("status", help="the process, its build, interpreters, threads and collector")
+    status.set_defaults(run=lambda context, _arguments: describe.status(context.stop))
+
+
+def show_census(context: Context, arguments: argparse.Namespace) -> Census:
+    """The objects by type. Raises RefdbgError: --all needs a debug build."""
+    stop = context.stop
+    if arguments.all:
+        stop.heap  # noqa: B018  raises with the reason in a release build
+    objects, scope = describe.objects_in_scope(stop, arguments.tracked)
+    heap = describe.known_heap(stop)
+    sizes = None
+    if heap is not None and objects is heap.objects:
+        sizes = [heap.size(row) for row in range(len(objects))]
+    rows = by_type(objects, stop.texts.type_name, sizes, describe.immortal_count(stop))
+    return Census(
+        scope, len(objects), sum(row.references for row in rows), sum(sizes) if sizes is not None else None, len(rows),
+        rows[: arguments.limit], objects.coverage.notes,
+    )
+
+

@@ -12,7 +12,7 @@ from refdbg.cpython.frames import Frame
 from refdbg.cpython.heap import stats, thresholds
 from refdbg.cpython.runtime import Build, Interpreter, Thread
 from refdbg.cpython.stop import Stop
-from refdbg.errors import DecodeError, LayoutNotFound, TargetError
+from refdbg.errors import DecodeError, RefdbgError, TargetError
 from refdbg.graph.objects import Objects
 from refdbg.records import Collection, Finalizer, FrameRow, ObjectRow, TypeRow
 from refdbg.target import Breakpoint, Hit, Session, Target
@@ -96,7 +96,7 @@ class CollectionWatch:
             generation=generation,
             phase="finalization" if finalizing else "running",
             thread=hit.thread,
-            reason=events.reason(hit.callers(12)),
+            reason=events.reason(hit.callers(12 if finalizing else 3)),
             stack=frame_rows(stop.frames.stack(Thread(tstate, hit.thread), _STACK)),
             before=stats(stop.runtime, interpreter),
             tracked=tracked,
@@ -238,11 +238,29 @@ def finalizers(stop: Stop, unreachable: Objects) -> list[Finalizer]:
             calls[type_] += 1
     found = []
     for type_, objects in calls.most_common():
-        definition = stop.texts.method(type_, "__del__")
-        if definition is not None:  # slot_tp_finalize calls the Python method
-            found.append(Finalizer(definition.function, definition.file, definition.line, objects))
-        else:
+        try:
+            function, file, line = _del_method(stop, type_)  # slot_tp_finalize calls the Python method
+        except (RefdbgError, LookupError):
             symbol = stop.runtime.target.symbol_at(slots[type_])
             name = symbol.name if symbol else f"{slots[type_]:#x}"
-            found.append(Finalizer(f"{stop.texts.type_name(type_)} ({name})", None, None, objects))
+            function, file, line = f"{stop.texts.type_name(type_)} ({name})", None, None
+        found.append(Finalizer(function, file, line, objects))
     return found
+
+
+def _del_method(stop: Stop, type_: int) -> tuple[str, str | None, int | None]:
+    # (qualified name, file, line) of the __del__ that a class inherits. Raises LookupError when it is not Python's.
+    runtime, texts = stop.runtime, stop.texts
+    function_type = runtime.target.address_of("PyFunction_Type")
+    mro = runtime.memory.u64(type_ + runtime.build.type.offset("tp_mro"))
+    for item in texts.containers.tuple_items(mro):
+        base = item.target
+        method = texts.containers.lookup(stop.types[base].dict, "__del__") if stop.types[base].dict else 0
+        if method:
+            if runtime.memory.u64(method + runtime.build.ob_type) != function_type:
+                break
+            function = runtime.view(method, "PyFunctionObject")
+            code = runtime.view(function["func_code"], "PyCodeObject")
+            name = texts.string(function["func_qualname"])
+            return name or "__del__", texts.string(code["co_filename"]), code["co_firstlineno"]
+    raise LookupError("__del__")

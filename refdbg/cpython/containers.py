@@ -116,11 +116,6 @@ class Containers:
         values = self._memory.u64(address + self._values)
         return self.tables.split(keys, values) if values else self.tables.combined(keys)
 
-    def embedded_values(self, address: int) -> bool:
-        """Whether the dict's values are those inside its object (3.13+), so that the dict does not own them."""
-        values = self._memory.u64(address + self._values)
-        return bool(values) and self.tables.are_embedded(values)
-
     def lookup(self, address: int, name: str) -> int:
         """The value of the str key *name*, 0 when there is none. *address*: ``PyDictObject *``."""
         for entry in self.dict_items(address):
@@ -272,12 +267,6 @@ class KeyTables:
         # 3.11, 3.12: [-1] prefix size, [-2] used size, [-3 - n] the order
         size = memory.integer(first - 2, 1)
         return first, memory.read(first - 2 - size, size)[::-1]
-
-    def are_embedded(self, values: int) -> bool:
-        """Whether the values lie inside an object (3.13+). *values*: ``PyDictValues *``."""
-        if self.values is None or "embedded" not in self.values:
-            return False
-        return bool(self._memory.integer(values + self.values.offset("embedded"), 1))
 
     def are_valid(self, values: int) -> bool:
         """Whether inline values are in use (3.13+). *values*: ``PyDictValues *``."""

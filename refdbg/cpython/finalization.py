@@ -15,9 +15,8 @@ from refdbg.cpython.census import by_type, moment
 from refdbg.cpython.collection import Running, object_rows
 from refdbg.cpython.heap import HeapObjects
 from refdbg.cpython.runtime import Build, Interpreter
-from refdbg.cpython.statics import Statics
 from refdbg.cpython.stop import Stop
-from refdbg.cpython.total import is_immortal, totals
+from refdbg.cpython.total import totals
 from refdbg.errors import SymbolNotFound
 from refdbg.graph.objects import Coverage, Objects
 from refdbg.records import InterpreterEnd, LeftOver, Moment, Totals
@@ -39,7 +38,7 @@ class FinalizationWatch:
 
     def __init__(
         self, session: Session, build: Callable[[Target], Build], limit: int,
-        explain: Callable[[Stop, HeapObjects, Statics], None],
+        explain: Callable[[Stop], None],
     ) -> None:
         """*explain* is called where the main interpreter has left objects over and they can still be read."""
         self._build = build
@@ -171,14 +170,11 @@ class FinalizationWatch:
         stop = self._stop(hit)
         if not stop.runtime.traits.debug:
             return
-        heap = stop.heap
-        statics = Statics(stop)
-        self.coverage.add(statics.coverage)
-        self.totals = totals(stop, hit.function, heap, statics)
+        self.totals = totals(stop, hit.function)
         if self._deleted:  # 3.11+: the interpreter is gone already
-            self._main_left_over(hit, stop, statics)
+            self._main_left_over(hit, stop)
 
-    def _main_left_over(self, hit: Hit, stop: Stop, statics: Statics | None = None) -> None:
+    def _main_left_over(self, hit: Hit, stop: Stop) -> None:
         heap = stop.heap
         everything = _rows(heap, list(range(len(heap.objects))))
         ending = self._endings.setdefault(0, Ending(0))
@@ -186,10 +182,11 @@ class FinalizationWatch:
         ending.left_over = self._left_over(stop, *everything)
         self.coverage.add(heap.objects.coverage)
         if len(heap.objects):
-            self._explain(stop, heap, statics or Statics(stop))
+            self.coverage.add(stop.statics.coverage)
+            self._explain(stop)
 
     def _left_over(self, stop: Stop, objects: Objects, sizes: array[int]) -> LeftOver:
-        counts = [count for count in objects.refcounts if not is_immortal(stop, count)]
+        counts = [count for count in objects.refcounts if not stop.runtime.is_immortal(count)]
         return LeftOver(
             len(objects), sum(counts), sum(sizes), by_type(stop, objects, sizes),
             object_rows(stop, objects, self._limit),

@@ -14,7 +14,7 @@ from refdbg.cpython.containers import Containers
 from refdbg.cpython.runtime import Runtime, Thread
 from refdbg.cpython.scalars import Scalars
 from refdbg.cpython.types import DICT_SUBCLASS, UNICODE_SUBCLASS, Types
-from refdbg.errors import DecodeError, LayoutNotFound, MemoryFault
+from refdbg.errors import DecodeError, LayoutNotFound, MemoryFault, TargetError
 from refdbg.target.layout import StructLayout
 
 STACK_LIMIT = 1 << 20  # frames: a deeper stack is a damaged one
@@ -132,7 +132,7 @@ class Frames:
                 address = self._chain.previous(address)
         except (MemoryFault, DecodeError) as error:
             return Stack(frames, f"the chain of frames breaks off after {len(frames)}: {error}")
-        return Stack(frames, f"there are more than {limit} frames" if address else "")
+        return Stack(frames, "more frames follow" if address else "")
 
     def locals(self, frame: Frame) -> list[tuple[str, int]]:
         """The frame's local variables that are set: (name, ``PyObject *``), in the order of the code object.
@@ -141,7 +141,7 @@ class Frames:
         Ends at damage; raises nothing. Mirrors _PyFrame_FastToLocalsWithError (Objects/frameobject.c).
         """
         found: list[tuple[str, int]] = []
-        with suppress(MemoryFault, DecodeError):
+        with suppress(TargetError, DecodeError):
             found.extend(self._named(frame))  # keeps what came before the fault
         return found
 
@@ -359,7 +359,10 @@ class _Objects:
         return self._scalars.text(address, _NAME_LIMIT)
 
     def data(self, address: int, limit: int) -> bytes:
-        return self._scalars.bytes(address, limit)
+        size = self._scalars.size(address)
+        if not 0 <= size <= limit:
+            raise DecodeError(f"the bytes at {address:#x} claim the size {size}")
+        return self._scalars.bytes(address, size)
 
     def items(self, address: int, limit: int) -> array[int]:
         size = self._scalars.size(address)

@@ -34,6 +34,7 @@ STATIC_TYPES: dict[str, tuple[str, ...]] = {
     "function": ("PyFunction_Type",),
     "method": ("PyMethod_Type",),
     "builtin": ("PyCFunction_Type",),
+    "cmethod": ("PyCMethod_Type",),
     "code": ("PyCode_Type",),
     "frame": ("PyFrame_Type",),
     "traceback": ("PyTraceBack_Type",),
@@ -59,13 +60,19 @@ STATIC_TYPES: dict[str, tuple[str, ...]] = {
     "capsule": ("PyCapsule_Type",),
     "exception": ("_PyExc_BaseException",),
     "partial": ("partial_type",),
+    "generic alias": ("Py_GenericAliasType",),
+    "union": ("_PyUnion_Type",),
 }
 
-# Types made at run time from a PyType_Spec have no symbol; their tp_repr has one.
-REPR_FUNCTIONS: dict[str, str] = {
-    "deque": "deque_repr",  # 3.12+
-    "defaultdict": "defdict_repr",
-    "partial": "partial_repr",  # 3.10+
+# Types made at run time from a PyType_Spec have no symbol; the functions in their slots have one: (slot, function).
+SLOT_FUNCTIONS: dict[str, tuple[str, str]] = {
+    "deque": ("tp_repr", "deque_repr"),  # 3.12+
+    "defaultdict": ("tp_repr", "defdict_repr"),
+    "partial": ("tp_repr", "partial_repr"),  # 3.10+
+    "structseq": ("tp_repr", "structseq_repr"),
+    "lock": ("tp_repr", "lock_repr"),
+    "lru cache": ("tp_dealloc", "lru_cache_dealloc"),
+    "lru entry": ("tp_dealloc", "lru_list_elem_dealloc"),
 }
 
 OBJECT = "object"
@@ -98,8 +105,12 @@ class Kinds:
                 address = address_of(runtime, symbol)
                 if address:
                     self.static[address] = kind
-        self._by_repr = {address_of(runtime, symbol): kind for kind, symbol in REPR_FUNCTIONS.items()}
-        self._by_repr.pop(0, None)
+        self._by_slot = {
+            (runtime.build.type.offset(slot), function): kind
+            for kind, (slot, symbol) in SLOT_FUNCTIONS.items()
+            if (function := address_of(runtime, symbol))
+        }
+        self._slots = sorted({offset for offset, _ in self._by_slot})
         self._object = runtime.target.address_of("PyBaseObject_Type")
         self._known: dict[int, Kind] = {}
 
@@ -116,11 +127,18 @@ class Kinds:
         repr_ = self._memory.u64(type_ + self._tp_repr)
         plain = repr_ == self._memory.u64(self._object + self._tp_repr)
         for base in self._types.mro(type_):
-            base_repr = self._memory.u64(base + self._tp_repr)
-            name = self.static.get(base) or self._by_repr.get(base_repr)
+            name = self.static.get(base) or self._by_functions(base)
             if name is not None:
+                base_repr = self._memory.u64(base + self._tp_repr)
                 return Kind(name, base, repr_ == base_repr and not plain, plain)
         return Kind(OBJECT, 0, False, plain)
+
+    def _by_functions(self, type_: int) -> str | None:
+        for offset in self._slots:
+            name = self._by_slot.get((offset, self._memory.u64(type_ + offset)))
+            if name is not None:
+                return name
+        return None
 
     def name(self, type_: int) -> str:
         """The kind's name, OBJECT when the type cannot be read. Raises nothing."""

@@ -11,6 +11,7 @@ from refdbg.errors import LayoutNotFound, MemoryFault, NotPython, SymbolNotFound
 from refdbg.target import Target
 from refdbg.target.layout import StructLayout, StructView
 
+_IMMORTAL = 1 << 31
 LIST_LIMIT = 1 << 16  # interpreters and threads: a longer list is a damaged one
 
 
@@ -130,6 +131,10 @@ class Runtime:
         """(major, minor); (0, 0) while it cannot be known yet."""
         match = re.match(r"(\d+)\.(\d+)", self.version)
         return (int(match[1]), int(match[2])) if match else (0, 0)
+
+    def is_immortal(self, count: int) -> bool:
+        """Whether a reference count is an immortal object's (PEP 683): it never changes, and is in no total."""
+        return self.traits.immortal and bool(count & _IMMORTAL)
 
     def view(self, address: int, struct: str) -> StructView:
         """A cursor on the struct at *address*. Raises LayoutNotFound."""

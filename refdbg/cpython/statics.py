@@ -7,7 +7,8 @@ from bisect import bisect_right
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
-from refdbg.cpython.stop import Stop
+from refdbg.cpython.runtime import Runtime
+from refdbg.cpython.types import TYPE_SUBCLASS, Types
 
 from refdbg.graph.objects import Coverage
 from refdbg.target.elf import DataSegment, Library, libraries
@@ -45,11 +46,11 @@ class StaticWord:
 class Statics:
     """The libraries' data of one stop."""
 
-    def __init__(self, stop: Stop) -> None:
-        self._stop = stop
-        self._runtime = stop.runtime
+    def __init__(self, runtime: Runtime, types: Types) -> None:
+        self._runtime = runtime
+        self._types = types
         self.coverage = Coverage()
-        regions = stop.runtime.target.regions()
+        regions = runtime.target.regions()
         self._mapped = [region.start for region in regions]
         self._ends = [region.end for region in regions]
         self.libraries, warnings = libraries(regions)
@@ -59,14 +60,14 @@ class Statics:
         for library in self.libraries:
             for segment in library.segments:
                 start = (segment.start + 7) & ~7
-                data = stop.runtime.memory.read_some(start, segment.end - start)
+                data = runtime.memory.read_some(start, segment.end - start)
                 self._words.append((library, segment, start, array("Q", data[: len(data) & ~7])))
         self.objects = list(self._static_objects())
         self._addresses = [found.address for found in self.objects]
 
     def _static_objects(self) -> Iterator[StaticObject]:
         # A static object's type is static too: its address lies in some library's data.
-        types = self._stop.types
+        types = self._types
         spans = [(segment.start, segment.end) for _, segment, _, _ in self._words]
         lowest, highest = min(s for s, _ in spans), max(e for _, e in spans)
         candidates = {word for *_, words in self._words for word in set(words) if lowest <= word < highest}
@@ -78,10 +79,13 @@ class Statics:
         immortal = build.traits.immortal
         type_index, count_index = build.ob_type // 8, build.ob_refcnt // 8
         for _, segment, start, words in self._words:
+            taken = 0  # a word inside a static type is a field of it
             for index, word in enumerate(words):
                 if word not in static_types or index < type_index:
                     continue
                 address = start + 8 * (index - type_index)
+                if address < taken:
+                    continue
                 count = words[index - type_index + count_index]
                 if immortal and count >> 31 == 1:
                     continue  # never counted, and never freed
@@ -90,7 +94,11 @@ class Statics:
                 initial = segment.initial_word(address + build.ob_refcnt)
                 if immortal and initial >> 31 == 1:
                     initial = 0  # it stopped being immortal: what it had is in no total
-                size = build.type.size if types[word].flags >> 31 & 1 else max(types[word].basicsize, 16)
+                size = max(types[word].basicsize, 16)
+                if types[word].flags & TYPE_SUBCLASS:
+                    size = build.type.size
+                    if types.is_type(address):
+                        taken = address + size
                 yield StaticObject(address, word, count, count - initial, size)
 
     def _is_mapped(self, address: int) -> bool:

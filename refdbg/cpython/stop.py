@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from refdbg.cpython.frames import Frames
 from refdbg.cpython.heap import GenerationLists, HeapObjects, heap_objects
@@ -10,6 +11,9 @@ from refdbg.cpython.runtime import Build, Runtime
 from refdbg.cpython.text import Texts
 from refdbg.cpython.types import Types
 from refdbg.errors import RefdbgError
+
+if TYPE_CHECKING:
+    from refdbg.cpython.statics import Statics
 
 
 class Stop:
@@ -47,6 +51,13 @@ class Stop:
                 "Use a debug build (--with-pydebug), or a command that reads tracked objects only.",
             )
         return heap_objects(self.runtime, self.types)
+
+    @cached_property
+    def statics(self) -> Statics:
+        """What lies in the libraries' writable data."""
+        from refdbg.cpython.statics import Statics  # reads ELF files: only when it is asked for
+
+        return Statics(self.runtime, self.types)
 
     def is_runtime_state(self, address: int) -> bool:
         """Whether *address* lies in ``_PyRuntime``."""

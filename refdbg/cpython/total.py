@@ -3,37 +3,34 @@
 from __future__ import annotations
 
 from refdbg.cpython.heap import HeapObjects
-from refdbg.cpython.statics import Statics
 from refdbg.cpython.stop import Stop
 from refdbg.cpython.types import DICT_SUBCLASS, HEAPTYPE, TYPE_SUBCLASS, UNICODE_SUBCLASS
 from refdbg.errors import MemoryFault, SymbolNotFound
 from refdbg.records import TotalLine, Totals
 from refdbg.target.layout import StructView
 
-IMMORTAL = 1 << 31
 _INTERNED_MORTAL = 1  # SSTATE_INTERNED_MORTAL in every version
 
 
-def is_immortal(stop: Stop, count: int) -> bool:
-    """Whether a reference count is an immortal object's (PEP 683): it never changes, and is in no total."""
-    return stop.runtime.traits.immortal and bool(count & IMMORTAL)
-
-
-def totals(stop: Stop, function: str, heap: HeapObjects, statics: Statics) -> Totals:
+def totals(stop: Stop, function: str) -> Totals:
     """Every contribution to the interpreter's own total of references, as lines that sum up to it.
 
     Raises SymbolNotFound in a build that does not count references.
     """
+    heap = stop.heap
     dummy = _set_dummy(stop)
+    reported = reference_total(stop) - dummy
+    if not reported and not len(heap.objects):
+        # The most frequent end, and there is nothing to itemise: do not read every library for it.
+        return Totals(function, 0, 0, 0, [TotalLine("heap objects", 0)])
     lines = [
-        TotalLine("heap objects", sum(c for c in heap.objects.refcounts if not is_immortal(stop, c))),
-        TotalLine("statics", sum(found.added for found in statics.objects)),
+        TotalLine("heap objects", sum(c for c in heap.objects.refcounts if not stop.runtime.is_immortal(c))),
+        TotalLine("statics", sum(found.added for found in stop.statics.objects)),
         TotalLine("interned strings", 2 * _interned(stop, heap)),
-        TotalLine("dict keys", _dict_keys(stop, heap, statics)),
+        TotalLine("dict keys", _dict_keys(stop, heap)),
     ]
     if dummy:
         lines.append(TotalLine("the set's dummy, not counted", -dummy))
-    reported = reference_total(stop) - dummy
     attributed = sum(line.references for line in lines)
     return Totals(function, reported, attributed, reported - attributed, lines)
 
@@ -81,7 +78,7 @@ def _interned(stop: Stop, heap: HeapObjects) -> int:
     return found
 
 
-def _dict_keys(stop: Stop, heap: HeapObjects, statics: Statics) -> int:
+def _dict_keys(stop: Stop, heap: HeapObjects) -> int:
     # A dict's keys object has a count of its own, which the total includes (Objects/dictobject.c, dictkeys_incref).
     build, memory = stop.runtime.build, stop.runtime.memory
     ma_keys = build.layout("PyDictObject").offset("ma_keys")
@@ -90,7 +87,7 @@ def _dict_keys(stop: Stop, heap: HeapObjects, statics: Statics) -> int:
     tp_flags = build.type.offset("tp_flags")
     tables: set[int] = set()
     rows = [(address, type_) for address, type_, _ in heap.objects.rows()]
-    rows += [(found.address, found.type) for found in statics.objects]
+    rows += [(found.address, found.type) for found in stop.statics.objects]
     for address, type_ in rows:
         flags = stop.types[type_].flags
         try:
@@ -113,7 +110,7 @@ def _dict_keys(stop: Stop, heap: HeapObjects, statics: Statics) -> int:
         except MemoryFault:
             heap.objects.coverage.unreadable += 1
             continue
-        if not is_immortal(stop, value):
+        if not stop.runtime.is_immortal(value):
             # The static table starts with a count of 1 that was never added to the total.
             total += value - (table == empty)
     return total

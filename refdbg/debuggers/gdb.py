@@ -77,8 +77,18 @@ class GdbTarget:
             f"gdb {gdb.VERSION.split()[-1] if ' ' in gdb.VERSION else gdb.VERSION}",
         )
         self.memory = Memory(self._process.read_some if self._process else self._read_through_gdb)
-        self._layouts: dict[str, StructLayout] = {}
-        self._addresses: dict[str, int] = {}
+        self._layouts: dict[str, StructLayout | None] = {}  # None: asked for and not there
+        self._addresses: dict[str, int | None] = {}
+
+    def look_again(self) -> None:
+        """A file was loaded: what was not found before may be in it."""
+        self._layouts = {name: layout for name, layout in self._layouts.items() if layout is not None}
+        self._addresses = {name: address for name, address in self._addresses.items() if address is not None}
+
+    def close(self) -> None:
+        """The process is gone."""
+        if self._process is not None:
+            self._process.close()
 
     def _read_through_gdb(self, address: int, size: int) -> bytes:
         try:
@@ -94,15 +104,20 @@ class GdbTarget:
         return list(self._process.resident(start, end)) if self._process else [(start, end)]
 
     def address_of(self, symbol: str) -> int:
-        address = self._addresses.get(symbol)
+        if symbol not in self._addresses:
+            self._addresses[symbol] = _address_of(symbol)
+        address = self._addresses[symbol]
         if address is None:
-            address = self._addresses[symbol] = _address_of(symbol)
+            raise SymbolNotFound(symbol)
         return address
 
     def layout(self, struct: str) -> StructLayout:
-        layout = self._layouts.get(struct)
+        if struct not in self._layouts:
+            found = _type(struct)
+            self._layouts[struct] = None if found is None else _layout_of(struct, found)
+        layout = self._layouts[struct]
         if layout is None:
-            layout = self._layouts[struct] = _layout_of(struct, _type(struct))
+            raise LayoutNotFound(f"no debug info describes the struct {struct}")
         return layout
 
     def symbol_at(self, address: int) -> Symbol | None:
@@ -175,7 +190,7 @@ def _stack(limit: int) -> list[NativeFrame]:
     return frames
 
 
-def _type(name: str) -> gdb.Type:
+def _type(name: str) -> gdb.Type | None:
     for spelling in (name, f"struct {name}"):
         try:
             found = gdb.lookup_type(spelling).strip_typedefs()
@@ -183,7 +198,7 @@ def _type(name: str) -> gdb.Type:
             continue
         if found.code in _ANONYMOUS and found.fields():
             return found
-    raise LayoutNotFound(f"no debug info describes the struct {name}")
+    return None
 
 
 def _symbol(name: str) -> gdb.Symbol | None:
@@ -196,14 +211,14 @@ def _symbol(name: str) -> gdb.Symbol | None:
     return gdb.lookup_global_symbol(name) or gdb.lookup_static_symbol(name)
 
 
-def _address_of(name: str) -> int:
+def _address_of(name: str) -> int | None:
     try:
         symbol = _symbol(name) if "::" not in name else None
         if symbol is not None:
             return int(symbol.value().address)
         return int(gdb.parse_and_eval(f"(unsigned long)&{name}"))
-    except (gdb.error, AttributeError, TypeError) as error:
-        raise SymbolNotFound(name) from error
+    except (gdb.error, AttributeError, TypeError):
+        return None
 
 
 class GdbHit:
@@ -340,8 +355,8 @@ class GdbConsole:
         self.colour = bool(gdb.parameter("style enabled")) and sys.stdout.isatty()
 
     def write(self, text: str) -> None:
-        # gdb.write refuses NUL; names in freed memory can hold anything.
-        gdb.write(text.replace("\0", "\\0") + "\n")
+        # gdb.write refuses NUL and lone surrogates; names in freed memory can hold anything.
+        gdb.write(text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode() + "\n")
 
 
 class GdbSession:
@@ -364,6 +379,7 @@ class GdbSession:
         if not inferior.pid or not inferior.threads():
             raise NoProcess("no process is stopped here")
         if self._target is None or self._target.info.pid != inferior.pid:
+            self._drop()
             self._target = GdbTarget(inferior)
         return self._target
 
@@ -447,6 +463,8 @@ class GdbSession:
         return Halt(False, self._signal, ptid[1] or ptid[0])
 
     def _drop(self) -> None:
+        if self._target is not None:
+            self._target.close()
         self._target = None
 
     def _another_program(self, _event: gdb.ClearObjFilesEvent) -> None:
@@ -457,7 +475,8 @@ class GdbSession:
         self._waiting = list(self._breakpoints)
 
     def _new_file(self, _event: gdb.NewObjFileEvent) -> None:
-        self._drop()
+        if self._target is not None:
+            self._target.look_again()
         if self._waiting and gdb.lookup_global_symbol("_PyRuntime") is not None:
             self._waiting = [watch for watch in self._waiting if not watch.place()]
 

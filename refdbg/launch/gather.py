@@ -11,13 +11,10 @@ from typing import Any
 
 from refdbg import __version__
 from refdbg.commands.context import Context
-from refdbg.commands.explain import static_findings
 from refdbg.cpython import events
 from refdbg.cpython.collection import CollectionWatch, Listener, Running, frame_rows
 from refdbg.cpython.finalization import FinalizationWatch
-from refdbg.cpython.heap import HeapObjects
 from refdbg.cpython.runtime import Thread
-from refdbg.cpython.statics import Statics
 from refdbg.cpython.stop import Stop
 from refdbg.errors import RefdbgError
 from refdbg.graph.objects import Coverage
@@ -88,14 +85,17 @@ class Gatherer:
         self.seen.collections.append(record)
         return False
 
-    def _explain(self, stop: Stop, heap: HeapObjects, statics: Statics) -> None:
-        findings, notes = static_findings(stop, heap, statics, self._limit)
+    def _explain(self, stop: Stop) -> None:
+        from refdbg.commands.explain import static_findings  # only a run that leaves something over pays for it
+
+        findings, notes = static_findings(stop, self._limit)
         self.seen.findings += findings
         self.seen.warnings += notes
 
     def _error(self, text: str) -> None:
         self.seen.partial = self.seen.partial or text.splitlines()[0]
-        self.seen.warnings.append(text)
+        if text not in self.seen.warnings:
+            self.seen.warnings.append(text)
 
     def _interrupt(self, _number: int, _frame: object) -> None:
         # The program gets the Ctrl-C itself; only a walk of ours is cut short.
@@ -175,3 +175,4 @@ def main(session: Session) -> None:
     with open(orders["output"], "w", encoding="utf-8", errors="backslashreplace") as file:
         json.dump(report, file, ensure_ascii=False)
     sys.stdout.flush()
+    os._exit(0)  # the program has ended and the report is written: what the debugger would tidy up does not matter

@@ -54,15 +54,20 @@ def _thread(thread: ThreadStack, width: int, colour: bool) -> list[str]:
 
 def frame_lines(frame: FrameRow, width: int, colour: bool) -> list[str]:
     """One frame as the lines that a traceback has for it, its local variables below."""
-    place = f'  File "{frame.file}", line {frame.line or "?"}, in {frame.function}'
+    place = printable(f'  File "{frame.file}", line {frame.line or "?"}, in {frame.function}')
     lines = [place + (" (C)" if frame.native else "")]
-    source = source_line(frame.file, frame.line)
+    source = printable(source_line(frame.file, frame.line))
     if source:
         lines.append("    " + (_highlighted(source) if colour else source))
     for name, value in (frame.locals or {}).items():
-        entry = f"      {name} = {value}"
+        entry = printable(f"      {name} = {value}")
         lines.append(entry if len(entry) <= width else entry[: max(width - 1, 20)] + "…")
     return lines
+
+
+def printable(string: str) -> str:
+    """The string on one line, safe for a terminal: a program may give its files and functions any name."""
+    return string if string.isprintable() else "".join([c if c.isprintable() else ascii(c)[1:-1] for c in string])
 
 
 def source_line(file: str, line: int) -> str:
@@ -70,7 +75,7 @@ def source_line(file: str, line: int) -> str:
     if line < 1 or not os.path.isfile(file):
         return ""
     linecache.checkcache(file)
-    return linecache.getline(file, line).strip()
+    return linecache.getline(file, line).strip().expandtabs()
 
 
 def _highlighted(source: str) -> str:

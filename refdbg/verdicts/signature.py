@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 
 _ABI_TAG = re.compile(r"(\.(cpython|abi3|pypy)[-\w]*)?\.so[.\d]*$")
@@ -17,5 +16,7 @@ def library_name(file: str) -> str:
 
 def signature(verdict: str, *parts: str) -> str:
     """A stable hash of what a finding is about."""
+    import hashlib  # 8 ms that only a run with findings pays
+
     text = "\0".join((verdict, *parts))
     return f"{verdict}:{hashlib.sha256(text.encode('utf-8', 'backslashreplace')).hexdigest()[:12]}"

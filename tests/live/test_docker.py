@@ -196,26 +196,31 @@ def report(references: int | None, *messages: str, partial: str | None = None) -
 
 @pytest.mark.usefixtures("refdbg_run")
 def test_summary_of_good_and_bad_reports(tmp_path: Path) -> None:
+    unseen = json.dumps({"totals": None, "findings": [], "warnings": ["its end was not seen"],
+                         "target": {"signal": "SIGABRT"}})
     done = run_commands(tmp_path, "\n".join([
         "  # only a comment", "",
         f"leak '{report(30, 'first', 'second')}'", f"clean '{report(0)}'", f"release '{report(None)}'",
-        f"cut '{report(5, partial='the debugger died')}'", "silent", "torn '{'", "odd '[]'", 'open "quote']))
+        f"cut '{report(5, partial='the debugger died')}'", "silent", "torn '{'",
+        f"unseen '{unseen}'", """failed '{"error": "no gdb\\nat all"}'""", "odd '[]'", 'open "quote']))
     assert done.returncode == 2
     found = entries(tmp_path)
-    assert [entry["line"] for entry in found] == [3, 4, 5, 6, 7, 8, 9, 10]
-    leak, clean, release, cut, silent, torn, odd, broken = found
+    assert [entry["line"] for entry in found] == list(range(3, 13))
+    leak, clean, release, cut, silent, torn, unseen_, failed, odd, broken = found
     assert (leak["exit_status"], leak["references"], leak["findings"], leak["first_finding"], leak["error"]) == (
         7, 30, 2, "first", None)
     assert (clean["references"], clean["findings"], clean["first_finding"], clean["error"]) == (0, 0, None, None)
     assert (release["references"], release["error"]) == (None, None)
     assert (cut["references"], cut["error"]) == (5, "the report is incomplete: the debugger died")
-    assert silent["error"] == "refdbg-run wrote no report; see 5-silent.err"
-    assert torn["error"].startswith("6-torn.json cannot be read: ")
-    assert odd["error"].startswith("7-odd.json cannot be read: ")
-    assert broken["error"] == 'line 10: no closing quotation: open "quote'
-    assert (tmp_path / "results" / "5-silent.out").read_text() == "out of silent\n"
-    assert (tmp_path / "results" / "5-silent.err").read_text() == "err of silent\n"
-    assert done.stdout.splitlines()[-1] == "8 commands: 1 with findings, 5 with errors"
+    assert silent["error"] == "no report was written; 05-silent.err ends with: err of silent"
+    assert torn["error"].startswith("06-torn.json cannot be read: ")
+    assert odd["error"].startswith("09-odd.json cannot be read: ")
+    assert (unseen_["error"], failed["error"]) == ("ended by SIGABRT; its end was not seen", "no gdb\nat all")
+    assert broken["error"] == 'line 12: no closing quotation: open "quote'
+    assert (tmp_path / "results" / "05-silent.out").read_text() == "out of silent\n"
+    assert (tmp_path / "results" / "05-silent.err").read_text() == "err of silent\n"
+    assert "    error: no gdb\n    at all\n" in done.stdout
+    assert done.stdout.splitlines()[-1] == "10 commands: 1 with findings, 7 with errors"
 
 
 @pytest.mark.usefixtures("refdbg_run")
@@ -236,7 +241,7 @@ def test_an_old_report_is_not_taken_for_a_new_one(tmp_path: Path) -> None:
     (tmp_path / "results").mkdir()
     write(tmp_path / "results" / "1-silent.json", report(0))
     assert run_commands(tmp_path, "silent").returncode == 2
-    assert entries(tmp_path)[0]["error"] == "refdbg-run wrote no report; see 1-silent.err"
+    assert entries(tmp_path)[0]["error"] == "no report was written; 1-silent.err ends with: err of silent"
 
 
 def test_a_list_without_commands(tmp_path: Path) -> None:

@@ -397,8 +397,8 @@ def collected():
 
 
 SCENES = [
-    lambda: recurse(DEPTH), call_over_lines, generators, lambda: comprehension(10), class_body,
-    class_comprehension, lambda: closures("a"), lambdas, with_statement, attribute_of, finalizer, compare, handler, long_lines,
+    lambda: recurse(DEPTH), call_over_lines, generators, lambda: comprehension(10), class_body, class_comprehension,
+    lambda: closures("a"), lambdas, with_statement, attribute_of, finalizer, compare, handler, long_lines,
     lambda: many_variables(1, 2, key="word"), coroutines, executed, traced, collected,
 ]
 

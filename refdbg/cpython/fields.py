@@ -1,0 +1,164 @@
+"""The members of CPython's structs that own a reference, with the label that a person understands.
+
+Read beside Include/ and each type's tp_dealloc: what it decrements is listed here. A build that lacks a member
+leaves it out, so that one table serves all releases.
+"""
+
+from __future__ import annotations
+
+Fields = dict[str, str]
+
+_GENERATOR: Fields = {
+    "gi_frame": "gi_frame",  # until 3.10
+    "gi_code": "gi_code",  # until 3.11
+    "gi_name": "__name__",
+    "gi_qualname": "__qualname__",
+    "gi_exc_state.exc_type": "exception type",  # until 3.10
+    "gi_exc_state.exc_value": "exception",
+    "gi_exc_state.exc_traceback": "exception traceback",  # until 3.10
+    "gi_origin_or_finalizer": "origin or finalizer",
+}
+_BUILTIN: Fields = {"m_self": "__self__", "m_module": "__module__"}
+_DESCRIPTOR: Fields = {"d_type": "__objclass__", "d_name": "__name__", "d_qualname": "__qualname__"}
+
+# Kind → (struct, its members).
+FIELDS: dict[str, tuple[tuple[str, Fields], ...]] = {
+    "function": (
+        (
+            "PyFunctionObject",
+            {
+                "func_globals": "__globals__",
+                "func_builtins": "__builtins__",
+                "func_name": "__name__",
+                "func_qualname": "__qualname__",
+                "func_code": "__code__",
+                "func_defaults": "__defaults__",
+                "func_kwdefaults": "__kwdefaults__",
+                "func_closure": "__closure__",
+                "func_doc": "__doc__",
+                "func_dict": "__dict__",
+                "func_module": "__module__",
+                "func_annotations": "__annotations__",
+                "func_annotate": "__annotate__",
+                "func_typeparams": "__type_params__",
+            },
+        ),
+    ),
+    "method": (("PyMethodObject", {"im_func": "__func__", "im_self": "__self__"}),),
+    "builtin": (("PyCFunctionObject", _BUILTIN),),
+    "cmethod": (("PyCFunctionObject", _BUILTIN), ("PyCMethodObject", {"mm_class": "class"})),
+    "module": (("PyModuleObject", {"md_dict": "__dict__", "md_name": "md_name"}),),
+    "cell": (("PyCellObject", {"ob_ref": "cell_contents"}),),
+    "property": (
+        (
+            "propertyobject",
+            {
+                "prop_get": "fget",
+                "prop_set": "fset",
+                "prop_del": "fdel",
+                "prop_doc": "__doc__",
+                "prop_name": "__name__",
+            },
+        ),
+    ),
+    "classmethod": (("classmethod", {"cm_callable": "__func__", "cm_dict": "__dict__"}),),
+    "staticmethod": (("staticmethod", {"sm_callable": "__func__", "sm_dict": "__dict__"}),),
+    "method descriptor": (("PyDescrObject", _DESCRIPTOR),),
+    "member descriptor": (("PyDescrObject", _DESCRIPTOR),),
+    "getset descriptor": (("PyDescrObject", _DESCRIPTOR),),
+    "slot wrapper": (("PyDescrObject", _DESCRIPTOR),),
+    "method-wrapper": (("wrapperobject", {"descr": "descr", "self": "__self__"}),),
+    "mappingproxy": (("mappingproxyobject", {"mapping": "mapping"}),),
+    "weakref": (("PyWeakReference", {"wr_callback": "__callback__"}),),
+    "weakproxy": (("PyWeakReference", {"wr_callback": "__callback__"}),),
+    "slice": (("PySliceObject", {"start": "start", "stop": "stop", "step": "step"}),),
+    "range": (("rangeobject", {"start": "start", "stop": "stop", "step": "step", "length": "length"}),),
+    "generator": (("PyGenObject", _GENERATOR),),
+    "coroutine": (("PyGenObject", _GENERATOR), ("PyCoroObject", {"cr_origin": "cr_origin"})),
+    "async_generator": (("PyGenObject", _GENERATOR), ("PyAsyncGenObject", {"ag_finalizer": "finalizer"})),
+    "traceback": (("PyTracebackObject", {"tb_next": "tb_next", "tb_frame": "tb_frame"}),),
+    "namespace": (("_PyNamespaceObject", {"ns_dict": "__dict__"}),),
+    "super": (("superobject", {"type": "__thisclass__", "obj": "__self__", "obj_type": "__self_class__"}),),
+    "memoryview": (("PyMemoryViewObject", {"mbuf": "managed buffer"}),),
+    "dict view": (("_PyDictViewObject", {"dv_dict": "mapping"}),),
+    "generic alias": (("gaobject", {"origin": "__origin__", "args": "__args__", "parameters": "__parameters__"}),),
+    "union": (("unionobject", {"args": "__args__", "parameters": "__parameters__"}),),
+    "partial": (("partialobject", {"fn": "func", "args": "args", "kw": "keywords", "dict": "__dict__"}),),
+    # The links between the entries and the root are borrowed (Modules/_functoolsmodule.c).
+    "lru cache": (
+        (
+            "lru_cache_object",
+            {
+                "func": "__wrapped__",
+                "cache": "cache",
+                "kwd_mark": "kwd_mark",
+                "lru_list_elem_type": "lru_list_elem_type",
+                "cache_info_type": "cache_info_type",
+                "dict": "__dict__",
+            },
+        ),
+    ),
+    "lru entry": (("lru_list_elem", {"key": "key", "result": "result"}),),
+    "defaultdict": (("defdictobject", {"default_factory": "default_factory"}),),
+    "odict": (("PyODictObject", {"od_inst_dict": "__dict__"}),),
+    "exception": (
+        (
+            "PyBaseExceptionObject",
+            {
+                "dict": "__dict__",
+                "args": "args",
+                "notes": "__notes__",
+                "traceback": "__traceback__",
+                "context": "__context__",
+                "cause": "__cause__",
+            },
+        ),
+    ),
+    "frame": (
+        (
+            "PyFrameObject",
+            {
+                "f_back": "f_back",
+                "f_trace": "f_trace",
+                "f_extra_locals": "extra locals",
+                "f_locals_cache": "locals cache",
+                "f_overwritten_fast_locals": "overwritten locals",
+                "f_code": "f_code",
+                "f_builtins": "f_builtins",
+                "f_globals": "f_globals",
+                "f_locals": "f_locals",
+            },
+        ),
+    ),
+    "code": (
+        (
+            "PyCodeObject",
+            {
+                name: name
+                for name in (
+                    "co_consts",
+                    "co_names",
+                    "co_exceptiontable",
+                    "co_localsplusnames",
+                    "co_localspluskinds",
+                    "co_code",
+                    "co_varnames",
+                    "co_freevars",
+                    "co_cellvars",
+                    "co_filename",
+                    "co_name",
+                    "co_qualname",
+                    "co_linetable",
+                    "co_lnotab",
+                    "_co_code",
+                )
+            },
+        ),
+    ),
+}
+
+# PyHeapTypeObject, beside the members of PyTypeObject.
+HEAP_TYPE_FIELDS = ("ht_name", "ht_slots", "ht_qualname", "ht_module")
+
+# _PyInterpreterFrame: globals and builtins are borrowed from the function.
+FRAME_FIELDS = ("f_func", "f_funcobj", "f_executable", "f_code", "f_locals", "frame_obj")

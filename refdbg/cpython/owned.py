@@ -1,0 +1,392 @@
+"""The references that an object holds, each with a label that a person understands.
+
+Exact for the built-in types: every word that owns a reference, from the C structs. For other types the words
+of the C struct that equal the address of an object: these are marked, and are at most likely.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from refdbg.cpython.containers import Item
+from refdbg.cpython.fields import FIELDS, FRAME_FIELDS, HEAP_TYPE_FIELDS
+from refdbg.cpython.heap import SANE_COUNT, HeapObjects
+from refdbg.cpython.instances import INLINE_VALUES
+from refdbg.cpython.kinds import OBJECT, Kind
+from refdbg.cpython.text import Texts
+from refdbg.cpython.runtime import Runtime
+from refdbg.cpython.types import Type, Types
+from refdbg.errors import DecodeError, LayoutNotFound, MemoryFault
+from refdbg.graph.objects import Coverage
+
+_KEY_ROOM = 40
+_FRAME_CLEARED = 4  # enum _framestate (Include/internal/pycore_frame.h)
+_OWNED_BY_FRAME_OBJECT = 2  # enum _frameowner
+_STATIC_BUILTIN = 1 << 1  # Py_TPFLAGS: since 3.12 such a type's dict is in the interpreter state
+_STATE_LIMIT = 1 << 20
+_SLOTS_LIMIT = 1 << 16
+
+
+@dataclass(frozen=True)
+class Reference:
+    """One owned reference. *place*: the address of the word; *target*: ``PyObject *``.
+
+    *offset*: the word's offset in the object, None when it lies in storage that the object points to.
+    *exact*: known to own; otherwise a word that equals an object's address.
+    """
+
+    target: int
+    label: str
+    place: int
+    offset: int | None
+    exact: bool = True
+
+
+class Owned:
+    """The references of one stop's objects. With *heap*, a guess must equal the address of a known object."""
+
+    def __init__(self, texts: Texts, heap: HeapObjects | None = None) -> None:
+        self._texts = texts
+        self._memory = texts.memory
+        self._build = texts.runtime.build
+        self._heap = heap
+        self.coverage = Coverage()
+        self._walkers: dict[str, Callable[[int, Type], Iterator[Reference]]] = {
+            "list": self._list,
+            "tuple": self._tuple,
+            "structseq": self._structseq,
+            "dict": self._dict,
+            "defaultdict": self._dict,
+            "odict": self._odict,
+            "set": self._set,
+            "deque": self._deque,
+            "type": self._type,
+            "module": self._module,
+            "generator": self._generator,
+            "coroutine": self._generator,
+            "async_generator": self._generator,
+            "frame": self._frame,
+            "code": self._code,
+        }
+
+    def references(self, address: int) -> list[Reference]:
+        """The references that the object at *address* (``PyObject *``) owns, in the order of its fields.
+
+        What cannot be read is counted in the coverage. Raises DecodeError, MemoryFault for no object at all.
+        """
+        type_ = self._texts.type_of(address)
+        kind = self._texts.kinds.of(type_.address)
+        found: dict[int, Reference] = {}
+        for part in self._parts(address, type_, kind, found):
+            try:
+                for reference in part:
+                    if reference.target:
+                        found.setdefault(reference.place, reference)
+            except (MemoryFault, DecodeError, LayoutNotFound) as error:
+                self.coverage.unreadable += 1
+                self.coverage.notes.append(f"object {address:#x}: {error}")
+        return list(found.values())
+
+    def _parts(
+        self, address: int, type_: Type, kind: Kind, found: dict[int, Reference]
+    ) -> Iterator[Iterable[Reference]]:
+        yield self._own_type(address, type_)
+        yield self._fields(address, kind)
+        walker = self._walkers.get(kind.name)
+        if walker is not None:
+            yield walker(address, type_)
+        yield self._attributes(address, type_)
+        start, end = self._unknown(address, type_, kind)
+        yield self._members(address, type_, start)
+        yield self._conservative(address, type_, start, end, found)
+
+    # What every object has
+
+    def _own_type(self, address: int, type_: Type) -> Iterator[Reference]:
+        if type_.is_heap:
+            yield self._at(address, self._build.ob_type, "ob_type")
+
+    def _attributes(self, address: int, type_: Type) -> Iterator[Reference]:
+        instances = self._texts.instances
+        place, dict_ = instances.dict_place(address, type_), instances.dict_of(address, type_)
+        if dict_:
+            yield Reference(dict_, "__dict__", place, place - address)
+            return  # 3.13+: the dict owns the inline values too (Objects/dictobject.c, PyObject_VisitManagedDict)
+        for entry in instances.inline_entries(address, type_):
+            yield Reference(entry.value, f"__dict__[{self._key(entry.key)}]", entry.value_place, None)
+
+    def _members(self, address: int, type_: Type, start: int) -> Iterator[Reference]:
+        for member in self._texts.instances.members(type_.address):
+            if start <= member.offset < type_.basicsize:
+                yield self._at(address, member.offset, f".{member.name}")
+
+    def _unknown(self, address: int, type_: Type, kind: Kind) -> tuple[int, int]:
+        # The part of the object that the kind says nothing of: [start, end) from its address.
+        if kind.name == OBJECT or kind.base == 0 or kind.name == "lock":
+            start = self._build.layout("PyVarObject").size if type_.itemsize else self._build.object.size
+        else:
+            base = self._texts.types[kind.base]
+            if base.itemsize:
+                return 0, 0  # the variable part stands where a derived struct would
+            start = base.basicsize
+        end = type_.basicsize
+        if type_.itemsize and not type_.flags & INLINE_VALUES:
+            end += type_.itemsize * min(abs(self._texts.scalars.size(address)), _SLOTS_LIMIT)
+        if self._heap is not None:
+            row = self._heap.blocks.row_of(address)
+            if row is not None:
+                end = min(end, self._heap.blocks.starts[row] + self._heap.blocks.sizes[row] - address)
+        return start, end
+
+    def _conservative(
+        self, address: int, type_: Type, start: int, end: int, found: dict[int, Reference]
+    ) -> Iterator[Reference]:
+        borrowed = set(self._texts.instances.borrowed(type_))
+        for offset in range(start + 7 & ~7, end - 7, 8):
+            if offset not in borrowed and address + offset not in found:
+                word = self._memory.u64(address + offset)
+                if word and self.is_object(word):
+                    yield Reference(word, f"+{offset:#x}", address + offset, offset, exact=False)
+
+    def is_object(self, address: int) -> bool:
+        """Whether a live object lies at *address*, as far as can be told. Raises nothing."""
+        if address & 7 or address < 4096 or address >> 47:
+            return False
+        if self._heap is not None and self._heap.blocks.row_of(address) is not None:
+            return address in self._heap_addresses
+        try:
+            count = self._memory.u64(address + self._build.ob_refcnt)
+            return 0 < count < SANE_COUNT and self._texts.types.is_type(self._memory.u64(address + self._build.ob_type))
+        except MemoryFault:
+            return False
+
+    @cached_property
+    def _heap_addresses(self) -> frozenset[int]:
+        return frozenset(self._heap.objects.addresses if self._heap is not None else ())
+
+    def _at(self, address: int, offset: int, label: str) -> Reference:
+        return Reference(self._memory.u64(address + offset), label, address + offset, offset)
+
+    def _key(self, address: int) -> str:
+        return self._texts.repr(address, 1, _KEY_ROOM)
+
+    def _fields(self, address: int, kind: Kind) -> Iterator[Reference]:
+        for struct, fields in FIELDS.get(kind.name, ()):
+            layout = self._build.layout(struct)
+            for path, label in fields.items():
+                if path in layout:
+                    yield self._at(address, layout.offset(path), label)
+
+    # Containers
+
+    def _items(self, items: Iterable[Item], start: int, address: int | None = None) -> Iterator[Reference]:
+        for place, target in items:
+            offset = place - address if address is not None else None
+            yield Reference(target, f"[{(place - start) // 8}]", place, offset)
+
+    def _list(self, address: int, _type: Type) -> Iterator[Reference]:
+        containers = self._texts.containers
+        return self._items(containers.list_items(address), containers.list_start(address))
+
+    def _tuple(self, address: int, _type: Type) -> Iterator[Reference]:
+        containers = self._texts.containers
+        return self._items(containers.tuple_items(address), containers.tuple_start(address), address)
+
+    def _structseq(self, address: int, type_: Type) -> Iterator[Reference]:
+        # Fields beyond the visible length are owned too (Objects/structseq.c, structseq_traverse).
+        containers = self._texts.containers
+        number = containers.lookup(self.type_dict(type_), "n_fields")
+        count = self._texts.scalars.integer(number) if number else self._texts.scalars.size(address)
+        start = containers.tuple_start(address)
+        return self._items(containers.words(start, count), start, address)
+
+    def _dict(self, address: int, _type: Type) -> Iterator[Reference]:
+        for entry in self._texts.containers.dict_items(address):
+            key = self._key(entry.key)
+            if not entry.shared:
+                yield Reference(entry.key, f"key {key}", entry.key_place, None)
+            yield Reference(entry.value, f"[{key}]", entry.value_place, None)
+
+    def _odict(self, address: int, type_: Type) -> Iterator[Reference]:
+        yield from self._dict(address, type_)
+        for item in self._texts.containers.odict_keys(address):
+            yield Reference(item.target, f"order {self._key(item.target)}", item.place, None)
+
+    def _set(self, address: int, _type: Type) -> Iterator[Reference]:
+        for item in self._texts.containers.set_items(address):
+            offset = item.place - address
+            inside = 0 <= offset < self._build.layout("PySetObject").size
+            yield Reference(item.target, f"element {self._key(item.target)}", item.place, offset if inside else None)
+
+    def _deque(self, address: int, _type: Type) -> Iterator[Reference]:
+        for index, item in enumerate(self._texts.containers.deque_items(address)):
+            yield Reference(item.target, f"[{index}]", item.place, None)
+
+    # Types and modules
+
+    def type_dict(self, type_: Type) -> int:
+        """The type's ``__dict__`` (``PyObject *``), 0 when there is none (Objects/typeobject.c, lookup_tp_dict)."""
+        place = self._type_dict_place(type_)
+        return self._memory.u64(place) if place else type_.dict
+
+    def type_module(self, type_: Type) -> str | None:
+        """``__module__`` (Objects/typeobject.c, type_module), None where there is none. Raises DecodeError, MemoryFault."""
+        if not type_.is_heap:
+            return type_.name.rpartition(".")[0] or "builtins"
+        found = self._texts.containers.lookup(type_.dict, "__module__") if type_.dict else 0
+        return self._texts.string(found) if found else None
+
+    def subclasses(self, type_: Type) -> list[int]:
+        """The type's direct subclasses that are alive (``PyTypeObject *``), by the weak references in tp_subclasses.
+
+        Raises DecodeError, MemoryFault.
+        """
+        place = self._state_place(type_, "tp_subclasses")
+        dict_ = self._memory.u64(place or type_.address + self._build.type.offset("tp_subclasses"))
+        if not dict_:
+            return []
+        target = self._build.layout("PyWeakReference").offset("wr_object")
+        found = [self._memory.u64(entry.value + target) for entry in self._texts.containers.dict_items(dict_)]
+        return [address for address in found if self._texts.types.is_type(address)]
+
+    def _type_dict_place(self, type_: Type) -> int:
+        return self._state_place(type_, "tp_dict")
+
+    def _state_place(self, type_: Type, field: str) -> int:
+        # 0: in the type itself. Since 3.12 static builtin types keep theirs in each interpreter.
+        layout = self._build.interpreter
+        if not type_.flags & _STATIC_BUILTIN or type_.is_heap or "types.builtins" not in layout:
+            return 0
+        rows = layout.first("types.builtins.initialized", "types.builtins")  # 3.13, 3.12
+        index = self._memory.u64(type_.address + self._build.type.offset("tp_subclasses")) - 1
+        for interpreter in self._texts.runtime.interpreters():
+            if 0 <= index < rows.count:
+                return interpreter.address + rows.offset + index * rows.size + rows.struct.offset(field)
+        return 0
+
+    def _type(self, address: int, _metatype: Type) -> Iterator[Reference]:
+        type_ = self._texts.types[address]
+        place = self._type_dict_place(type_)
+        if place:
+            yield Reference(self._memory.u64(place), "tp_dict", place, None)
+        elif not type_.flags & _STATIC_BUILTIN or type_.is_heap or type_.dict:
+            yield self._at(address, self._build.type.offset("tp_dict"), "tp_dict")
+        for name in ("tp_base", "tp_bases", "tp_mro", "tp_cache", "tp_subclasses"):
+            reference = self._at(address, self._build.type.offset(name), name)
+            if reference.target >= 4096:  # 3.12+: tp_subclasses of a static builtin type is an index
+                yield reference
+        if not type_.is_heap:
+            return
+        layout = self._build.layout("PyHeapTypeObject")
+        for name in HEAP_TYPE_FIELDS:
+            if name in layout:
+                yield self._at(address, layout.offset(name), name)
+        keys = self._texts.instances.cached_keys(type_)
+        if keys:
+            for item in self._texts.containers.tables.names(keys):
+                if item.target:
+                    yield Reference(item.target, f"shared key {self._key(item.target)}", item.place, None)
+
+    def _module(self, address: int, _type: Type) -> Iterator[Reference]:
+        # The module's state is a block of the extension's own: guessed.
+        view = self._texts.runtime.view(address, "PyModuleObject")
+        state, definition = view["md_state"], view["md_def"]
+        if not state or not definition:
+            return
+        size = self._texts.runtime.view(definition, "PyModuleDef")["m_size"]
+        for offset in range(0, min(size, _STATE_LIMIT) - 7 if size < 1 << 63 else 0, 8):
+            word = self._memory.u64(state + offset)
+            if word and self.is_object(word):
+                yield Reference(word, f"module state+{offset:#x}", state + offset, None, exact=False)
+
+    # Code and frames
+
+    def _code(self, address: int, _type: Type) -> Iterator[Reference]:
+        layout = self._build.layout("PyCodeObject")
+        if "_co_cached" in layout:  # 3.12+
+            block = self._memory.u64(address + layout.offset("_co_cached"))
+            if block:
+                for name, field in self._build.layout("_PyCoCached").fields.items():
+                    if field.size == 8:
+                        yield replace(self._at(block, field.offset, name), offset=None)
+
+    def _generator(self, address: int, _type: Type) -> Iterator[Reference]:
+        layout = self._build.layout("PyGenObject")
+        if "gi_iframe" not in layout:
+            return  # until 3.10: the frame is an object
+        state = layout["gi_frame_state"]
+        if self._memory.integer(address + state.offset, 1, signed=True) < _FRAME_CLEARED:
+            frame = address + layout.offset("gi_iframe")
+            for reference in self.frame_words(frame):
+                yield replace(reference, offset=reference.place - address)
+
+    def _frame(self, address: int, _type: Type) -> Iterator[Reference]:
+        layout = self._build.layout("PyFrameObject")
+        if "f_frame" not in layout:
+            yield from self._old_frame(address)
+            return
+        frame = self._memory.u64(address + layout.offset("f_frame"))
+        owner = self._memory.integer(frame + self._build.layout("_PyInterpreterFrame").offset("owner"), 1)
+        if owner == _OWNED_BY_FRAME_OBJECT:
+            for reference in self.frame_words(frame):
+                yield replace(reference, offset=reference.place - address)
+
+    def frame_words(self, frame: int) -> Iterator[Reference]:
+        """The references that a frame owns (3.11+). *frame*: ``_PyInterpreterFrame *``.
+
+        Python/frame.c, _PyFrame_Traverse. Raises DecodeError, MemoryFault, LayoutNotFound.
+        """
+        layout = self._build.layout("_PyInterpreterFrame")
+        for name in FRAME_FIELDS:
+            if name in layout:
+                yield replace(self._at(frame, layout.offset(name), name), offset=None)
+        code = self._memory.u64(frame + layout.first("f_executable", "f_code").offset)
+        if self._texts.kinds.of(self._texts.type_of(code).address).name != "code":
+            return  # 3.12+: None in C's own entry
+        view = self._texts.runtime.view(code, "PyCodeObject")
+        names = [item.target for item in self._texts.containers.tuple_items(view["co_localsplusnames"])]
+        top = self._memory.integer(frame + layout.offset("stacktop"), 4, signed=True)
+        yield from self._slots(frame + layout.offset("localsplus"), names, top, view["co_stacksize"])
+
+    def _slots(self, start: int, names: list[int], top: int, stack: int) -> Iterator[Reference]:
+        # *top*: how many of the slots are in use; -1 while the frame executes, when nobody but C's stack knows.
+        known = len(names) if top < 0 else min(top, _SLOTS_LIMIT)
+        for place, target in self._texts.containers.words(start, known):
+            index = (place - start) // 8
+            name = self._texts.string(names[index]) if index < len(names) else None
+            yield Reference(target, f"local {name}" if name else f"stack[{index - len(names)}]", place, None)
+        if top < 0:
+            for place, target in self._texts.containers.words(start + 8 * known, min(stack, _SLOTS_LIMIT)):
+                if self.is_object(target):
+                    yield Reference(target, f"stack[{(place - start) // 8 - known}]", place, None, exact=False)
+
+    def _old_frame(self, address: int) -> Iterator[Reference]:
+        # Until 3.10 (Objects/frameobject.c, frame_traverse).
+        view = self._texts.runtime.view(address, "PyFrameObject")
+        code = self._texts.runtime.view(view["f_code"], "PyCodeObject")
+        names = []
+        for field in ("co_varnames", "co_cellvars", "co_freevars"):
+            names += [item.target for item in self._texts.containers.tuple_items(code[field])]
+        if "f_stackdepth" in view.layout:  # 3.10
+            depth = self._memory.integer(view.at("f_stackdepth"), 4, signed=True)
+            top = -1 if depth < 0 else len(names) + depth
+        else:
+            stack = view["f_stacktop"]
+            top = len(names) + (stack - view["f_valuestack"]) // 8 if stack else -1
+        for reference in self._slots(view.at("f_localsplus"), names, top, code["co_stacksize"]):
+            yield replace(reference, offset=reference.place - address)
+
+
+def check_object(runtime: Runtime, types: Types, address: int) -> None:
+    """Raises DecodeError, saying why, when no object lies at *address*."""
+    build = runtime.build
+    if address & 7:
+        raise DecodeError(f"{address:#x} is no Python object: it is not aligned to 8 bytes")
+    try:
+        type_ = runtime.memory.u64(address + build.ob_type)
+    except MemoryFault as error:
+        raise DecodeError(f"{address:#x} is no Python object: {error}", MemoryFault.hint) from error
+    if not types.is_type(type_):
+        raise DecodeError(f"{address:#x} is no Python object: its type word {type_:#x} is no type")
