@@ -356,3 +356,37 @@ class Status:
     layout_source: str
     interpreters: list[InterpreterRow]
     notes: list[str]
+
+
+@dataclass(frozen=True)
+class Message:
+    """One sentence on what a command has done."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class GcLog:
+    """The recorded collections; *dropped*: how many older ones were not kept."""
+
+    collections: list[Collection]
+    dropped: int
+    recording: bool
+
+
+@dataclass(frozen=True)
+class GcStop:
+    """A collection that the program is stopped in. *at*: begin, finalize, clear. *unreachable*: None when not known."""
+
+    at: str
+    interpreter: int
+    generation: int
+    phase: str
+    reason: str
+    stack: list[FrameRow]
+    tracked: int
+    unreachable: int | None
+    finalizers: list[Finalizer]
+    by_type: list[TypeRow]
+    objects: list[ObjectRow]
+    coverage_notes: list[str]

@@ -13,9 +13,10 @@ from refdbg.cpython.owned import Owned, check_object
 from refdbg.cpython.referrers import Holder, Referrers
 from refdbg.cpython.stop import Stop
 from refdbg.errors import CommandError, DecodeError, RefdbgError
-from refdbg.records import HolderRow, ObjectInfo, ObjectList, ReferenceRow, ReferrerList, Referents, TypeInfo
+from refdbg.records import HolderRow, ObjectInfo, ObjectList, ReferenceRow, Referents, ReferrerList, TypeInfo
 
 _NAME = re.compile(r"[\w.<>]+$")
+_TYPE = "a type's name (dict, collections.deque), or a debugger expression"
 _EXPRESSION = "a debugger expression that is a PyObject *, or an address"
 
 
@@ -39,11 +40,11 @@ def add_commands(subcommands: Any) -> None:
     object_.set_defaults(run=show_object)
 
     type_ = subcommands.add_parser("type", help="one type: flags, sizes, bases, the slots that matter for collection")
-    type_.add_argument("type", nargs="+", metavar="NAME", help="a type's name (dict, collections.deque), or " + _EXPRESSION)
+    type_.add_argument("type", nargs="+", metavar="NAME", help=_TYPE)
     type_.set_defaults(run=show_type)
 
     objects = subcommands.add_parser("objects", help="the objects of one type")
-    objects.add_argument("type", nargs="+", metavar="NAME", help="a type's name (dict, collections.deque), or " + _EXPRESSION)
+    objects.add_argument("type", nargs="+", metavar="NAME", help=_TYPE)
     objects.add_argument("--subclasses", action="store_true", help="and of its subclasses")
     objects.add_argument("--limit", type=number, default=20, metavar="N", help="show at most N")
     objects.set_defaults(run=show_objects)
@@ -133,7 +134,7 @@ def show_referents(context: Context, arguments: argparse.Namespace) -> Referents
     """What an object refers to. Raises RefdbgError."""
     stop = context.stop
     address = object_address(context, arguments.expression)
-    owned = Owned(stop.texts, describe.known_heap(stop))
+    owned = Owned(stop.texts, lambda: describe.known_heap(stop))
     references = owned.references(address)
     rows = [ReferenceRow(each.label, describe.row(stop, each.target), each.exact) for each in references]
     return Referents(describe.row(stop, address), rows, owned.coverage.notes)
@@ -143,7 +144,7 @@ def show_referrers(context: Context, arguments: argparse.Namespace) -> ReferrerL
     """Who holds an object. Raises RefdbgError."""
     stop = context.stop
     address = object_address(context, arguments.expression)
-    referrers = Referrers(stop, Owned(stop.texts, stop.heap))
+    referrers = Referrers(stop, Owned(stop.texts, lambda: stop.heap))
     found = referrers.of(address)
     rows = [_holder_row(stop, holder) for holder in found[: arguments.limit]]
     owning = sum(1 for holder in found if holder.exact)

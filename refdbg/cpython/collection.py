@@ -41,6 +41,7 @@ class Running:
     by_type: list[TypeRow] = field(default_factory=list)
     objects: list[ObjectRow] = field(default_factory=list)
     cleared: Objects | None = None
+    list_head: int = 0  # the collector's list of what is garbage at this step (``PyGC_Head *``)
     resurrected: int = 0
 
 
@@ -60,7 +61,7 @@ class CollectionWatch:
     def __init__(self, session: Session, build: Callable[[Target], Build], listener: Listener, limit: int) -> None:
         self._build = build
         self._listener = listener
-        self._limit = limit
+        self.limit = limit
         self._running: dict[int, list[Running]] = {}
         self.count = 0
         self.breakpoints: list[Breakpoint] = [
@@ -118,10 +119,11 @@ class CollectionWatch:
         if running is None:
             return False
         stop = running.stop
-        running.unreachable = stop.lists.walk(hit.argument("collectable"))
+        running.list_head = hit.argument("collectable")
+        running.unreachable = stop.lists.walk(running.list_head)
         running.finalizers = finalizers(stop, running.unreachable)
         running.by_type = by_type(stop, running.unreachable)
-        running.objects = object_rows(stop, running.unreachable, self._limit)
+        running.objects = object_rows(stop, running.unreachable, self.limit)
         return self._listener.finalize(running)
 
     def _clear(self, hit: Hit) -> bool:
@@ -129,7 +131,8 @@ class CollectionWatch:
         if running is None:
             return False
         lists = running.stop.lists
-        running.cleared = lists.walk(hit.argument("collectable"))
+        running.list_head = hit.argument("collectable")
+        running.cleared = lists.walk(running.list_head)
         found = set(running.unreachable.addresses)
         if len(found) > len(running.cleared):
             # handle_resurrected_objects has just appended the resurrected to the older generation.

@@ -111,13 +111,26 @@ def known_heap(stop: Stop) -> HeapObjects | None:
     return stop.heap if stop.runtime.traits.debug else None
 
 
+def block_size(stop: Stop, start: int) -> int | None:
+    """The size of the allocator's block that starts at *start*, by its header; None when there is none.
+
+    Objects/obmalloc.c, _PyMem_DebugRawAlloc.
+    """
+    try:
+        header = stop.runtime.memory.read(start - 16, 16)
+    except MemoryFault:
+        return None
+    if header[8:9] not in (b"o", b"m", b"r") or header[9:] != b"\xfd" * 7:
+        return None
+    return int.from_bytes(header[:8], "big")
+
+
 def object_info(stop: Stop, address: int, depth: int = 3, limit: int = 400) -> ObjectInfo:
     """The object at *address* (``PyObject *``). Raises DecodeError, MemoryFault."""
     check_object(stop.runtime, stop.types, address)
     texts = stop.texts
     type_ = texts.type_of(address)
-    blocks = known_heap(stop)
-    index = blocks.blocks.row_of(address) if blocks is not None else None
+    block = block_size(stop, address - type_.prefix)
     tracked: bool | None = None
     finalized: bool | None = None
     where: tuple[int, str] | None = None
@@ -136,14 +149,14 @@ def object_info(stop: Stop, address: int, depth: int = 3, limit: int = 400) -> O
         texts.repr(address, depth, limit),
         refcount(stop, address),
         size(stop, address),
-        None if blocks is None or index is None else blocks.blocks.sizes[index],
+        block,
         is_immortal(stop, address),
         tracked,
         where[0] if where else None,
         where[1] if where else None,
         where is not None and where[1] == "permanent",
         finalized,
-        None if index is not None else runtime_name(stop.runtime, address),
+        runtime_name(stop.runtime, address) if block is None else None,
         _attributes(stop, address, type_, limit),
     )
 

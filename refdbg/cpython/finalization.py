@@ -186,9 +186,9 @@ class FinalizationWatch:
             self._explain(stop)
 
     def _left_over(self, stop: Stop, objects: Objects, sizes: array[int]) -> LeftOver:
-        counts = [count for count in objects.refcounts if not stop.runtime.is_immortal(count)]
+        rows = by_type(stop, objects, sizes)
         return LeftOver(
-            len(objects), sum(counts), sum(sizes), by_type(stop, objects, sizes),
+            len(objects), sum(row.references for row in rows), sum(sizes), rows,
             object_rows(stop, objects, self._limit),
         )
 

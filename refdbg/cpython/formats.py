@@ -199,6 +199,7 @@ def _dict_view(s: Subject) -> str:
     dict_ = s.word("_PyDictViewObject", "dv_dict")
     entries = s.texts.containers.dict_items(dict_)
     what = s.short_type.rpartition("_")[2]
+    parts: Iterator[str]
     if what == "items":
         parts = (f"({text})" for text in s.pairs(((entry.key, entry.value) for entry in entries), ", "))
     else:

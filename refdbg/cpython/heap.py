@@ -151,6 +151,10 @@ class GenerationLists:
                 return
             yield link + self.head_size
 
+    def collecting(self, interpreter: Interpreter) -> bool:
+        """Whether the interpreter's collector is at work."""
+        return bool(StructView(self._memory, interpreter.address, self._runtime.build.interpreter)["gc.collecting"])
+
     def is_tracked(self, address: int) -> bool:
         """Whether the collector tracks the object (its GC head is linked). *address*: ``PyObject *``, of a GC type."""
         return bool(self._memory.u64(address - self.head_size + self._next))

@@ -15,8 +15,8 @@ from refdbg.cpython.fields import FIELDS, FRAME_FIELDS, HEAP_TYPE_FIELDS
 from refdbg.cpython.heap import SANE_COUNT, HeapObjects
 from refdbg.cpython.instances import INLINE_VALUES
 from refdbg.cpython.kinds import OBJECT, Kind
-from refdbg.cpython.text import Texts
 from refdbg.cpython.runtime import Runtime
+from refdbg.cpython.text import Texts
 from refdbg.cpython.types import Type, Types
 from refdbg.errors import DecodeError, LayoutNotFound, MemoryFault
 from refdbg.graph.objects import Coverage
@@ -45,13 +45,17 @@ class Reference:
 
 
 class Owned:
-    """The references of one stop's objects. With *heap*, a guess must equal the address of a known object."""
+    """The references of one stop's objects.
 
-    def __init__(self, texts: Texts, heap: HeapObjects | None = None) -> None:
+    *find_heap* is asked when a word must be guessed: it must then equal the address of an object of that heap,
+    or of one outside of the allocator's blocks.
+    """
+
+    def __init__(self, texts: Texts, find_heap: Callable[[], HeapObjects | None] = lambda: None) -> None:
         self._texts = texts
         self._memory = texts.memory
         self._build = texts.runtime.build
-        self._heap = heap
+        self._find_heap = find_heap
         self.coverage = Coverage()
         self._walkers: dict[str, Callable[[int, Type], Iterator[Reference]]] = {
             "list": self._list,
@@ -134,7 +138,7 @@ class Owned:
         end = type_.basicsize
         if type_.itemsize and not type_.flags & INLINE_VALUES:
             end += type_.itemsize * min(abs(self._texts.scalars.size(address)), _SLOTS_LIMIT)
-        if self._heap is not None:
+        if start < end and self._heap is not None:
             row = self._heap.blocks.row_of(address)
             if row is not None:
                 end = min(end, self._heap.blocks.starts[row] + self._heap.blocks.sizes[row] - address)
@@ -161,6 +165,10 @@ class Owned:
             return 0 < count < SANE_COUNT and self._texts.types.is_type(self._memory.u64(address + self._build.ob_type))
         except MemoryFault:
             return False
+
+    @cached_property
+    def _heap(self) -> HeapObjects | None:
+        return self._find_heap()
 
     @cached_property
     def _heap_addresses(self) -> frozenset[int]:
@@ -232,7 +240,10 @@ class Owned:
         return self._memory.u64(place) if place else type_.dict
 
     def type_module(self, type_: Type) -> str | None:
-        """``__module__`` (Objects/typeobject.c, type_module), None where there is none. Raises DecodeError, MemoryFault."""
+        """``__module__``, None where there is none (Objects/typeobject.c, type_module).
+
+        Raises DecodeError, MemoryFault.
+        """
         if not type_.is_heap:
             return type_.name.rpartition(".")[0] or "builtins"
         found = self._texts.containers.lookup(type_.dict, "__module__") if type_.dict else 0

@@ -24,9 +24,9 @@ _LEVELS = 3  # blocks that point to blocks: the nodes of an OrderedDict hang on 
 
 @dataclass(frozen=True)
 class Holder:
-    """A word that equals the object's address.
+    """A word that equals the object's address. *exact*: known to own a reference.
 
-    *kind*: "object", "borrowed" (inside an object, but no reference), "static", "interpreter", "thread",
+    *kind*: "object", "borrowed" (inside an object, or what is left of one, but no reference), "static", "interpreter", "thread",
     "frame", "stack", "block", "memory". *owner*: ``PyObject *``, 0 when it is no object.
     """
 
@@ -98,8 +98,25 @@ class Referrers:
         if named is not None:
             return named
         start, size = self._heap.blocks.starts[row], self._heap.blocks.sizes[row]
+        free = self._on_free_list(start)
+        if free is not None:
+            return Holder("borrowed", place, 0, f"{free} on a free list", False)
         label = f"block of {size} bytes at {start:#x}{place - start:+#x}"
         return Holder("block", place, owners[0] if owners else 0, label, False)
+
+    def _on_free_list(self, start: int) -> str | None:
+        # The type's name when the block holds an object with no references: kept for reuse, its words are stale.
+        build, memory, types = self._runtime.build, self._runtime.memory, self._stop.types
+        head = build.gc_head.size
+        for prefix in (0, head, head + 16, 16):
+            try:
+                type_ = memory.u64(start + prefix + build.ob_type)
+                if types.is_type(type_) and types[type_].prefix == prefix:
+                    count = memory.u64(start + prefix + build.ob_refcnt)
+                    return self._stop.texts.type_name(type_) if count == 0 else None
+            except (DecodeError, MemoryFault):
+                continue
+        return None
 
     def _owners(self, wanted: set[int]) -> dict[int, list[int]]:
         # The objects that point to each of the blocks (rows), directly or through other blocks.
@@ -153,7 +170,7 @@ class _Places:
         self._starts = [region.start for region in self._regions]
         self._structs: list[tuple[int, StructLayout, str, str]] = []  # address, layout, name, kind
         self._stacks: dict[int, str] = {}  # start of a region → its name
-        self._frames: dict[int, str] = {}
+        self._frames: dict[int, tuple[str, bool]] = {}
         runtime = self._runtime
         for interpreter in runtime.interpreters():
             layout = runtime.build.interpreter
@@ -173,7 +190,7 @@ class _Places:
     def _add_frame(self, owned: Owned, address: int, name: str) -> None:
         try:
             for reference in owned.frame_words(address):
-                self._frames[reference.place] = f"{reference.label} of {name}"
+                self._frames[reference.place] = f"{reference.label} of {name}", reference.exact
         except (LayoutNotFound, DecodeError, MemoryFault):
             pass  # until 3.10 a frame is an object
 
@@ -187,14 +204,14 @@ class _Places:
         """The field of an interpreter or thread state that *place* is."""
         for address, layout, name, kind in self._structs:
             if address <= place < address + layout.size:
-                return Holder(kind, place, 0, f"{layout.name}.{field_path(layout, place - address)} of {name}", True)
+                return Holder(kind, place, 0, f"{layout.name}.{field_path(layout, place - address)} of {name}", False)
         return None
 
     def name(self, place: int) -> Holder:
         """What *place* belongs to."""
         frame = self._frames.get(place)
         if frame is not None:
-            return Holder("frame", place, 0, frame, True)
+            return Holder("frame", place, 0, *frame)
         state = self.state(place)
         if state is not None:
             return state

@@ -11,7 +11,7 @@ from refdbg.errors import LayoutNotFound, MemoryFault, NotPython, SymbolNotFound
 from refdbg.target import Target
 from refdbg.target.layout import StructLayout, StructView
 
-_IMMORTAL = 1 << 31
+IMMORTAL = 1 << 31
 LIST_LIMIT = 1 << 16  # interpreters and threads: a longer list is a damaged one
 
 
@@ -134,7 +134,7 @@ class Runtime:
 
     def is_immortal(self, count: int) -> bool:
         """Whether a reference count is an immortal object's (PEP 683): it never changes, and is in no total."""
-        return self.traits.immortal and bool(count & _IMMORTAL)
+        return self.traits.immortal and bool(count & IMMORTAL)
 
     def view(self, address: int, struct: str) -> StructView:
         """A cursor on the struct at *address*. Raises LayoutNotFound."""

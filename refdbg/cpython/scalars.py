@@ -15,7 +15,7 @@ _LONG_SIGN_MASK = 3
 _LONG_NEGATIVE = 2
 DIGITS_LIMIT = 1 << 20
 
-# Include/cpython/unicodeobject.h: bytes per character of PyUnicode_1BYTE_KIND, 2BYTE and 4BYTE; 0 is wchar_t (until 3.11).
+# Include/cpython/unicodeobject.h: bytes per character of each kind; kind 0 is wchar_t (until 3.11).
 _ARRAY_CODES = {1: "B", 2: "H", 4: "I"}
 _DOUBLE = struct.Struct("<d")
 
@@ -99,14 +99,14 @@ class Scalars:
         """``PyComplexObject *``. Raises MemoryFault."""
         return complex(*struct.unpack("<dd", self._memory.read(address + self._complex, 16)))
 
-    def bytes(self, address: int, limit: int) -> bytes:
-        """The first *limit* bytes. *address*: ``PyBytesObject *``. Raises DecodeError, MemoryFault."""
-        return self._memory.read(address + self._bytes, self._checked(address, limit))
-
     def bytearray(self, address: int, limit: int) -> bytes:
         """The first *limit* bytes. *address*: ``PyByteArrayObject *``. Raises DecodeError, MemoryFault."""
         size = self._checked(address, limit)
         return self._memory.read(self._memory.u64(address + self._bytearray_start), size) if size else b""
+
+    def bytes(self, address: int, limit: int) -> bytes:
+        """The first *limit* bytes. *address*: ``PyBytesObject *``. Raises DecodeError, MemoryFault."""
+        return self._memory.read(address + self._bytes, self._checked(address, limit))
 
     def _checked(self, address: int, limit: int) -> int:
         size = self.size(address)

@@ -48,7 +48,7 @@ class Texts:
         return text if len(text) <= limit else text[: max(limit - 1, 0)] + "…"
 
     def type_name(self, type_address: int) -> str:
-        """``module.qualname`` (``PyTypeObject *``), without ``builtins.``; a stand-in when unreadable. Raises nothing."""
+        """``module.qualname`` without ``builtins.``, a stand-in when unreadable (``PyTypeObject *``)."""
         name = self._names.get(type_address)
         if name is None:
             try:

@@ -57,7 +57,8 @@ def _table(rows: list[list[Any]], headers: list[str]) -> list[str]:
     return [f"  {line}" for line in str(text).splitlines()]
 
 
-def _by_type(rows: list[dict[str, Any]], limit: int = _TYPES) -> list[str]:
+def by_type_table(rows: list[dict[str, Any]], limit: int = _TYPES) -> list[str]:
+    """Objects counted by type, the first *limit* types."""
     has_bytes = any(row["bytes"] is not None for row in rows)
     table = [
         [_shorten(row["type"], 60), row["objects"], row["references"], *([row["bytes"]] if has_bytes else [])]
@@ -131,7 +132,7 @@ def _interpreter(end: dict[str, Any]) -> Iterator[str]:
     if left and left["objects"]:
         yield ""
         yield f"  left over at the end: {left['objects']} objects, {left['references']} references, {left['bytes']} bytes"
-        yield from _by_type(left["by_type"])
+        yield from by_type_table(left["by_type"])
 
 
 def _totals(totals: dict[str, Any] | None) -> Iterator[str]:

@@ -10,12 +10,14 @@ from refdbg.records import (
     ObjectInfo,
     ObjectList,
     ObjectRow,
-    ReferrerList,
     Referents,
+    ReferrerList,
     Status,
     TypeInfo,
 )
 from refdbg.render import text
+
+_IMMORTAL = 1 << 31  # no count that is one gets there
 
 
 def _table(headers: Sequence[str], rows: Iterable[Sequence[object]], right: Sequence[int] = ()) -> str:
@@ -38,7 +40,12 @@ def _facts(rows: Iterable[tuple[str, str]]) -> str:
 
 
 def _object(row: ObjectRow) -> str:
-    return f"{row.type} at {row.address:#x}: {row.repr} ({_counted(row.refcount, 'reference')})"
+    count = "immortal" if row.refcount >= _IMMORTAL else _counted(row.refcount, "reference")
+    return f"{row.type} at {row.address:#x}: {row.repr} ({count})"
+
+
+def _references(number: int) -> str:
+    return "immortal" if number >= _IMMORTAL else f"{number:,}"
 
 
 def _counted(number: int, thing: str) -> str:
@@ -93,14 +100,14 @@ def type_text(record: TypeInfo, width: int) -> str:
             ("metatype", record.metatype),
             ("kind", ("heap type" if record.heap else f"static type {record.static or ''}").rstrip()),
             ("collection", "instances take part" if record.gc else "instances take no part"),
-            ("references", f"{record.refcount:,}"),
+            ("references", _references(record.refcount)),
             ("flags", f"{record.flags:#x} {' '.join(record.flag_names)}"),
             ("sizes", f"basicsize {record.basicsize}, itemsize {record.itemsize}, dictoffset {record.dictoffset}, "
                       f"weaklistoffset {record.weaklistoffset}"),
             ("base", record.base or ""),
             ("bases", ", ".join(record.bases)),
             ("mro", ", ".join(record.mro_types)),
-            ("instances", f"{record.instances:,} (and {record.instances_of_subclasses:,} of subclasses) of {record.scope}"),
+            ("instances", f"{record.instances:,}, of subclasses {record.instances_of_subclasses:,} ({record.scope})"),
         ]
     )
     slots = _table(
@@ -120,7 +127,7 @@ def objects_text(record: ObjectList, width: int) -> str:
     room = max(width - 32 - max(len(row.type) for row in record.rows), 40)
     table = _table(
         ["address", "type", "references", "repr"],
-        [(f"{row.address:#x}", row.type, f"{row.refcount:,}", _cut(row.repr, room)) for row in record.rows],
+        [(f"{row.address:#x}", row.type, _references(row.refcount), _cut(row.repr, room)) for row in record.rows],
         right=(2,),
     )
     return "\n".join([head, "", table, *_rest(record.total - len(record.rows), "object")])
@@ -141,7 +148,7 @@ def referents_text(record: Referents, width: int) -> str:
         ["field", "object", "type", "references", "repr"],
         [
             (_cut(row.label, 40) + ("" if row.exact else " ?"), f"{row.target.address:#x}", row.target.type,
-             f"{row.target.refcount:,}", _cut(row.target.repr, room))
+             _references(row.target.refcount), _cut(row.target.repr, room))
             for row in record.references
         ],
         right=(3,),
