@@ -50,6 +50,17 @@ def parser() -> argparse.ArgumentParser:
     return root
 
 
+def help_text(words: list[str]) -> str:
+    """What `refdbg help WORDS` says. An unknown word is explained too."""
+    try:
+        parser().parse_args([*words, "--help"])
+    except _Done as done:
+        return str(done)
+    except CommandError as error:
+        return error.text()
+    return ""
+
+
 def _all(root: argparse.ArgumentParser) -> Iterable[argparse.ArgumentParser]:
     # The parsers without subparsers of their own.
     for action in root._actions:

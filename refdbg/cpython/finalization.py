@@ -141,7 +141,7 @@ class FinalizationWatch:
             if before.get(address) != type_
         ])
         ending = self._ending(interpreter)
-        # Since 3.11 (bpo-46070) _PyGC_Fini may untrack what is left and add a reference to each: no leak of the program.
+        # Since 3.11 (bpo-46070) _PyGC_Fini may untrack what is left and add a reference to each: not the program's.
         counts = mine[0].refcounts
         for row, address in enumerate(mine[0].addresses):
             if address in ending.tracked_at_fini and not stop.lists.is_tracked(address):

@@ -430,7 +430,8 @@ def _partial(s: Subject) -> str:
 
 def _generic_alias(s: Subject) -> str:
     targets = [item.target for item in s.texts.containers.tuple_items(s.word("gaobject", "args"))][: s.room]
-    return f"{_parameter(s, s.word('gaobject', 'origin'))}[{', '.join(_parameter(s, each) for each in targets) or '()'}]"
+    parameters = ", ".join(_parameter(s, target) for target in targets)
+    return f"{_parameter(s, s.word('gaobject', 'origin'))}[{parameters or '()'}]"
 
 
 def _union(s: Subject) -> str:

@@ -26,8 +26,8 @@ _LEVELS = 3  # blocks that point to blocks: the nodes of an OrderedDict hang on 
 class Holder:
     """A word that equals the object's address. *exact*: known to own a reference.
 
-    *kind*: "object", "borrowed" (inside an object, or what is left of one, but no reference), "static", "interpreter", "thread",
-    "frame", "stack", "block", "memory". *owner*: ``PyObject *``, 0 when it is no object.
+    *kind*: "object", "borrowed" (inside an object, or what is left of one, but no reference), "static",
+    "interpreter", "thread", "frame", "stack", "block", "memory". *owner*: ``PyObject *``, 0 when it is no object.
     """
 
     kind: str

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 from refdbg.cpython.runtime import Runtime
 from refdbg.cpython.types import TYPE_SUBCLASS, Types
-
 from refdbg.graph.objects import Coverage
 from refdbg.target.elf import DataSegment, Library, libraries
 

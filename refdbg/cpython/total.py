@@ -43,10 +43,8 @@ def reference_total(stop: Stop) -> int:
     state = runtime.state
     if "object_state.interpreter_leaks" in state.layout:  # 3.12+: each interpreter counts its own
         total += state["object_state.interpreter_leaks"]
-        try:
+        if runtime.build.has_symbol("last_final_reftotal"):
             total += memory.integer(runtime.target.address_of("last_final_reftotal"), 8, signed=True)
-        except SymbolNotFound:
-            pass
         for interpreter in runtime.interpreters():
             view = StructView(memory, interpreter.address, runtime.build.interpreter)
             total += view["object_state.reftotal"]

@@ -18,7 +18,7 @@ UNICODE_SUBCLASS = 1 << 28
 DICT_SUBCLASS = 1 << 29
 BASE_EXC_SUBCLASS = 1 << 30
 TYPE_SUBCLASS = 1 << 31
-# Since 3.11 (Include/cpython/object.h: Py_TPFLAGS_MANAGED_DICT) and 3.12 (MANAGED_WEAKREF); the bits meant nothing before.
+# Since 3.11 (Py_TPFLAGS_MANAGED_DICT) and 3.12 (Py_TPFLAGS_MANAGED_WEAKREF); the bits meant nothing before.
 MANAGED_DICT = 1 << 4
 MANAGED_WEAKREF = 1 << 3
 

@@ -8,7 +8,6 @@ import traceback
 from collections.abc import Callable, Sequence
 
 import gdb
-
 from refdbg.errors import CommandError, LayoutNotFound, NoProcess, RefdbgError, SymbolNotFound
 from refdbg.target import Halt, NativeFrame, OnHit, Symbol, TargetInfo, Variable, Where
 from refdbg.target.layout import Field, StructLayout
@@ -177,7 +176,7 @@ def _member(type_: gdb.Type, offset: int) -> str:
 
 
 def _stack(limit: int) -> list[NativeFrame]:
-    frames = []
+    frames: list[NativeFrame] = []
     try:
         frame = gdb.newest_frame()
         while frame is not None and len(frames) < limit:

@@ -61,9 +61,8 @@ def stop_text(record: GcStop, width: int) -> str:
         "finalize": "before finalizers are called",
         "clear": "before tp_clear is called",
     }
-    lines = [
-        f"Interpreter {record.interpreter}, generation {record.generation} ({record.reason}): stopped {steps[record.at]}."
-    ]
+    where = f"Interpreter {record.interpreter}, generation {record.generation} ({record.reason})"
+    lines = [f"{where}: stopped {steps[record.at]}."]
     lines += [f"  called from {frame_line(plain(frame))}" for frame in record.stack[:_STACK]]
     if record.unreachable is None:
         lines.append(f"  {record.tracked} tracked objects are going to be examined.")

@@ -131,7 +131,8 @@ def _interpreter(end: dict[str, Any]) -> Iterator[str]:
     left = end["left_over"]
     if left and left["objects"]:
         yield ""
-        yield f"  left over at the end: {left['objects']} objects, {left['references']} references, {left['bytes']} bytes"
+        counts = f"{left['objects']} objects, {left['references']} references, {left['bytes']} bytes"
+        yield f"  left over at the end: {counts}"
         yield from by_type_table(left["by_type"])
 
 

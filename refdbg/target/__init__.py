@@ -102,10 +102,14 @@ class Target(Protocol):
 class Hit(Protocol):
     """One stop at a watched function."""
 
-    target: Target
     function: str
     parameters: Sequence[str]
     thread: int
+
+    @property
+    def target(self) -> Target:
+        """The process as it is at this stop."""
+        ...
 
     def argument(self, name: str) -> int:
         """The value of the function's parameter *name* at its entry. Raises LayoutNotFound."""

@@ -1,0 +1,69 @@
+"""The interpreters that the live tests run on."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))  # tests.support, however pytest was started
+BUILD = ROOT / "tests" / "cpython" / "build"
+
+# Test id → the name that tests/cpython/build knows; None: Debian's python3.11-dbg.
+INTERPRETERS = {
+    "3.9-debug": "3.9",
+    "3.11-debug": None,
+    "3.11-trace-refs": "3.11-trace-refs",
+    "3.13-debug": "3.13",
+}
+
+
+def _more() -> dict[str, str]:
+    # REFDBG_PYTHONS: a path list of debug builds that join the matrix.
+    paths = filter(None, os.environ.get("REFDBG_PYTHONS", "").split(os.pathsep))
+    return {f"{Path(path).resolve().parent.name}-{Path(path).name}": path for path in paths}
+
+
+def missing(reason: str) -> None:
+    """Skip the test, or fail it where everything must be there (REFDBG_REQUIRE)."""
+    if os.environ.get("REFDBG_REQUIRE"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@cache
+def built(name: str) -> str | None:
+    """The python that tests/cpython/build provides; it is built only where it must be there."""
+    cache = Path(
+        os.environ.get("REFDBG_CACHE")
+        or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "refdbg")
+    )
+    if not os.environ.get("REFDBG_REQUIRE") and not list((cache / "cpython").glob(f"{name}-*/finished")):
+        return None
+    done = subprocess.run([BUILD, name], stdout=subprocess.PIPE, text=True, check=False)
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def python_of(test_id: str) -> str:
+    """The interpreter of a test id; skips when it is missing."""
+    if test_id in _more():
+        return _more()[test_id]
+    name = INTERPRETERS[test_id]
+    path = shutil.which("python3.11-dbg") if name is None else built(name)
+    if path is None:
+        missing(f"no {test_id} interpreter: " + (f"run {BUILD} {name}" if name else "apt-get install python3.11-dbg"))
+    return str(path)
+
+
+@pytest.fixture(scope="session", params=[*INTERPRETERS, *_more()], ids=lambda name: f"gdb-{name}")
+def interpreter(request: pytest.FixtureRequest) -> str:
+    """The path of each interpreter to test on, for a test under gdb."""
+    if shutil.which("gdb") is None:
+        missing("no gdb: apt-get install gdb")
+    return python_of(str(request.param))
