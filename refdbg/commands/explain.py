@@ -11,7 +11,7 @@ from refdbg.target import Symbol
 from refdbg.verdicts.static_reference import Held, finding
 
 _RUNTIME = "runtime state"
-_DESIGN = "static types and other static objects"
+_DESIGN = "static types, other static objects and the table of interned strings"
 
 
 def static_findings(stop: Stop, limit: int) -> tuple[list[Finding], list[str]]:
@@ -57,7 +57,7 @@ def static_findings(stop: Stop, limit: int) -> tuple[list[Finding], list[str]]:
 def _group(stop: Stop, word: StaticWord) -> tuple[str, str, str]:
     if stop.is_runtime_state(word.address):
         return (_RUNTIME, word.library, word.symbol)
-    if word.inside is not None:
+    if word.inside is not None or word.cache:
         return (_DESIGN, word.library, word.symbol)
     return ("variable", word.library, word.symbol or f"{word.address:#x}")
 

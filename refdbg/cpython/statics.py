@@ -12,6 +12,7 @@ from refdbg.cpython.types import TYPE_SUBCLASS, Types
 from refdbg.graph.objects import Coverage
 from refdbg.target.elf import DataSegment, Library, libraries
 
+_CACHES = ("interned",)  # Objects/unicodeobject.c (until 3.11; part of the runtime's state since)
 _LARGEST_STATIC_COUNT = 1 << 31
 _LOWEST_POINTER = 1 << 16
 # Include/internal/pycore_object.h (_PyObject_IMMORTAL_REFCNT, 3.11): counts around it are no pointers.
@@ -32,7 +33,10 @@ class StaticObject:
 
 @dataclass(frozen=True)
 class StaticWord:
-    """A word in a library's data that equals the address of an object. *field*: inside a static object."""
+    """A word in a library's data that equals the address of an object.
+
+    *inside*: the static object that it is a field of; *cache*: a table that CPython keeps on purpose.
+    """
 
     address: int
     target: int
@@ -40,6 +44,7 @@ class StaticWord:
     offset: int
     library: str
     inside: StaticObject | None
+    cache: bool
 
 
 class Statics:
@@ -116,6 +121,7 @@ class Statics:
 
     def holding(self, targets: Collection[int]) -> Iterator[StaticWord]:
         """Every word that equals one of *targets* (``PyObject *``), with the C variable that it belongs to."""
+        caches = {self._runtime.target.address_of(name) for name in _CACHES if self._runtime.build.has_symbol(name)}
         for library, _segment, start, words in self._words:
             for index, word in enumerate(words):
                 if word in targets:
@@ -123,5 +129,5 @@ class Statics:
                     symbol = library.symbol_at(address)
                     yield StaticWord(
                         address, word, symbol.name if symbol else "", symbol.offset if symbol else 0,
-                        library.name, self.object_at(address),
+                        library.name, self.object_at(address), address in caches,
                     )

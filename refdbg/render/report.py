@@ -30,6 +30,7 @@ def _lines(report: dict[str, Any], width: int) -> Iterator[str]:
     if target["signal"]:
         yield f"ended by {target['signal']}"
     yield from _crash(target.get("crash"))
+    yield from _headline(report)
     yield from _findings(report)
     for end in report["interpreters"]:
         yield from _interpreter(end)
@@ -45,6 +46,18 @@ def _lines(report: dict[str, Any], width: int) -> Iterator[str]:
     if report["warnings"]:
         yield ""
         yield from (f"note: {warning}" for warning in report["warnings"])
+
+
+def _headline(report: dict[str, Any]) -> Iterator[str]:
+    left = [end["left_over"] for end in report["interpreters"] if end["id"] == 0 and end["left_over"]]
+    if not left or not left[0]["objects"]:
+        return
+    explained = sum(finding["explains"]["references"] for finding in report["findings"])
+    text = f"{left[0]['objects']} objects with {left[0]['references']} references are left over"
+    if report["findings"]:
+        holders = {finding["holder"]["library"] for finding in report["findings"] if finding["explains"]["references"]}
+        text += f"; C variables of {', '.join(sorted(holders))} hold {explained} of the references"
+    yield text + "."
 
 
 def _rule(title: str, width: int) -> str:

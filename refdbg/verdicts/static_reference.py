@@ -53,7 +53,7 @@ def finding(held: Held, interpreter: int) -> Finding:
     return Finding(
         verdict=VERDICT,
         confidence="likely",
-        signature=signature(VERDICT, module, held.symbol),
+        signature=signature(VERDICT, module, held.symbol.split(".")[0]),  # `name.12`: a function's static
         message=message,
         interpreter=interpreter,
         subject={"type": first.type, "repr": first.repr},

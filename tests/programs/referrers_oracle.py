@@ -1,8 +1,13 @@
-"""One object held in every way that refdbg names; then ascii() is entered, once, in held_by_frame()."""
+"""One object held in every way that refdbg names.
+
+usage: referrers_oracle.py FILE    one JSON line with its address; then ascii() is entered, once
+"""
 
 from __future__ import annotations
 
 import collections
+import json
+import sys
 import weakref
 
 
@@ -21,7 +26,7 @@ slotted = Slotted()
 slotted.slot = held
 in_list = [None, held]
 in_tuple = (held,)
-in_dict = {"held": held}
+in_dict = {"in dict": held}
 in_set = {held}
 in_deque = collections.deque([held])
 in_ordered = collections.OrderedDict(ordered=held)
@@ -37,4 +42,6 @@ def held_by_frame() -> None:
     ascii(inner)
 
 
+with open(sys.argv[1], "w", encoding="utf-8") as file:
+    file.write(json.dumps({"id": id(held)}) + "\n")
 held_by_frame()
