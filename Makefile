@@ -4,34 +4,42 @@ SHELL := /bin/bash
 PYTHON := /usr/bin/python3
 BIN := .venv/bin
 STAMP := .venv/installed
+TEST_STAMP := .venv/installed-for-tests
 
-.PHONY: demo test check bench venv packages cpython clean
+.PHONY: demo test check bench venv test-venv packages cpython clean
 
-demo: packages venv
+demo: venv
 	@echo "== python3.11-dbg -X showrefcount -c 'import decimal', under refdbg-run"
 	$(BIN)/refdbg-run python3.11-dbg -X showrefcount -c 'import decimal'
 
-test: packages venv check cpython
+test: test-venv check cpython
 	@echo "== tests"
 	$(BIN)/python -m pytest
 
-check: venv
+check: test-venv
 	@echo "== ruff, mypy, import-linter"
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: packages venv
+bench: test-venv
 	$(BIN)/python -m tests.bench
 
 packages:
-	@tools/install-packages gdb python3 python3-venv python3.11-dbg gcc make
+	@tools/install-packages gdb python3 python3-venv python3.11-dbg
 
 venv: packages $(STAMP)
 
 $(STAMP): setup.cfg pyproject.toml
 	@echo "== virtual environment in .venv"
 	$(PYTHON) -m venv --clear .venv
+	$(BIN)/pip install --quiet --editable .
+	touch $@
+
+test-venv: venv $(TEST_STAMP)
+
+$(TEST_STAMP): $(STAMP)
+	@tools/install-packages gcc libc6-dev
 	$(BIN)/pip install --quiet --editable '.[test,check]'
 	touch $@
 

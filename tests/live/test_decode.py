@@ -17,6 +17,8 @@ CONTAINERS = {"list", "tuple", "dict", "set", "frozenset", "collections.deque", 
 # Their traverse visits what others own: the entries' keys and results, what a C library hides in a capsule.
 VISITS_THROUGH = {"functools._lru_cache_wrapper", "PyCapsule"}
 
+SHOWN_AS_OBJECT = {"re.Pattern"}  # a repr in C that refdbg does not know
+
 
 @pytest.fixture(scope="module")
 def oracle(interpreter: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Any], list[Any], list[Any]]:
@@ -40,7 +42,10 @@ def _different(rows: list[Any], records: list[Any], field: str, of: Any) -> list
 
 def test_repr(oracle: tuple[list[Any], list[Any], list[Any]]) -> None:
     rows, objects, _ = oracle
-    assert _different(rows, objects, "repr", lambda row: row["repr"] if row["plain"] else None) == []
+    known = [row["plain"] and row["type"] not in SHOWN_AS_OBJECT for row in rows]
+    assert sum(known) > 150
+    expected = {row["id"]: row["repr"] for row, is_known in zip(rows, known) if is_known}
+    assert _different(rows, objects, "repr", lambda row: expected.get(row["id"])) == []
 
 
 def test_a_repr_in_python_is_not_run(oracle: tuple[list[Any], list[Any], list[Any]]) -> None:
@@ -142,7 +147,7 @@ def test_referrers(interpreter: str, tmp_path: Path) -> None:
         assert owners[wanted] == 1, (wanted, owners)
     assert sum(number for (type_, _), number in owners.items() if type_ == "set") == 1
     weak = [row for row in record["rows"] if row["owner"] and row["owner"]["type"].startswith("weakref")]
-    assert [row["kind"] for row in weak] == ["borrowed"]
+    assert {row["kind"] for row in weak} == {"borrowed"}
     assert record["owning"] == record["object"]["refcount"]
     assert "cell_contents" in answer[1].text
 

@@ -209,14 +209,20 @@ def type_name(type_: type) -> str:
     return type_.__qualname__ if type_.__module__ == "builtins" else f"{type_.__module__}.{type_.__qualname__}"
 
 
+def refcount(objects: list[object], index: int) -> int:
+    """The count without the argument's; immortal objects have none."""
+    count = sys.getrefcount(objects[index])
+    return count if count >> 31 else count - 1
+
+
 def main() -> None:
     objects = values() + code()
     gc.collect()
     gc.disable()
-    counts = [sys.getrefcount(objects[index]) - 1 for index in range(len(objects))]
+    counts = [refcount(objects, index) for index in range(len(objects))]
     lines = []
     for index in range(len(objects)):
-        own_repr = any("__repr__" in base.__dict__ and base.__flags__ & 1 << 9 for base in type(objects[index]).__mro__)
+        own_repr = isinstance(type(objects[index]).__repr__, types.FunctionType)
         lines.append(
             {
                 "id": id(objects[index]),
@@ -235,7 +241,7 @@ def main() -> None:
     with open(sys.argv[1], "w", encoding="utf-8") as file:
         file.write(text)
     for index, line in enumerate(lines):  # counts that move, of shared objects, are no oracle
-        if sys.getrefcount(objects[index]) - 1 != line["refcount"]:
+        if refcount(objects, index) != line["refcount"]:
             line["refcount"] = None
     text = "".join(json.dumps(line) + "\n" for line in lines)
     with open(sys.argv[1], "w", encoding="utf-8") as file:
