@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -67,3 +68,24 @@ def interpreter(request: pytest.FixtureRequest) -> str:
     if shutil.which("gdb") is None:
         missing("no gdb: apt-get install gdb")
     return python_of(str(request.param))
+
+
+@pytest.fixture(scope="session")
+def python311() -> str:
+    """Debian's python3.11-dbg, where one interpreter is enough."""
+    if shutil.which("gdb") is None:
+        missing("no gdb: apt-get install gdb")
+    return python_of("3.11-debug")
+
+
+@pytest.fixture(scope="session")
+def build() -> Callable[[str], str]:
+    """The python of a recipe of tests/cpython/build; skips when it is not built."""
+
+    def path(name: str) -> str:
+        found = built(name)
+        if found is None:
+            missing(f"no {name} interpreter: run {BUILD} {name}")
+        return str(found)
+
+    return path

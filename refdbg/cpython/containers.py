@@ -12,6 +12,7 @@ from refdbg.errors import DecodeError, LayoutNotFound
 from refdbg.target.layout import StructLayout
 
 LIMIT = 1 << 26  # elements: a container that claims more is damaged
+_SHARED_LIMIT = 1 << 16
 _CHUNK = 512
 _WORD = struct.Struct("<Q")
 
@@ -163,7 +164,7 @@ class Containers:
         odict, node = build.layout("PyODictObject"), build.layout("_odictnode")
         key, following = node.offset("key"), node.offset("next")
         position = self._memory.u64(address + odict.offset("od_first"))
-        left = self.dict_length(address)
+        left = min(self.dict_length(address), LIMIT)
         while position and left > 0:  # as many as the dict has entries: a loop ends
             yield Item(position + key, self._memory.u64(position + key))
             position = self._memory.u64(position + following)
@@ -236,6 +237,8 @@ class KeyTables:
     def names(self, keys: int) -> list[Item]:
         """The keys of a shared table by index."""
         start, layout, count = self._table(keys)
+        if count > _SHARED_LIMIT:
+            raise DecodeError(f"the shared dict keys at {keys:#x} claim {count} entries")
         key = layout.offset("me_key")
         places = [start + index * layout.size + key for index in range(count)]
         return [Item(place, self._memory.u64(place)) for place in places]

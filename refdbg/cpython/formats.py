@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from refdbg.cpython import lines
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from refdbg.cpython.text import Texts
 
 _NAME_LIMIT = 1 << 10
+_ORDERED_LIMIT = 1 << 16
 _BITS_PER_CHARACTER = 4  # decimal digits take 3.3: more bits cannot fit
 _INT_BITS_LIMIT = 13_000  # the debugger's Python refuses to print more than 4300 digits
 
@@ -79,6 +81,10 @@ class Subject:
         finally:
             self.texts.leave(self.address)
         return opening + ", ".join(found) + closing
+
+    def targets(self, address: int) -> list[int]:
+        """The elements of a tuple, as many as there can be room for."""
+        return [item.target for item in islice(self.texts.containers.tuple_items(address), self.room)]
 
     def items(self, targets: Iterable[int]) -> Iterator[str]:
         """The reprs of the elements, with less room for each."""
@@ -171,8 +177,8 @@ def _odict(s: Subject) -> str:
     containers = s.texts.containers
     if not containers.dict_length(s.address):
         return f"{s.short_type}()"
-    values = {entry.key: entry.value for entry in containers.dict_items(s.address)}
-    entries = [(item.target, values.get(item.target, 0)) for item in containers.odict_keys(s.address)]
+    values = {entry.key: entry.value for entry in islice(containers.dict_items(s.address), _ORDERED_LIMIT)}
+    entries = ((item.target, values.get(item.target, 0)) for item in containers.odict_keys(s.address))
     if s.texts.runtime.traits.immortal:  # the release that brought immortal objects, 3.12, prints a dict
         return s.joined(f"{s.short_type}({{", s.pairs(entries), "})", "...")
     parts = (f"({text})" for text in s.pairs(entries, ", "))
@@ -417,7 +423,7 @@ def _exception(s: Subject) -> str:
 
 def _partial(s: Subject) -> str:
     targets = [s.word("partialobject", "fn")]
-    targets += [item.target for item in s.texts.containers.tuple_items(s.word("partialobject", "args"))][: s.room]
+    targets += s.targets(s.word("partialobject", "args"))
     keywords = s.texts.containers.dict_items(s.word("partialobject", "kw"))
 
     def parts() -> Iterator[str]:
@@ -429,14 +435,13 @@ def _partial(s: Subject) -> str:
 
 
 def _generic_alias(s: Subject) -> str:
-    targets = [item.target for item in s.texts.containers.tuple_items(s.word("gaobject", "args"))][: s.room]
+    targets = s.targets(s.word("gaobject", "args"))
     parameters = ", ".join(_parameter(s, target) for target in targets)
     return f"{_parameter(s, s.word('gaobject', 'origin'))}[{parameters or '()'}]"
 
 
 def _union(s: Subject) -> str:
-    targets = [item.target for item in s.texts.containers.tuple_items(s.word("unionobject", "args"))][: s.room]
-    return " | ".join(_parameter(s, target) for target in targets)
+    return " | ".join(_parameter(s, target) for target in s.targets(s.word("unionobject", "args")))
 
 
 def _parameter(s: Subject, address: int) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import islice
 
 from refdbg.cpython.containers import Item
 from refdbg.cpython.fields import FIELDS, FRAME_FIELDS, HEAP_TYPE_FIELDS
@@ -27,6 +28,7 @@ _OWNED_BY_FRAME_OBJECT = 2  # enum _frameowner
 _STATIC_BUILTIN = 1 << 1  # Py_TPFLAGS: since 3.12 such a type's dict is in the interpreter state
 _STATE_LIMIT = 1 << 20
 _SLOTS_LIMIT = 1 << 16
+_REFERENCES_LIMIT = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,9 @@ class Owned:
                 for reference in part:
                     if reference.target:
                         found.setdefault(reference.place, reference)
+                    if len(found) >= _REFERENCES_LIMIT:
+                        self.coverage.truncated = True
+                        return list(found.values())
             except (MemoryFault, DecodeError, LayoutNotFound) as error:
                 self.coverage.unreadable += 1
                 self.coverage.notes.append(f"object {address:#x}: {error}")
@@ -357,9 +362,12 @@ class Owned:
         if self._texts.kinds.of(self._texts.type_of(code).address).name != "code":
             return  # 3.12+: None in C's own entry
         view = self._texts.runtime.view(code, "PyCodeObject")
-        names = [item.target for item in self._texts.containers.tuple_items(view["co_localsplusnames"])]
+        names = self._names(view["co_localsplusnames"])
         top = self._memory.integer(frame + layout.offset("stacktop"), 4, signed=True)
         yield from self._slots(frame + layout.offset("localsplus"), names, top, view["co_stacksize"])
+
+    def _names(self, address: int) -> list[int]:
+        return [item.target for item in islice(self._texts.containers.tuple_items(address), _SLOTS_LIMIT)]
 
     def _slots(self, start: int, names: list[int], top: int, stack: int) -> Iterator[Reference]:
         # *top*: how many of the slots are in use; -1 while the frame executes, when nobody but C's stack knows.
@@ -379,7 +387,7 @@ class Owned:
         code = self._texts.runtime.view(view["f_code"], "PyCodeObject")
         names = []
         for field in ("co_varnames", "co_cellvars", "co_freevars"):
-            names += [item.target for item in self._texts.containers.tuple_items(code[field])]
+            names += self._names(code[field])
         if "f_stackdepth" in view.layout:  # 3.10
             depth = self._memory.integer(view.at("f_stackdepth"), 4, signed=True)
             top = -1 if depth < 0 else len(names) + depth

@@ -35,6 +35,7 @@ class Texts:
         self._qualname = runtime.build.layout("PyHeapTypeObject").offset("ht_qualname")
         self._names: dict[int, str] = {}
         self._open: set[int] = set()  # the containers that a repr is inside of
+        self._left = 0  # how many objects it may still take: damaged ones can refer to themselves many times
 
     def repr(self, address: int, depth: int = 2, limit: int = 80) -> str:
         """What ``repr()`` would say, as far as it can be known without running code (``PyObject *``).
@@ -44,6 +45,7 @@ class Texts:
         and the built-in value it derives from are shown. Raises nothing.
         """
         self._open.clear()
+        self._left = 2 * limit + 100  # each object that is shown takes a character at least
         text = self.item(address, min(depth, _DEPTH_LIMIT), limit)
         return text if len(text) <= limit else text[: max(limit - 1, 0)] + "…"
 
@@ -87,6 +89,9 @@ class Texts:
 
     def item(self, address: int, depth: int, room: int) -> str:
         """The repr of an object inside another one's, in about *room* characters. Raises nothing."""
+        self._left -= 1
+        if self._left < 0:
+            return "…"
         try:
             return self._format(address, depth, max(room, 1))
         except _DAMAGE:

@@ -74,6 +74,7 @@ class GdbTarget:
         self.info = TargetInfo(
             inferior.progspace.filename or "", inferior.pid or None, kind not in ("core", "none"),
             f"gdb {gdb.VERSION.split()[-1] if ' ' in gdb.VERSION else gdb.VERSION}",
+            next((o.build_id or "" for o in gdb.objfiles() if o.filename == inferior.progspace.filename), ""),
         )
         self.memory = Memory(self._process.read_some if self._process else self._read_through_gdb)
         self._layouts: dict[str, StructLayout | None] = {}  # None: asked for and not there

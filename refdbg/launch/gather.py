@@ -20,7 +20,7 @@ from refdbg.errors import RefdbgError
 from refdbg.graph.objects import Coverage
 from refdbg.records import Collection, Finding
 from refdbg.render import plain
-from refdbg.target import Halt, Hit, Session
+from refdbg.target import Halt, Hit, Session, TargetInfo
 
 SCHEMA = "refdbg-report/1"
 INTERRUPT = signal.SIGUSR1  # refdbg-run's word that the user pressed Ctrl-C
@@ -37,7 +37,6 @@ class Gathered:
     partial: str | None = None
     python: str = ""
     traits: dict[str, bool] = field(default_factory=dict)
-    build_id: str = ""
     crash: dict[str, Any] | None = None
 
 
@@ -69,7 +68,7 @@ class Gatherer:
                 break
             self._crashed(halt)
         self._explain_silence()
-        return self._report(info.executable, info.debugger)
+        return self._report(info)
 
     def _started(self, hit: Hit) -> bool:
         stop = Stop(self._context.build(hit.target))
@@ -134,7 +133,7 @@ class Gatherer:
                 "Is it a Python program? refdbg-run follows exec, but not children."
             )
 
-    def _report(self, executable: str, debugger: str) -> dict[str, Any]:
+    def _report(self, info: TargetInfo) -> dict[str, Any]:
         seen, ends = self.seen, self._ends
         seen.coverage.add(ends.coverage)
         totals = plain(ends.totals) if ends.totals else None
@@ -148,8 +147,8 @@ class Gatherer:
             "partial": seen.partial,
             "warnings": seen.warnings + ends.warnings,
             "target": {
-                "argv": [], "pid": self._pid, "executable": executable, "build_id": seen.build_id,
-                "python": seen.python, "traits": seen.traits, "debugger": debugger,
+                "argv": [], "pid": self._pid, "executable": info.executable, "build_id": info.build_id,
+                "python": seen.python, "traits": seen.traits, "debugger": info.debugger,
                 "exit_status": None, "signal": None, "crash": seen.crash,
             },
             "collections": plain(seen.collections),

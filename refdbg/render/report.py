@@ -10,6 +10,7 @@ from refdbg.dependencies import tabulate
 _TYPES = 12  # rows of a table by type
 _FINDINGS = 8
 _STACK = 12
+_COLLECTIONS = 20
 
 
 def report_text(report: dict[str, Any], width: int) -> str:
@@ -165,7 +166,16 @@ def _collections(collections: list[dict[str, Any]]) -> Iterator[str]:
     yield ""
     busy = [record for record in collections if record["unreachable"] or record["phase"] == "finalization"]
     yield f"{len(collections)} collections; those that found something, and those of the finalization:"
-    yield from collection_table(busy[-20:])
+    yield from collection_table(busy[-_COLLECTIONS:])
+    for record in [record for record in busy if record["phase"] == "running" and record["unreachable"]][-_COLLECTIONS:]:
+        kinds = ", ".join(f"{row['objects']} {_shorten(row['type'], 40)}" for row in record["by_type"][:4])
+        more = len(record["by_type"]) - 4
+        yield f"  #{record['number']} found {kinds}" + (f" and {more} more types" if more > 0 else "")
+        for finalizer in record["finalizers"][:3]:
+            where = f" ({finalizer['file']}:{finalizer['line']})" if finalizer["file"] else ""
+            yield f"     finalizer {finalizer['function']}{where} for {finalizer['objects']} of them"
+        for row in record["objects"][:2]:
+            yield f"     {row['address']:#x} {row['repr']}"
 
 
 def collection_table(collections: list[dict[str, Any]]) -> list[str]:

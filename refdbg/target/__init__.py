@@ -18,6 +18,7 @@ class TargetInfo:
     pid: int | None
     live: bool
     debugger: str
+    build_id: str  # "" when the executable has none
 
 
 @dataclass(frozen=True)

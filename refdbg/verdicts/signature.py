@@ -9,7 +9,7 @@ _VERSION = re.compile(r"(?<=python)[\d.]+[dt]*$")
 
 
 def library_name(file: str) -> str:
-    """A library's name without its ABI tag and version: ``_decimal``, ``python``, ``libz``."""
+    """A file's name without ABI tag and version: ``_x.cpython-311d-….so`` is ``_x``, ``python3.11d`` ``python``."""
     name = _ABI_TAG.sub("", file)
     return _VERSION.sub("", name.removeprefix("lib") if name.startswith("libpython") else name)
 

@@ -1,0 +1,24 @@
+"""Damaged memory: sizes that lie, lists that loop, pointers to nowhere. Nothing raises, nothing hangs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tests.support.debugger import ROOT, run_gdb
+
+
+def test_damaged_objects(interpreter: str, tmp_path: Path) -> None:
+    told, found = tmp_path / "told", tmp_path / "found"
+    commands = [
+        f"python import os; os.environ['TOLD'] = {str(told)!r}; os.environ['FOUND'] = {str(found)!r}",
+        f"source {ROOT}/tests/support/damage.py",
+    ]
+    answers = run_gdb(
+        interpreter, ROOT / "tests/programs/decode_oracle.py", commands, [str(told)], folder=tmp_path
+    )
+    assert found.exists(), answers
+    report = json.loads(found.read_text())
+    assert report["tried"] > 1000
+    assert report["failures"] == []
+    assert report["slow"] == []
