@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from refdbg.analysis.census import by_type
 from refdbg.commands.context import Context
 from refdbg.commands.inspect import number
 from refdbg.cpython import describe
+from refdbg.cpython.census import by_type
 from refdbg.records import Census
 
 
@@ -35,7 +35,7 @@ def show_census(context: Context, arguments: argparse.Namespace) -> Census:
     sizes = None
     if heap is not None and objects is heap.objects:
         sizes = [heap.size(row) for row in range(len(objects))]
-    rows = by_type(objects, stop.texts.type_name, sizes, describe.immortal_count(stop))
+    rows = by_type(stop, objects, sizes)
     return Census(
         scope, len(objects), sum(row.references for row in rows), sum(sizes) if sizes is not None else None, len(rows),
         rows[: arguments.limit], objects.coverage.notes,

@@ -18,7 +18,6 @@ from refdbg.records import GenerationRow, InterpreterRow, ObjectInfo, ObjectRow,
 from refdbg.target.layout import StructView
 
 _COUNT_MASK = 0xFFFF_FFFF
-_IMMORTAL = 1 << 31  # Include/refcount.h, _Py_IsImmortal (3.12+): the 32-bit count is negative
 
 # Include/object.h; a bit that an older release did not use is 0 there.
 _FLAGS = {
@@ -63,14 +62,9 @@ def refcount(stop: Stop, address: int) -> int:
     return count & _COUNT_MASK if build.traits.immortal else count
 
 
-def immortal_count(stop: Stop) -> int | None:
-    """From which count on an object is immortal, None before 3.12."""
-    return _IMMORTAL if stop.runtime.traits.immortal else None
-
-
 def is_immortal(stop: Stop, address: int) -> bool:
     """Whether the count never changes (3.12+). Raises MemoryFault."""
-    return stop.runtime.traits.immortal and bool(refcount(stop, address) & _IMMORTAL)
+    return stop.runtime.is_immortal(refcount(stop, address))
 
 
 def row(stop: Stop, address: int, limit: int = 80) -> ObjectRow:
@@ -231,7 +225,7 @@ def _names(stop: Stop, tuple_: int) -> list[str]:
 def objects_in_scope(stop: Stop, tracked: bool = False) -> tuple[Objects, str]:
     """The objects that can be found, and in words which those are: all of a debug build, else the tracked ones."""
     blocks = known_heap(stop)
-    if blocks is not None and not tracked:
+    if blocks is not None and len(blocks.objects) and not tracked:  # none where no memory regions are known
         return blocks.objects, "all objects in allocator blocks"
     found = Objects()
     for interpreter in stop.runtime.interpreters():

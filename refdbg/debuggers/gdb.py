@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 import gdb
 from refdbg.errors import CommandError, LayoutNotFound, NoProcess, RefdbgError, SymbolNotFound
-from refdbg.target import Halt, NativeFrame, OnHit, Symbol, TargetInfo, Variable, Where
+from refdbg.target import Console, Halt, NativeFrame, OnHit, Symbol, TargetInfo, Variable, Where
 from refdbg.target.layout import Field, StructLayout
 from refdbg.target.memory import Memory, Region
 from refdbg.target.process import ProcessMemory
@@ -363,7 +363,7 @@ class GdbSession:
     """The commands' view of gdb."""
 
     def __init__(self) -> None:
-        self.console = GdbConsole()
+        self.console: Console = GdbConsole()
         self.on_error: Callable[[str], None] = lambda text: gdb.write(f"refdbg: {text}\n", gdb.STDERR)
         self._target: GdbTarget | None = None
         self._breakpoints: list[GdbBreakpoint] = []

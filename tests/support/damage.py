@@ -5,6 +5,7 @@ The environment names the files: TOLD, the oracle's lines; FOUND, where the find
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -21,6 +22,7 @@ from refdbg.target.memory import Memory
 
 TRIES = 1200
 SECONDS = 3.0
+HOSTILE = (0, 1, 8, 2**64 - 1, 2**63, 2**47 - 8, 2**32, 2**25, 1000)
 
 
 def patch(memory: Memory, address: int, value: int) -> None:
@@ -39,14 +41,10 @@ def read_all(stop: Stop, address: int) -> None:
     stop.texts.type_name(address)
     stop.texts.string(address)
     for read in (Owned(stop.texts).references, lambda each: describe.object_info(stop, each)):
-        try:
+        with contextlib.suppress(RefdbgError):
             read(address)
-        except RefdbgError:
-            pass
-    try:
+    with contextlib.suppress(RefdbgError):
         describe.subclasses(stop, address)
-    except RefdbgError:
-        pass
 
 
 def main() -> None:
@@ -56,12 +54,15 @@ def main() -> None:
     with open(os.environ["TOLD"], encoding="utf-8") as file:
         addresses = [json.loads(line)["id"] for line in file]
     chance = random.Random(1)
-    failures, slow, tried = [], [], 0
+    failures: list[str] = []
+    slow: list[str] = []
+    tried = noticed = 0
     for _ in range(TRIES):
         memory.forget()
         address = chance.choice(addresses)
-        hostile = [0, 1, 8, 2**64 - 1, 2**63, 2**47 - 8, 2**32, 2**25, 1000, address, address + 8, chance.choice(addresses)]
+        hostile = [*HOSTILE, address, address + 8, chance.choice(addresses)]
         stop = Stop(build)
+        before = stop.texts.repr(address)
         words = max(min(describe.size(stop, address), 1024) // 8, 2)
         done = []
         for _ in range(chance.choice((1, 1, 1, 2, 4))):
@@ -74,6 +75,8 @@ def main() -> None:
             patch(memory, address + offset, value)
             done.append(f"{offset:+d}={value:#x}")
         tried += 1
+        stop = Stop(build)
+        noticed += stop.texts.repr(address) != before
         start = time.monotonic()
         try:
             read_all(stop, address)
@@ -83,7 +86,7 @@ def main() -> None:
             slow.append(f"{address:#x} {done}: {time.monotonic() - start:.1f} s")
     memory.forget()
     with open(os.environ["FOUND"], "w", encoding="utf-8") as file:
-        json.dump({"tried": tried, "failures": failures, "slow": slow}, file)
+        json.dump({"tried": tried, "noticed": noticed, "failures": failures, "slow": slow}, file)
 
 
 main()

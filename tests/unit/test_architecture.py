@@ -12,7 +12,9 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "refdbg"
 # Statics and fields of CASES that a verdict must find, not know.
-_CASES = {"IntHandler", "ItimerError", "Handlers", "codec_search_path", "codec_search_cache", "DecimalTuple", "interned"}
+_CASES = {
+    "IntHandler", "ItimerError", "Handlers", "codec_search_path", "codec_search_cache", "DecimalTuple", "interned",
+}
 _MODULES = {name for name in sys.stdlib_module_names if name.startswith("_") and name != "__future__"}
 
 

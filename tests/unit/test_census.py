@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 
-from refdbg.analysis.census import by_type
+from refdbg.graph.census import by_type
 from refdbg.graph.objects import Objects
 from refdbg.records import TypeRow
 

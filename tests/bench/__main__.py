@@ -1,0 +1,186 @@
+"""`python -m tests.bench [--python PATH]`: one run, one table of ratios."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tabulate import tabulate
+
+ROOT = Path(__file__).resolve().parents[2]
+HERE = Path(__file__).resolve().parent
+ENTRY = ROOT / ".venv/bin/refdbg-run"
+# One environment for every run: totals and addresses depend on it.
+ENVIRONMENT = {"PATH": os.environ.get("PATH", ""), "LANG": "C.UTF-8", "HOME": os.environ.get("HOME", "/")}
+
+
+@dataclass
+class Times:
+    """The repetitions of one way to do the work, in seconds."""
+
+    wall: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+    objects: int = 0
+
+    def add(self, wall: float, cpu: float, objects: int = 0) -> None:
+        """One more repetition."""
+        self.wall.append(wall)
+        self.cpu.append(cpu)
+        self.objects = objects
+
+    @property
+    def median(self) -> float:
+        """Of the wall time."""
+        return statistics.median(self.wall)
+
+    @property
+    def speed(self) -> float:
+        """Objects per second."""
+        return self.objects / self.median
+
+
+def captures(python: str, size: int, repetitions: int) -> tuple[dict[str, Times], dict[str, int]]:
+    """Every way to capture the objects of one process, in turn, in that process."""
+    with tempfile.TemporaryDirectory(prefix="refdbg-bench-") as folder:
+        told, output = Path(folder, "told"), Path(folder, "output")
+        orders = {"root": str(ROOT), "repetitions": repetitions, "output": str(output)}
+        command = [
+            "gdb", "-nx", "-batch", "-iex", "set auto-load no", "-ex", "set pagination off",
+            "-ex", "break builtin_ascii", "-ex", "run", "-x", str(HERE / "in_gdb.py"),
+            "--args", python, str(HERE / "crowd.py"), str(size), str(repetitions), str(told),
+        ]  # fmt: skip
+        done = subprocess.run(
+            command, env={**ENVIRONMENT, "REFDBG_BENCH": json.dumps(orders)}, stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+        )  # fmt: skip
+        if not output.exists():
+            raise SystemExit(f"the walk in gdb failed:\n{done.stdout[-4000:]}")
+        answer = json.loads(output.read_text())
+        own = [json.loads(line) for line in told.read_text().splitlines()]
+    times: dict[str, Times] = defaultdict(Times)
+    for sample in answer["samples"]:
+        times[sample["what"]].add(sample["wall"], sample["cpu"], sample["objects"])
+    for sample in own:
+        times["in the process"].add(sample["wall"], sample["cpu"], sample["objects"])
+    return times, answer["memory"]
+
+
+def runs(python: str, repetitions: int) -> dict[str, Times]:
+    """Whole runs of `-X showrefcount -c pass`: plain, under gdb, under refdbg-run; interleaved."""
+    program = [python, "-X", "showrefcount", "-c", "pass"]
+    entry = [str(ENTRY)] if ENTRY.exists() else [
+        sys.executable, "-c",
+        f"import sys; sys.path.insert(0, {str(ROOT)!r}); from refdbg.launch.run import main; main()",
+    ]  # fmt: skip
+    ways = {
+        "plain": program,
+        "gdb": ["gdb", "-nx", "-batch", "-ex", "run", "--args", *program],
+        "refdbg-run": [*entry, "--text", "/dev/null", *program],
+    }
+    times: dict[str, Times] = defaultdict(Times)
+    for repetition in range(repetitions + 1):
+        for way, command in ways.items():
+            wall, cpu = _timed(command)
+            if repetition:  # the first fills the page cache
+                times[way].add(wall, cpu)
+    return times
+
+
+def _timed(command: list[str]) -> tuple[float, float]:
+    # Wall and CPU seconds, with the children that it has waited for.
+    start = time.perf_counter()
+    process = subprocess.Popen(
+        command, env=ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    _, status, usage = os.wait4(process.pid, 0)
+    wall = time.perf_counter() - start
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"exit status {process.returncode}: {' '.join(command)}")
+    return wall, usage.ru_utime + usage.ru_stime
+
+
+def capture_rows(times: dict[str, Times], memory: dict[str, int]) -> list[list[Any]]:
+    """Speed and memory of the captures."""
+    value, own = times["gdb.Value"], times["in the process"]
+    rows = []
+    for what in ("in the process", "gdb.Value", "refdbg, first walk", "refdbg, after forget()", "refdbg, pages known"):
+        found = times[what]
+        refdbg = what.startswith("refdbg")
+        rows.append([
+            f"capture: {what}", f"{found.objects:,}", len(found.wall), found.median,
+            f"{found.speed:,.0f} objects/s",
+            f"{found.speed / value.speed:.1f} × gdb.Value" if refdbg else "",
+            f"{found.speed / own.speed:.2f} × in the process" if what != "in the process" else "",
+            "≥ 12, aim 25 × gdb.Value" if refdbg else "",
+        ])  # fmt: skip
+    for what in ("debug_blocks", "heap_objects"):
+        found = times[what]
+        rows.append([f"all blocks: {what}", f"{found.objects:,}", len(found.wall), found.median,
+                     f"{found.speed:,.0f} objects/s", f"{found.speed / value.speed:.1f} × gdb.Value", "", ""])
+    objects = memory["objects"]
+    for what, used in (("kept", memory["kept"]), ("at most", memory["most"])):
+        rows.append([f"memory: {what}", f"{objects:,}", 1, None,
+                     f"{(used - memory['page_bytes']) / objects:.0f} bytes/object", "",
+                     f"+ {memory['page_bytes'] / objects:.0f} in copied pages", "≤ 200 bytes/object"])
+    return rows
+
+
+def run_rows(times: dict[str, Times]) -> list[list[Any]]:
+    """The time of whole runs."""
+    rows = []
+    for what, found in times.items():
+        gdb = times["gdb"]
+        cpu = statistics.median(found.cpu)
+        rows.append([
+            f"-c pass: {what}", "", len(found.wall), found.median,
+            f"cpu {cpu:.3f} s, fastest {min(found.wall):.3f} s",
+            f"{found.median / gdb.median:.2f} × gdb (cpu {cpu / statistics.median(gdb.cpu):.2f} ×)"
+            if what == "refdbg-run" else "",
+            f"{found.median / times['plain'].median:.1f} × plain" if what != "plain" else "",
+            "≤ 2, aim 1.7 × gdb" if what == "refdbg-run" else "",
+        ])  # fmt: skip
+    return rows
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("--python", default="python3.11-dbg", help="the interpreter (default: python3.11-dbg)")
+    parser.add_argument("--objects", type=int, default=1_000_000, help="tracked objects (default: 1000000)")
+    parser.add_argument("--repetitions", type=int, default=3, help="of each capture (default: 3)")
+    parser.add_argument("--runs", type=int, default=15, help="of each whole run (default: 15)")
+    orders = parser.parse_args()
+    python = shutil.which(orders.python)
+    if python is None or shutil.which("gdb") is None:
+        raise SystemExit(f"needs gdb and {orders.python}")
+    rows: list[list[Any]] = []
+    if orders.repetitions:
+        rows += capture_rows(*captures(python, orders.objects, orders.repetitions))
+    if orders.runs:
+        rows += run_rows(runs(python, orders.runs))
+    print(f"{python}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}; medians of interleaved repetitions")
+    print(tabulate(
+        rows, ["what", "objects", "times", "seconds", "result", "ratio", "second ratio", "goal"],
+        floatfmt=".3f", disable_numparse=[0, 1, 4, 5, 6, 7],
+    ))  # fmt: skip
+    if orders.repetitions:
+        print(
+            "\nmemory: growth of the debugger's resident size (/proc/self/statm; at most: VmHWM after clear_refs) over "
+            "the first walk,\nless the bytes of the page cache. The process's other ways: gc.get_objects() + id, type, "
+            "sys.getrefcount; a gdb.Value walk."
+        )
+
+
+main()
