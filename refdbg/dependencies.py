@@ -55,4 +55,5 @@ class _Lazy:
 
 elftools = _Lazy("pyelftools", "elftools.elf.elffile", "elftools.common.exceptions")
 tabulate = _Lazy("tabulate", "tabulate")
+unicorn = _Lazy("unicorn", "unicorn", "unicorn.x86_const")
 pygments = _Lazy("pygments", "pygments", "pygments.lexers", "pygments.formatters")

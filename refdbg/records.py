@@ -390,3 +390,50 @@ class GcStop:
     by_type: list[TypeRow]
     objects: list[ObjectRow]
     coverage_notes: list[str]
+
+
+@dataclass(frozen=True)
+class FieldVisits:
+    """A field: how many references it owns, how many of them are visited; *exact*: it is known to own."""
+
+    field: str
+    owned: int
+    visited: int
+    exact: bool
+    repr: str | None
+
+
+@dataclass(frozen=True)
+class Visits:
+    """One object's references, each visited or not. *extra*: visited and not owned."""
+
+    object: ObjectRow
+    traverse: str
+    fields: list[FieldVisits]
+    extra: list[ObjectRow]
+
+
+@dataclass(frozen=True)
+class VisitsOfType:
+    """The same over the objects of a type. *undecided*: why some could not be traversed; *extra*: how many visits."""
+
+    type: str
+    traverse: str
+    is_gc: bool
+    is_heap: bool
+    objects: int
+    undecided: list[str]
+    fields: list[FieldVisits]
+    extra: int
+
+
+@dataclass(frozen=True)
+class GcAgain:
+    """What a full collection would find now. *undecided*: how many objects' visits are not known."""
+
+    tracked: int
+    unreachable: int
+    by_type: list[TypeRow]
+    objects: list[ObjectRow]
+    undecided: int
+    notes: list[str]

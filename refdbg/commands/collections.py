@@ -6,6 +6,7 @@ import argparse
 from dataclasses import dataclass
 from typing import Any
 
+from refdbg.commands import traverse
 from refdbg.commands.context import Context
 from refdbg.commands.inspect import number
 from refdbg.cpython.census import by_type
@@ -39,6 +40,8 @@ def add_commands(subcommands: Any) -> None:
     stop.add_argument("--objects", type=number, default=20, metavar="N", help="list the first N objects")
     stop.add_argument("--off", action="store_true", help="stop no more")
     stop.set_defaults(run=stop_in_collections)
+
+    traverse.add_gc_actions(actions)
 
     unreachable = actions.add_parser("unreachable", help="the garbage of the collection that the program is stopped in")
     unreachable.add_argument("--objects", type=number, default=20, metavar="N", help="list the first N objects")

@@ -17,6 +17,7 @@ from refdbg.cpython.heap import HeapObjects
 from refdbg.cpython.runtime import Build, Interpreter
 from refdbg.cpython.stop import Stop
 from refdbg.cpython.total import totals
+from refdbg.cpython.types import TYPE_SUBCLASS
 from refdbg.errors import SymbolNotFound
 from refdbg.graph.objects import Coverage, Objects
 from refdbg.records import InterpreterEnd, LeftOver, Moment, Totals
@@ -47,6 +48,7 @@ class FinalizationWatch:
         self._endings: dict[int, Ending] = {}
         self._before: dict[int, dict[int, int]] = {}  # by interpreter number: objects before it was made
         self._deleted = False
+        self._names: dict[int, str] = {}  # of heap types, before their names are released
         self.totals: Totals | None = None
         self.coverage = Coverage()
         self.warnings: list[str] = []
@@ -63,6 +65,15 @@ class FinalizationWatch:
                 self.breakpoints.append(session.break_on(role, on_hit))
             except SymbolNotFound as error:
                 self.warnings.append(f"{error}: what would be seen there is missing from the report")
+
+    def forget(self) -> None:
+        """Another program runs now: what was recorded is not about it."""
+        self._endings.clear()
+        self._before.clear()
+        self._deleted = False
+        self._names.clear()
+        self.totals = None
+        self.coverage = Coverage()
 
     def endings(self) -> list[InterpreterEnd]:
         """The interpreters that ended, or began to, in the order of their numbers."""
@@ -87,7 +98,9 @@ class FinalizationWatch:
             )
 
     def _stop(self, hit: Hit) -> Stop:
-        return Stop(self._build(hit.target))
+        stop = Stop(self._build(hit.target))
+        stop.texts.earlier = self._names
+        return stop
 
     def _ending(self, interpreter: Interpreter) -> Ending:
         return self._endings.setdefault(interpreter.number, Ending(interpreter.number))
@@ -124,6 +137,9 @@ class FinalizationWatch:
         ending.moments["after_last_collection"] = moment(
             stop, hit.function, "still tracked after the last collection", tracked
         )
+        for address, type_, _count in tracked.rows():
+            if stop.types.is_type(type_) and stop.types[type_].flags & TYPE_SUBCLASS:
+                self._names[address] = stop.texts.type_name(address)
         return False
 
     def _delete(self, hit: Hit) -> bool:

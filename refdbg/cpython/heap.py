@@ -211,7 +211,8 @@ def debug_blocks(runtime: Runtime) -> Blocks:
                 continue
             length = int.from_bytes(data[position - 8 : position], "big")
             end = position + 8 + length
-            if end + 8 <= size and data[end : end + 8] == _TRAILER:
+            # The middle of a large block may be untouched (calloc): its trailer is in another stretch then.
+            if (data[end : end + 8] if end + 8 <= size else runtime.memory.read_some(start + end, 8)) == _TRAILER:
                 blocks.starts.append(start + position + 8)
                 blocks.sizes.append(length)
                 blocks.apis.append(data[position])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from functools import cached_property
 
 from refdbg.cpython import formats
@@ -34,6 +35,7 @@ class Texts:
         self._ob_type = runtime.build.ob_type
         self._qualname = runtime.build.layout("PyHeapTypeObject").offset("ht_qualname")
         self._names: dict[int, str] = {}
+        self.earlier: Mapping[int, str] = {}  # type names read at an earlier stop: they may be freed before their type
         self._open: set[int] = set()  # the containers that a repr is inside of
         self._left = 0  # how many objects it may still take: damaged ones can refer to themselves many times
 
@@ -56,7 +58,7 @@ class Texts:
             try:
                 name = self._type_name(self.types[type_address])
             except _DAMAGE:
-                name = self.types.name(type_address)
+                name = self.earlier.get(type_address) or self.types.name(type_address)
             self._names[type_address] = name
         return name
 

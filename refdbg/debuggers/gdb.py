@@ -144,6 +144,12 @@ class GdbTarget:
     def native_threads(self) -> list[int]:
         return sorted(thread.ptid[1] or thread.ptid[0] for thread in self._inferior.threads())
 
+    def thread_pointer(self) -> int:
+        try:
+            return _register("fs_base")
+        except (gdb.error, ValueError):
+            return 0
+
     def cpu_seconds(self, thread: int) -> float | None:
         return self._process.cpu_seconds(thread) if self._process else None
 
@@ -455,8 +461,9 @@ class GdbSession:
         self._signal = None
         if not gdb.selected_inferior().pid:
             return Halt(ended=True)
-        if stops and isinstance(stops[-1], gdb.SignalEvent):
-            self._signal = stops[-1].stop_signal
+        if stops and not isinstance(stops[-1], gdb.BreakpointEvent):
+            # A SIGTRAP that is none of gdb's own comes as a bare StopEvent.
+            self._signal = getattr(stops[-1], "stop_signal", "SIGTRAP")
             if self._signal != "SIGTRAP":
                 gdb.execute("sharedlibrary", to_string=True)  # the C stack needs every library's symbols
         ptid = gdb.selected_thread().ptid

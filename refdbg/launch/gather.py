@@ -20,7 +20,7 @@ from refdbg.errors import RefdbgError
 from refdbg.graph.objects import Coverage
 from refdbg.records import Collection, Finding
 from refdbg.render import plain
-from refdbg.target import Halt, Hit, Session, TargetInfo
+from refdbg.target import Halt, Hit, Session, Target, TargetInfo
 
 SCHEMA = "refdbg-report/1"
 INTERRUPT = signal.SIGUSR1  # refdbg-run's word that the user pressed Ctrl-C
@@ -56,7 +56,7 @@ class Gatherer:
         session = self._session
         signal.signal(INTERRUPT, self._interrupt)
         session.attach(self._pid)
-        info = session.target().info
+        self._target = session.target()
         self._watch = CollectionWatch(
             session, self._context.build, Listener(begin=self._begins, end=self._ended), self._limit
         )
@@ -68,15 +68,25 @@ class Gatherer:
                 break
             self._crashed(halt)
         self._explain_silence()
-        return self._report(info)
+        return self._report(self._target.info)
+
+    def _look(self, target: Target) -> None:
+        # After an exec the report is about the new program, unless that is no Python.
+        if target is not self._target:
+            self._target = target
+            self.seen = Gathered(partial=self.seen.partial)
+            self._watch.count = 0
+            self._ends.forget()
 
     def _started(self, hit: Hit) -> bool:
+        self._look(hit.target)
         stop = Stop(self._context.build(hit.target))
         self.seen.python = stop.runtime.version
         self.seen.traits = plain(stop.runtime.traits)
         return False
 
     def _begins(self, running: Running) -> bool:
+        self._look(running.stop.runtime.target)
         self._ends.collection_begins(running)
         return False
 

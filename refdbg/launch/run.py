@@ -7,6 +7,7 @@ descriptors, environment, signals, process group and exit status are those of a 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import ctypes
 import json
 import os
@@ -72,7 +73,11 @@ def main() -> NoReturn:
     orders = parser().parse_args()
     for path in filter(None, (orders.json, orders.text)):
         folder = os.path.dirname(os.path.abspath(path))
-        if not os.access(folder, os.W_OK):
+        if os.path.isdir(path):
+            _fail(USAGE, f"cannot write {path}: it is a folder; name a file in it")
+        if os.path.exists(path) and not os.access(path, os.W_OK):
+            _fail(USAGE, f"cannot write {path}: it may not be written")
+        if not os.path.exists(path) and not os.access(folder, os.W_OK):
             _fail(USAGE, f"cannot write {path}: {folder} is not a writable folder")
     program = shutil.which(orders.program)
     if program is None:
@@ -84,13 +89,23 @@ def main() -> NoReturn:
         _fail(USAGE, f"debugger not found: {orders.gdb}; install it with `apt-get install gdb`, or name it with --gdb")
     with tempfile.TemporaryDirectory(prefix="refdbg-") as folder:
         status, report = _run(program, [orders.program, *orders.arguments], debugger, orders.objects, Path(folder))
-    _publish(report, orders.json, orders.text)
+    try:
+        _publish(report, orders.json, orders.text)
+    except OSError as error:  # a full disk, a closed pipe: the program's own status stays
+        _say(f"refdbg-run: the report cannot be written: {error}")
     _end(status)
 
 
 def _fail(status: int, message: str) -> NoReturn:
-    print(f"refdbg-run: {message}", file=sys.stderr)
+    _say(f"refdbg-run: {message}")
     raise SystemExit(status)
+
+
+def _say(text: str) -> None:
+    # stderr is None when it was closed before refdbg-run started.
+    if sys.stderr is not None:
+        with contextlib.suppress(OSError):
+            print(text, file=sys.stderr, flush=True)
 
 
 def _original_environment() -> dict[bytes, bytes]:
@@ -105,8 +120,9 @@ def _run(
     # Returns the program's wait status and the report.
     environment = _original_environment()
     watched = signal.valid_signals() - _NOT_FORWARDED | {signal.SIGCHLD}
+    children = signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # where it is ignored, nobody can be waited for
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, watched)
-    pid = _start_stopped(program, argv, environment, mask)
+    pid = _start_stopped(program, argv, environment, mask, children)
     output, log = folder / "report.json", folder / "debugger.log"
     gdb = _start_gdb(debugger, {"pid": pid, "objects": objects, "output": str(output)}, environment, log)
     status = _wait(pid, gdb, watched)
@@ -118,10 +134,17 @@ def _run(
     if target is not None:
         target["argv"] = argv
         target["exit_status"] = os.WEXITSTATUS(status) if os.WIFEXITED(status) else None
-        target["signal"] = signal.Signals(os.WTERMSIG(status)).name if os.WIFSIGNALED(status) else None
+        target["signal"] = _signal_name(os.WTERMSIG(status)) if os.WIFSIGNALED(status) else None
         if target["signal"] is None:
             target["crash"] = None  # a signal that the program handled
     return status, report
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # one of the real-time signals, of which only the first and the last have names
+        return f"SIGRTMIN+{number - signal.SIGRTMIN}"
 
 
 def _tail(log: Path) -> str:
@@ -129,7 +152,9 @@ def _tail(log: Path) -> str:
     return "\n".join(f"  {line}" for line in lines[-20:]) or "  (none)"
 
 
-def _start_stopped(program: str, argv: list[str], environment: dict[bytes, bytes], mask: set[Any]) -> int:
+def _start_stopped(
+    program: str, argv: list[str], environment: dict[bytes, bytes], mask: set[Any], children: Any
+) -> int:
     # The child stops at the first instruction of the program, before any of it has run.
     libc = ctypes.CDLL(None, use_errno=True)
     libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
@@ -140,6 +165,7 @@ def _start_stopped(program: str, argv: list[str], environment: dict[bytes, bytes
             libc.prctl(_PR_SET_PTRACER, ctypes.c_ulong(_PR_SET_PTRACER_ANY), 0, 0, 0)
             for number in _IGNORED_BY_PYTHON:
                 signal.signal(number, signal.SIG_DFL)
+            signal.signal(signal.SIGCHLD, children)
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             os.execve(program, argv, environment)
         except OSError as error:
@@ -221,14 +247,13 @@ def _publish(report: dict[str, Any], json_file: str | None, text_file: str | Non
                 file.write(report_text(report, 120) + "\n")
         else:
             width = shutil.get_terminal_size((120, 24)).columns
-            sys.stderr.write(report_text(report, width) + "\n")
+            _say(report_text(report, width))
     elif "error" in report:
-        print(f"refdbg-run: {report['error']}", file=sys.stderr)
+        _say(f"refdbg-run: {report['error']}")
 
 
 def _end(status: int) -> NoReturn:
     # As the program ended: by the same status or the same signal.
-    sys.stderr.flush()
     if os.WIFSIGNALED(status):
         import resource
 
@@ -238,4 +263,4 @@ def _end(status: int) -> NoReturn:
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
         os.kill(os.getpid(), number)
-    raise SystemExit(os.WEXITSTATUS(status))
+    os._exit(os.WEXITSTATUS(status))  # not SystemExit: PYTHONINSPECT is meant for the program

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
-from refdbg.records import Collection, Finalizer, GcLog, GcStop, Message, ObjectRow
+from refdbg.records import (
+    Collection,
+    FieldVisits,
+    Finalizer,
+    GcAgain,
+    GcLog,
+    GcStop,
+    Message,
+    ObjectRow,
+    Visits,
+    VisitsOfType,
+)
 from refdbg.render import plain, text
-from refdbg.render.report import by_type_table, collection_table, frame_line
+from refdbg.render.report import by_type_table, collection_table, frame_line, table
 
 _STACK = 5
 
@@ -73,3 +84,47 @@ def stop_text(record: GcStop, width: int) -> str:
     lines += _objects(record.objects, record.unreachable)
     lines += [f"  note: {note}" for note in record.coverage_notes]
     return "\n".join(line.rstrip() for line in lines)
+
+
+@text.register
+def again_text(record: GcAgain, width: int) -> str:
+    """What would be freed."""
+    lines = [f"A full collection would find {record.unreachable} of {record.tracked} tracked objects unreachable."]
+    if record.unreachable:
+        lines += by_type_table([plain(row) for row in record.by_type], 12)
+        lines += _objects(record.objects, record.unreachable)
+    lines += [f"  note: {note}" for note in record.notes]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+@text.register
+def visits_text(record: Visits, width: int) -> str:
+    """Each reference, visited or not."""
+    traverse = record.traverse or "no tp_traverse"
+    lines = [f"{record.object.type} {record.object.repr}, traversed by {traverse}:"]
+    rows = [
+        [field.field, "visited" if field.visited else "NOT VISITED", "" if field.exact else "a guess", field.repr or ""]
+        for field in record.fields
+    ]
+    lines += table(rows, ["field", "", "", "refers to"], ("left",) * 4)
+    lines += [f"  visited and not owned: {row.address:#x} {row.repr}" for row in record.extra]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+@text.register
+def type_visits_text(record: VisitsOfType, width: int) -> str:
+    """The fields of a type, unvisited ones first."""
+    if not record.is_gc:
+        lines = [f"{record.type}: its objects take no part in collection (no Py_TPFLAGS_HAVE_GC)."]
+    else:
+        lines = [f"{record.type}: {record.objects} objects traversed by {record.traverse or 'no tp_traverse'}"]
+    lines += table([_field_row(field) for field in record.fields], ["field", "owned", "visited", ""])
+    if record.extra:
+        lines.append(f"  {record.extra} visits had no owned reference that refdbg knows")
+    lines += [f"  undecided: {reason}" for reason in record.undecided]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _field_row(field: FieldVisits) -> list[str | int]:
+    remark = "" if field.visited == field.owned else "NOT VISITED" if not field.visited else "not always visited"
+    return [field.field, field.owned, field.visited, remark + ("" if field.exact else " (a guess)")]

@@ -65,20 +65,25 @@ def _rule(title: str, width: int) -> str:
     return f"== {title} {'=' * max(min(width, 120) - len(title) - 4, 0)}"
 
 
-def _table(rows: list[list[Any]], headers: list[str]) -> list[str]:
-    text = tabulate.tabulate(rows, headers, tablefmt="simple", disable_numparse=True, colalign=(
-        "left", *["right"] * (len(headers) - 1)))
+def table(rows: list[list[Any]], headers: list[str], align: tuple[str, ...] | None = None) -> list[str]:
+    """The rows as indented lines; the first column to the left, the others to the right unless said otherwise."""
+    if not rows:
+        return []
+    text = tabulate.tabulate(
+        rows, headers, tablefmt="simple", disable_numparse=True,
+        colalign=align or ("left", *["right"] * (len(headers) - 1)),
+    )
     return [f"  {line}" for line in str(text).splitlines()]
 
 
 def by_type_table(rows: list[dict[str, Any]], limit: int = _TYPES) -> list[str]:
     """Objects counted by type, the first *limit* types."""
     has_bytes = any(row["bytes"] is not None for row in rows)
-    table = [
+    rows_ = [
         [_shorten(row["type"], 60), row["objects"], row["references"], *([row["bytes"]] if has_bytes else [])]
         for row in rows[:limit]
     ]
-    lines = _table(table, ["type", "objects", "references", *(["bytes"] if has_bytes else [])])
+    lines = table(rows_, ["type", "objects", "references", *(["bytes"] if has_bytes else [])])
     if len(rows) > limit:
         lines.append(f"  … and {len(rows) - limit} more types")
     return lines
@@ -141,7 +146,7 @@ def _interpreter(end: dict[str, Any]) -> Iterator[str]:
          end["moments"][name]["references"]]
         for name in sorted(end["moments"], key=_MOMENTS.index)
     ]
-    yield from _table(rows, ["what", "seen at", "objects", "references"])
+    yield from table(rows, ["what", "seen at", "objects", "references"])
     left = end["left_over"]
     if left and left["objects"]:
         yield ""
@@ -157,7 +162,7 @@ def _totals(totals: dict[str, Any] | None) -> Iterator[str]:
     yield f"The interpreter's own total at {totals['function']}: {totals['references_reported']} references"
     rows = [[line["what"], line["references"]] for line in totals["lines"]]
     rows.append(["unattributed", totals["references_unattributed"]])
-    yield from _table(rows, ["made of", "references"])
+    yield from table(rows, ["made of", "references"])
 
 
 def _collections(collections: list[dict[str, Any]]) -> Iterator[str]:
@@ -190,5 +195,5 @@ def collection_table(collections: list[dict[str, Any]]) -> list[str]:
             "" if record["seconds"] is None else f"{record['seconds'] * 1000:.2f}",
             record["reason"], _shorten(frame_line(frame), 50) if frame else "",
         ])
-    return _table(rows, ["", "interp", "gen", "tracked", "after", "unreachable", "finalized", "resurrected", "cleared",
+    return table(rows, ["", "interp", "gen", "tracked", "after", "unreachable", "finalized", "resurrected", "cleared",
                          "uncollectable", "ms", "reason", "Python frame"])

@@ -95,6 +95,10 @@ class Target(Protocol):
         """The kernel ids of the threads."""
         ...
 
+    def thread_pointer(self) -> int:
+        """The selected thread's thread-local storage base (fs on x86-64), 0 when not known."""
+        ...
+
     def cpu_seconds(self, thread: int) -> float | None:
         """The CPU time that a thread (kernel id) has used; None where it cannot be known."""
         ...

@@ -38,6 +38,12 @@ class Memory:
         self.read_some = read_some
         self.pages: dict[int, bytes] = {}
 
+    def read_into(self, address: int, view: memoryview) -> int:
+        """Fill *view* from *address*; returns how many bytes could be read. Not through the cache."""
+        data = self.read_some(address, len(view))
+        view[: len(data)] = data
+        return len(data)
+
     def forget(self) -> None:
         """Drop the cache: the process has run."""
         self.pages.clear()

@@ -1,0 +1,59 @@
+"""The collector replayed on a graph (Python/gc.c: update_refs, subtract_refs, move_unreachable)."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from refdbg.graph.edges import Edges
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What a collection of *collected* would do. *gc_refs*: by row, the count less the visits from collected objects.
+
+    *kept*: rows with gc_refs > 0, and what they reach; *unreachable*: the others, in the order of *collected*;
+    *negative*: rows that are visited more often than their count allows: the collector would go wrong.
+    """
+
+    gc_refs: array[int]
+    kept: frozenset[int]
+    unreachable: list[int]
+    negative: list[int]
+
+
+def replay(counts: Sequence[int], visited: Edges, collected: Sequence[int], immortal: int | None = None) -> Replay:
+    """The collector's decision on the rows *collected*.
+
+    *counts*: reference counts by row; *visited*: what each row's tp_traverse reports; counts of *immortal* and
+    above never drop.
+    """
+    refs = array("q", counts)
+    inside = bytearray(len(refs))
+    for row in collected:
+        inside[row] = 1
+    starts, targets = visited.starts, visited.targets
+    for row in collected:
+        for target in targets[starts[row] : starts[row + 1]]:
+            if inside[target]:
+                refs[target] -= 1
+    if immortal is not None:
+        for row in collected:
+            if counts[row] >= immortal:
+                refs[row] = counts[row]
+    todo = [row for row in collected if refs[row] > 0]
+    for row in todo:
+        inside[row] = 2
+    while todo:
+        row = todo.pop()
+        for target in targets[starts[row] : starts[row + 1]]:
+            if inside[target] == 1:
+                inside[target] = 2
+                todo.append(target)
+    return Replay(
+        refs,
+        frozenset(row for row in collected if inside[row] == 2),
+        [row for row in collected if inside[row] == 1],
+        [row for row in collected if refs[row] < 0],
+    )

@@ -1,0 +1,89 @@
+"""Runs inside gdb (`gdb -x`): what only a script there can check. REFDBG_CHECK is JSON: {"what": …, "told": …, "output": …}."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections import Counter
+from typing import Any
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+
+import gdb
+
+from refdbg.analysis.collector import replay
+from refdbg.commands.traverse import edges_of
+from refdbg.cpython.collection import CollectionWatch, Listener, Running
+from refdbg.cpython.runtime import IMMORTAL, Build
+from refdbg.cpython.stop import Stop
+from refdbg.cpython.traverse import Traverse
+from refdbg.debuggers.gdb import GdbSession
+from refdbg.target import Target
+
+
+def visits(told: str) -> dict[str, Any]:
+    """Every object's visits against the gc.get_referents that the program wrote (JSON lines: [id, [ids…]])."""
+    gdb.execute("break builtin_ascii")
+    gdb.execute("run")
+    with open(told, encoding="utf-8") as file:
+        truth = {address: referents for address, referents in map(json.loads, file)}
+    stop = Stop(Build(GdbSession().target()))
+    addresses = list(truth)
+    types = [stop.runtime.memory.u64(address + stop.runtime.build.ob_type) for address in addresses]
+    found = Traverse(stop).visits(addresses, types)
+    different = [
+        [stop.texts.repr(address), stop.texts.type_name(types[row]), found.undecided.get(row, "")]
+        for row, address in enumerate(addresses)
+        if Counter(found.of(row)) != Counter(truth[address])
+    ]
+    traversed = {stop.types[type_].traverse for type_ in types}
+    return {"objects": len(addresses), "types": len(set(types)), "functions": len(traversed), "different": different}
+
+
+def decisions(_told: str) -> dict[str, Any]:
+    """Each collection's garbage as replayed at its beginning against the collector's own list."""
+    builds: list[Build] = []
+
+    def build(target: Target) -> Build:
+        if not builds or builds[0].target is not target:
+            builds[:] = [Build(target)]
+        return builds[0]
+
+    predicted: dict[int, set[int]] = {}
+    records: list[dict[str, Any]] = []
+
+    def begin(running: Running) -> bool:
+        objects = running.tracked
+        found = Traverse(running.stop).visits(objects.addresses, objects.types)
+        decision = replay(
+            objects.refcounts, edges_of(objects, found.starts, found.targets), range(len(objects)),
+            IMMORTAL if running.stop.runtime.traits.immortal else None,
+        )
+        predicted[running.thread] = {objects.addresses[row] for row in decision.unreachable}
+        records.append({
+            "interpreter": running.interpreter.number, "generation": running.generation,
+            "undecided": len(found.undecided), "negative": len(decision.negative), "predicted": len(decision.unreachable),
+        })
+        return False
+
+    def finalize(running: Running) -> bool:
+        own = set(running.unreachable.addresses)
+        records[-1]["unreachable"] = len(own)
+        records[-1]["only_predicted"] = len(predicted[running.thread] - own)
+        records[-1]["only_found"] = len(own - predicted[running.thread])
+        return False
+
+    CollectionWatch(GdbSession(), build, Listener(begin=begin, finalize=finalize), 0)
+    gdb.execute("run")
+    return {"collections": records}
+
+
+orders = json.loads(os.environ["REFDBG_CHECK"])
+gdb.execute("set pagination off")
+gdb.execute("set confirm off")
+answer = {"visits": visits, "decisions": decisions}[orders["what"]](orders["told"])
+with open(orders["output"], "w", encoding="utf-8") as output:
+    json.dump(answer, output)
+if gdb.selected_inferior().pid:
+    gdb.execute("kill")
