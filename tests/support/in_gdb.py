@@ -1,4 +1,7 @@
-"""Runs inside gdb (`gdb -x`): what only a script there can check. REFDBG_CHECK is JSON: {"what": …, "told": …, "output": …}."""
+"""Runs inside gdb (`gdb -x`): what only a script there can check.
+
+The environment variable REFDBG_CHECK is JSON: {"what": …, "told": …, "output": …}.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,6 @@ from typing import Any
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
 import gdb
-
 from refdbg.analysis.collector import replay
 from refdbg.commands.traverse import edges_of
 from refdbg.cpython.collection import CollectionWatch, Listener, Running
@@ -27,7 +29,7 @@ def visits(told: str) -> dict[str, Any]:
     gdb.execute("break builtin_ascii")
     gdb.execute("run")
     with open(told, encoding="utf-8") as file:
-        truth = {address: referents for address, referents in map(json.loads, file)}
+        truth = dict(map(json.loads, file))
     stop = Stop(Build(GdbSession().target()))
     addresses = list(truth)
     types = [stop.runtime.memory.u64(address + stop.runtime.build.ob_type) for address in addresses]
@@ -63,7 +65,8 @@ def decisions(_told: str) -> dict[str, Any]:
         predicted[running.thread] = {objects.addresses[row] for row in decision.unreachable}
         records.append({
             "interpreter": running.interpreter.number, "generation": running.generation,
-            "undecided": len(found.undecided), "negative": len(decision.negative), "predicted": len(decision.unreachable),
+            "undecided": len(found.undecided), "negative": len(decision.negative),
+            "predicted": len(decision.unreachable),
         })
         return False
 

@@ -20,7 +20,7 @@ import refdbg.render
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = Path(refdbg.render.__file__).with_name("report.schema.json")
-TIMEOUT = 300
+TIMEOUT = 120
 # One environment for every run: reference totals depend on it.
 ENVIRONMENT = {"PATH": os.environ.get("PATH", ""), "LANG": "C.UTF-8", "HOME": os.environ.get("HOME", "/")}
 
