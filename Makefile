@@ -33,14 +33,14 @@ venv: packages $(STAMP)
 $(STAMP): setup.cfg pyproject.toml
 	@echo "== virtual environment in .venv"
 	$(PYTHON) -m venv --clear .venv
-	$(BIN)/pip install --quiet --editable .
+	$(BIN)/pip install --quiet --editable . --config-settings editable_mode=compat
 	touch $@
 
 test-venv: venv $(TEST_STAMP)
 
 $(TEST_STAMP): $(STAMP)
 	@tools/install-packages gcc libc6-dev
-	$(BIN)/pip install --quiet --editable '.[test,check]'
+	$(BIN)/pip install --quiet --editable '.[test,check]' --config-settings editable_mode=compat
 	touch $@
 
 cpython: packages

@@ -239,16 +239,16 @@ def finalizers(stop: Stop, unreachable: Objects) -> list[Finalizer]:
             slots[type_] = slot
         if slot and not stop.lists.is_finalized(address):
             calls[type_] += 1
-    found = []
-    for type_, objects in calls.most_common():
+    found: Counter[tuple[str, str | None, int | None]] = Counter()  # subclasses share one
+    for type_, objects in calls.items():
         try:
-            function, file, line = _del_method(stop, type_)  # slot_tp_finalize calls the Python method
+            function = _del_method(stop, type_)  # slot_tp_finalize calls the Python method
         except (RefdbgError, LookupError):
             symbol = stop.runtime.target.symbol_at(slots[type_])
             name = symbol.name if symbol else f"{slots[type_]:#x}"
-            function, file, line = f"{stop.texts.type_name(type_)} ({name})", None, None
-        found.append(Finalizer(function, file, line, objects))
-    return found
+            function = f"{stop.texts.type_name(type_)} ({name})", None, None
+        found[function] += objects
+    return [Finalizer(*function, objects) for function, objects in found.most_common()]
 
 
 def _del_method(stop: Stop, type_: int) -> tuple[str, str | None, int | None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 COLLECTION = ("gc_collect_main", "collect")  # 3.10+, 3.9
 FINALIZERS = ("finalize_garbage",)
@@ -28,16 +28,19 @@ _REASONS = (
 )
 
 
-def reason(functions: Sequence[str]) -> str:
-    """Why the collector runs, from the C functions on the stack, innermost first.
+def reason(functions: Iterable[str]) -> str:
+    """Why the collector runs, from the C functions on the stack, innermost first; asks for no more than it needs.
 
     The caller's name when it is none of the known ones: C code that called PyGC_Collect itself.
     """
-    for function in functions[1:]:
-        for names, text in _REASONS:
-            if function in names:
-                return text
-    for index, function in enumerate(functions):
+    seen: list[str] = []
+    for function in functions:
+        if seen:
+            for names, text in _REASONS:
+                if function in names:
+                    return text
+        seen.append(function)
+    for index, function in enumerate(seen):
         if function in ("PyGC_Collect", "_PyGC_CollectIfEnabled", "_PyGC_CollectNoFail"):
-            return f"{function}() called by {functions[index + 1]}" if index + 1 < len(functions) else f"{function}()"
-    return functions[1] if len(functions) > 1 else "unknown"
+            return f"{function}() called by {seen[index + 1]}" if index + 1 < len(seen) else f"{function}()"
+    return seen[1] if len(seen) > 1 else "unknown"

@@ -9,6 +9,7 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import repeat
 
 from refdbg.cpython.runtime import Interpreter, Runtime
 from refdbg.cpython.types import Types
@@ -90,34 +91,38 @@ class GenerationLists:
             return objects
         if not position:
             return objects  # the collector is not initialised yet
-        # A loop that does not lead back to the head is found by doubling the distance (Brent).
-        landmark, lap, room = 0, 0, 64
-        limit = OBJECT_LIMIT
+        # In rounds of doubling length, so that a circle that does not lead back to the head is found at the end
+        # of a round and costs nothing per object (Brent).
+        room = 64
+        addresses = objects.addresses
         while position != head:
-            try:
-                following, count, type_ = unpack(pages[position >> PAGE_BITS], position & 0xFFF)
-            except (KeyError, struct.error):
-                memory.page(position >> PAGE_BITS)
+            for _ in repeat(None, room):
                 try:
-                    following, count, type_ = unpack(memory.read(position, size))
-                except MemoryFault:
-                    objects.coverage.unreadable += 1
-                    objects.coverage.notes.append(f"a GC list breaks off at {position:#x}: unreadable")
+                    following, count, type_ = unpack(pages[position >> PAGE_BITS], position & 0xFFF)
+                except (KeyError, struct.error):
+                    try:
+                        following, count, type_ = unpack(memory.read(position, size))
+                    except MemoryFault:
+                        objects.coverage.unreadable += 1
+                        objects.coverage.notes.append(f"a GC list breaks off at {position:#x}: unreadable")
+                        position = head
+                        break
+                add_address(position + head_size)
+                add_type(type_)
+                add_count(count)
+                position = following & _NEXT_MASK
+                if position == head:
                     break
-            add_address(position + head_size)
-            add_type(type_)
-            add_count(count)
-            position = following & _NEXT_MASK
-            lap += 1
-            if lap == room:
-                if len(objects) >= limit:
+            else:
+                if position + head_size in addresses[-room:]:
                     objects.coverage.truncated = True
+                    objects.coverage.notes.append(f"a GC list runs in a circle at {position:#x}")
                     break
-                landmark, lap, room = position, 0, room * 2
-            elif position == landmark:
-                objects.coverage.truncated = True
-                objects.coverage.notes.append(f"a GC list runs in a circle at {position:#x}")
-                break
+                if len(addresses) >= OBJECT_LIMIT:
+                    objects.coverage.truncated = True
+                    objects.coverage.notes.append("a GC list was cut: it is too long to be one")
+                    break
+                room *= 2
         if self._count_mask is not None:
             mask = self._count_mask
             objects.refcounts = array("q", [count & mask for count in objects.refcounts])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import gdb
 from refdbg.errors import CommandError, LayoutNotFound, NoProcess, RefdbgError, SymbolNotFound
@@ -79,6 +79,7 @@ class GdbTarget:
         self.memory = Memory(self._process.read_some if self._process else self._read_through_gdb)
         self._layouts: dict[str, StructLayout | None] = {}  # None: asked for and not there
         self._addresses: dict[str, int | None] = {}
+        self._debug_folder: str | None = None  # gdb's own setting, while it is changed
 
     def look_again(self) -> None:
         """A file was loaded: what was not found before may be in it."""
@@ -138,8 +139,20 @@ class GdbTarget:
             return [o for o in gdb.objfiles() if o.filename and o.filename.rsplit("/", 1)[-1] == library]
 
         if not loaded():  # an unattended run does not load the symbols of each library
-            gdb.execute(f"sharedlibrary {re.escape(library)}", to_string=True)
+            self.load_libraries(re.escape(library))
         return loaded()
+
+    def spare_debug_info(self) -> None:
+        """Read no library's separate debug info until `load_libraries`: libc's alone takes gdb 0.1 s."""
+        self._debug_folder = str(gdb.parameter("debug-file-directory"))
+        gdb.execute("set debug-file-directory", to_string=True)
+
+    def load_libraries(self, pattern: str = "") -> None:
+        """Read the symbols of the libraries that match, which an unattended run has spared itself."""
+        if self._debug_folder is not None:
+            gdb.execute(f"set debug-file-directory {self._debug_folder}", to_string=True)
+            self._debug_folder = None
+        gdb.execute(f"sharedlibrary {pattern}", to_string=True)
 
     def native_threads(self) -> list[int]:
         return sorted(thread.ptid[1] or thread.ptid[0] for thread in self._inferior.threads())
@@ -243,16 +256,15 @@ class GdbHit:
             raise LayoutNotFound(f"{self.function} has no parameter {name!r}")
         return _register(registers[self.parameters.index(name)])
 
-    def callers(self, limit: int) -> list[str]:
-        names: list[str] = []
+    def callers(self, limit: int) -> Iterator[str]:
         try:
             frame = gdb.newest_frame()
-            while frame is not None and len(names) < limit:
-                names.append(frame.name() or "??")
+            while frame is not None and limit > 0:
+                yield frame.name() or "??"
                 frame = frame.older()
+                limit -= 1
         except gdb.error:
             pass  # the unwinder gave up
-        return names
 
     def result(self) -> int:
         value = _register(_convention()[1])
@@ -443,7 +455,9 @@ class GdbSession:
                 f"gdb cannot attach to process {pid}: {error}",
                 "In a container run it with --cap-add=SYS_PTRACE; see /proc/sys/kernel/yama/ptrace_scope.",
             ) from error
-        if not self.has_python():
+        if self.has_python():
+            self.target().spare_debug_info()
+        else:
             # A shared-library build, or a program that will exec Python: look at each library as it comes.
             gdb.execute("set auto-solib-add on", to_string=True)
 
@@ -465,7 +479,7 @@ class GdbSession:
             # A SIGTRAP that is none of gdb's own comes as a bare StopEvent.
             self._signal = getattr(stops[-1], "stop_signal", "SIGTRAP")
             if self._signal != "SIGTRAP":
-                gdb.execute("sharedlibrary", to_string=True)  # the C stack needs every library's symbols
+                self.target().load_libraries()  # the C stack needs every library's symbols
         ptid = gdb.selected_thread().ptid
         return Halt(False, self._signal, ptid[1] or ptid[0])
 

@@ -14,11 +14,10 @@ import os
 import shutil
 import signal
 import sys
-import tempfile
-from pathlib import Path
 from typing import Any, NoReturn
 
 from refdbg import __version__
+from refdbg.dependencies import ROOT
 
 _PTRACE_TRACEME, _PTRACE_DETACH = 0, 17
 _PR_SET_PTRACER = 0x59616D61
@@ -30,6 +29,7 @@ _NOT_FORWARDED = {signal.SIGCHLD, signal.SIGKILL, signal.SIGSTOP}
 NOT_STARTED = 127
 NOT_EXECUTABLE = 126
 USAGE = 2
+_LOG = "debugger.log"
 
 _GATHER = """\
 import sys
@@ -87,8 +87,13 @@ def main() -> NoReturn:
     debugger = shutil.which(orders.gdb)
     if debugger is None:
         _fail(USAGE, f"debugger not found: {orders.gdb}; install it with `apt-get install gdb`, or name it with --gdb")
-    with tempfile.TemporaryDirectory(prefix="refdbg-") as folder:
-        status, report = _run(program, [orders.program, *orders.arguments], debugger, orders.objects, Path(folder))
+    # Not tempfile: importing it takes as long as starting Python.
+    folder = os.path.join(os.environ.get("TMPDIR") or "/tmp", f"refdbg-{os.getpid()}-{os.urandom(8).hex()}")
+    os.mkdir(folder, 0o700)
+    try:
+        status, report = _run(program, [orders.program, *orders.arguments], debugger, orders.objects, folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
     try:
         _publish(report, orders.json, orders.text)
     except OSError as error:  # a full disk, a closed pipe: the program's own status stays
@@ -110,12 +115,13 @@ def _say(text: str) -> None:
 
 def _original_environment() -> dict[bytes, bytes]:
     # os.environb has what Python itself may have set (LC_CTYPE, PEP 538); the kernel kept what we were given.
-    block = Path("/proc/self/environ").read_bytes()
+    with open("/proc/self/environ", "rb") as file:
+        block = file.read()
     return dict(entry.split(b"=", 1) for entry in block.split(b"\0") if b"=" in entry)
 
 
 def _run(
-    program: str, argv: list[str], debugger: str, objects: int, folder: Path
+    program: str, argv: list[str], debugger: str, objects: int, folder: str
 ) -> tuple[int, dict[str, Any]]:
     # Returns the program's wait status and the report.
     environment = _original_environment()
@@ -123,13 +129,17 @@ def _run(
     children = signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # where it is ignored, nobody can be waited for
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, watched)
     pid = _start_stopped(program, argv, environment, mask, children)
-    output, log = folder / "report.json", folder / "debugger.log"
-    gdb = _start_gdb(debugger, {"pid": pid, "objects": objects, "output": str(output)}, environment, log)
+    output = os.path.join(folder, "report.json")
+    gdb = _start_gdb(debugger, {"pid": pid, "objects": objects, "output": output}, environment, folder)
+    from refdbg.render.report import prepare  # what the report needs is imported while the program runs
+
+    prepare()
     status = _wait(pid, gdb, watched)
     try:
-        report: dict[str, Any] = json.loads(output.read_text(encoding="utf-8"))
+        with open(output, encoding="utf-8") as file:
+            report: dict[str, Any] = json.load(file)
     except (OSError, ValueError):
-        report = {"error": "the debugger ended without a report. Its last words:\n" + _tail(log)}
+        report = {"error": "the debugger ended without a report. Its last words:\n" + _tail(folder)}
     target = report.get("target")
     if target is not None:
         target["argv"] = argv
@@ -147,8 +157,12 @@ def _signal_name(number: int) -> str:
         return f"SIGRTMIN+{number - signal.SIGRTMIN}"
 
 
-def _tail(log: Path) -> str:
-    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+def _tail(folder: str) -> str:
+    try:
+        with open(os.path.join(folder, _LOG), encoding="utf-8", errors="replace") as file:
+            lines = file.read().splitlines()
+    except OSError:
+        lines = []
     return "\n".join(f"  {line}" for line in lines[-20:]) or "  (none)"
 
 
@@ -179,20 +193,21 @@ def _start_stopped(
     return pid
 
 
-def _start_gdb(debugger: str, orders: dict[str, Any], environment: dict[bytes, bytes], log: Path) -> int:
+def _start_gdb(debugger: str, orders: dict[str, Any], environment: dict[bytes, bytes], folder: str) -> int:
     # In a session of its own: the terminal's Ctrl-C is for the program. Without the program's PYTHON*
     # variables, which gdb's own Python would obey.
     own = {name: value for name, value in environment.items() if not name.startswith(b"PYTHON")}
     own[b"REFDBG_GATHER"] = json.dumps(orders).encode()
-    script = log.with_name("gather.py")
-    script.write_text(_GATHER.format(root=str(Path(__file__).resolve().parent.parent.parent)))
-    command = [debugger, "-nx", "-nh", "-q", "-batch", "-x", str(script)]
+    script = os.path.join(folder, "gather.py")
+    with open(script, "w", encoding="utf-8") as file:
+        file.write(_GATHER.format(root=ROOT))
+    command = [debugger, "-nx", "-nh", "-q", "-batch", "-x", script]
     pid = os.fork()
     if pid == 0:
         try:
             os.setsid()
             null = os.open(os.devnull, os.O_RDONLY)
-            out = os.open(log, os.O_WRONLY | os.O_CREAT, 0o600)
+            out = os.open(os.path.join(folder, _LOG), os.O_WRONLY | os.O_CREAT, 0o600)
             for source, number in ((null, 0), (out, 1), (out, 2)):
                 os.dup2(source, number)
             for signal_ in _IGNORED_BY_PYTHON:

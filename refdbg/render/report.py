@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 
 from refdbg.dependencies import tabulate
+from refdbg.errors import MissingDependency
 
 _TYPES = 12  # rows of a table by type
 _FINDINGS = 8
 _STACK = 12
 _COLLECTIONS = 20
+
+
+def prepare() -> None:
+    """Import what rendering needs. Raises nothing: what is missing is said when it is needed."""
+    with contextlib.suppress(MissingDependency):
+        tabulate.tabulate  # noqa: B018  a lazy import
 
 
 def report_text(report: dict[str, Any], width: int) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -120,8 +120,8 @@ class Hit(Protocol):
         """The value of the function's parameter *name* at its entry. Raises LayoutNotFound."""
         ...
 
-    def callers(self, limit: int) -> list[str]:
-        """The names of the C functions on the thread's stack, innermost (this one) first."""
+    def callers(self, limit: int) -> Iterator[str]:
+        """The names of the C functions on the thread's stack, innermost (this one) first, unwound as asked for."""
         ...
 
     def result(self) -> int:

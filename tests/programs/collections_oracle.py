@@ -47,15 +47,15 @@ def cycles(cls, number):
         node.me = node
 
 
-def collect(name, generation=2, **more):
+def collect(name, generation=2, after=lambda: {}, **more):
     infos.clear()
     before = [row["collections"] for row in gc.get_stats()]
     tracked = len(gc.get_objects()) if generation == 2 else None
     returned = gc.collect(generation); line = sys._getframe().f_lineno  # noqa: E702
-    ran = [after["collections"] - old for after, old in zip(gc.get_stats(), before)]
+    ran = [row["collections"] - old for row, old in zip(gc.get_stats(), before)]
     truth.append({
         "name": name, "generation": generation, "returned": returned, "line": line, "tracked": tracked,
-        "infos": list(infos), "ran": ran, "thread": threading.get_native_id(), **more,
+        "infos": list(infos), "ran": ran, "thread": threading.get_native_id(), **more, **after(),
     })
 
 
@@ -82,11 +82,11 @@ collect("plain", by_type={"__main__.Node": 50})
 cycles(Finalized, 20)
 cycles(Inheriting, 3)
 collect("finalizers", by_type={"__main__.Finalized": 20, "__main__.Inheriting": 3},
-        defined=Finalized.__del__.__code__.co_firstlineno, calls=Finalized.calls)
+        defined=Finalized.__del__.__code__.co_firstlineno, after=lambda: {"calls": Finalized.calls})
 cycles(Phoenix, 7)
-collect("resurrection", by_type={"__main__.Phoenix": 7}, kept=len(kept))
+collect("resurrection", by_type={"__main__.Phoenix": 7}, after=lambda: {"kept": len(kept)})
 kept.clear()
-collect("second death", by_type={"__main__.Phoenix": 7}, kept=len(kept))
+collect("second death", by_type={"__main__.Phoenix": 7}, after=lambda: {"kept": len(kept)})
 cycles(Breaker, 4)
 collect("freed early", by_type={"__main__.Breaker": 4})
 for generation in 0, 1:
@@ -104,7 +104,7 @@ gc.unfreeze()
 collect("unfrozen", by_type={"__main__.Node": 5})
 gc.set_debug(gc.DEBUG_SAVEALL)
 cycles(Node, 8)
-collect("save all", by_type={"__main__.Node": 8}, garbage=len(gc.garbage))
+collect("save all", by_type={"__main__.Node": 8}, after=lambda: {"garbage": len(gc.garbage)})
 gc.set_debug(0)
 gc.garbage.clear()
 gc.collect()
@@ -117,6 +117,8 @@ else:
 
     @with_tp_del
     class Legacy:
+        __slots__ = ("me",)
+
         def __tp_del__(self):
             pass
 
@@ -125,7 +127,7 @@ else:
     legacy = Legacy()
     legacy.me = legacy
     del legacy
-    collect("legacy", garbage=len(gc.garbage))
+    collect("legacy", after=lambda: {"garbage": len(gc.garbage)})
     gc.garbage[0].me = None
     gc.garbage.clear()
     gc.collect()
@@ -134,9 +136,9 @@ gates = [threading.Event() for _ in range(3)]
 
 
 def in_turn(number):
-    cycles(Node, number)
     gates[number].wait()
-    collect(f"thread {number}", number, by_type={"__main__.Node": sum(range(number + 1))})
+    cycles(Node, number + 1)
+    collect(f"thread {number}", number, by_type={"__main__.Node": number + 1})
     if number < 2:
         gates[number + 1].set()
 

@@ -1,0 +1,277 @@
+"""The collector's runs as refdbg records them, against what the program under test knows of them itself."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.debugger import Answer, run_gdb
+from tests.support.run import ROOT, run, types_of
+
+ORACLE = ROOT / "tests" / "programs" / "collections_oracle.py"
+
+CASES = (
+    "nothing", "plain", "finalizers", "resurrection", "second death", "freed early", "generation 0", "generation 1",
+    "generator", "frozen", "unfrozen", "save all", "legacy", "thread 0", "thread 1", "thread 2",
+)  # fmt: skip
+
+
+@cache
+def _told(python: str, folder: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    file = folder / "truth.json"
+    ended = run([python, ORACLE, file], ["--objects", "100"])
+    assert ended.status == 0, ended.err.decode()
+    return json.loads(file.read_text()), ended.report
+
+
+@pytest.fixture(scope="module")
+def told(interpreter: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """What the program said, and the report."""
+    return _told(interpreter, tmp_path_factory.mktemp("collections"))
+
+
+Told = tuple[list[dict[str, Any]], dict[str, Any]]
+
+
+def _case(told: Told, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What the program said of a collection, and the record of it."""
+    truth, report = told
+    cases = [case for case in truth if case["name"] not in ("allocation",)]
+    records = [
+        record for record in report["collections"]
+        if record["reason"] == "gc.collect()" and record["frame"] and record["frame"]["function"] == "collect"
+    ]
+    assert [case["generation"] for case in cases] == [record["generation"] for record in records]
+    for case, record in zip(cases, records):
+        if case["name"] == name:
+            return case, record
+    pytest.skip(f"this interpreter has no case {name!r}")
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_each_record(told: Told, name: str) -> None:
+    case, record = _case(told, name)
+    (info,) = case["infos"]
+    assert record["phase"] == "running"
+    assert record["interpreter"] == 0
+    assert record["generation"] == info["generation"] == case["ran"].index(1)
+    assert record["thread"] == case["thread"]
+    assert (record["frame"]["file"], record["frame"]["line"]) == (str(ORACLE), case["line"])
+    assert record["stack"][0] == record["frame"]
+    assert record["stack"][-1]["function"] in ("<module>", "_bootstrap", "Thread._bootstrap")
+    assert record["cleared"] == info["collected"]
+    assert record["uncollectable"] == info["uncollectable"]
+    assert record["cleared"] + record["uncollectable"] == case["returned"]
+    assert record["unreachable"] == sum(
+        record[key] for key in ("resurrected", "freed_early", "cleared", "uncollectable")
+    )
+    assert record["finalized"] == sum(finalizer["objects"] for finalizer in record["finalizers"])
+    assert types_of(record["by_type"]) == case.get("by_type", types_of(record["by_type"]))
+    if "by_type" in case:
+        assert record["unreachable"] == sum(case["by_type"].values()) == len(record["objects"])
+        for row in record["objects"]:
+            assert row["repr"] == f"<{row['type']} object at {row['address']:#x}>"
+            assert row["refcount"] == 1
+    if case["tracked"] is not None:
+        assert abs(record["tracked"] - case["tracked"]) <= 5
+    assert record["seconds"] > 0
+
+
+def test_records_are_numbered(told: Told) -> None:
+    _, report = told
+    assert [record["number"] for record in report["collections"]] == list(range(1, len(report["collections"]) + 1))
+
+
+def test_nothing_found(told: Told) -> None:
+    _, record = _case(told, "nothing")
+    assert (record["unreachable"], record["by_type"], record["objects"], record["finalizers"]) == (0, [], [], [])
+    assert record["tracked"] - 200 < record["tracked_after"] <= record["tracked"]  # tuples and dicts are untracked
+
+
+def test_survivors(told: Told) -> None:
+    _, record = _case(told, "plain")
+    assert abs(record["tracked"] - 50 - record["tracked_after"]) <= 5
+    _, record = _case(told, "generation 0")
+    assert record["tracked"] - 6 >= record["tracked_after"] > 0
+
+
+def test_finalizers_are_named(told: Told) -> None:
+    case, record = _case(told, "finalizers")
+    assert case["calls"] == 23 == record["finalized"]
+    assert [(row["function"], row["objects"]) for row in record["finalizers"]] == [("Finalized.__del__", 23)]
+    assert (record["finalizers"][0]["file"], record["finalizers"][0]["line"]) == (str(ORACLE), case["defined"])
+
+
+def test_resurrection(told: Told) -> None:
+    case, record = _case(told, "resurrection")
+    assert case["kept"] == 7 == record["resurrected"]
+    assert (record["finalized"], record["cleared"], record["freed_early"]) == (7, 0, 0)
+    assert record["finalizers"][0]["function"] == "Phoenix.__del__"
+    case, record = _case(told, "second death")
+    assert case["kept"] == 0 == record["resurrected"]
+    assert (record["finalized"], record["cleared"], record["finalizers"]) == (0, 7, [])
+
+
+def test_freed_by_a_finalizer(told: Told) -> None:
+    _, record = _case(told, "freed early")
+    assert (record["finalized"], record["freed_early"], record["cleared"]) == (4, 4, 0)
+
+
+def test_a_generator_is_finalized_by_c_code(told: Told) -> None:
+    _, record = _case(told, "generator")
+    assert record["finalized"] == 1
+    (finalizer,) = record["finalizers"]
+    assert "generator" in finalizer["function"] and "_PyGen_Finalize" in finalizer["function"]
+    assert (finalizer["file"], finalizer["line"]) == (None, None)
+
+
+def test_frozen_objects_are_not_examined(told: Told) -> None:
+    _, record = _case(told, "frozen")
+    assert record["tracked"] <= 10
+    assert record["unreachable"] == 0
+    _, record = _case(told, "unfrozen")
+    assert record["cleared"] == 5
+
+
+def test_saved_garbage(told: Told) -> None:
+    case, _ = _case(told, "save all")
+    assert case["garbage"] == 8
+
+
+def test_legacy_finalizers(told: Told) -> None:
+    case, record = _case(told, "legacy")
+    assert case["garbage"] == 1 == record["uncollectable"]
+    assert record["unreachable"] == 1
+
+
+def test_collected_by_allocation(told: Told) -> None:
+    truth, report = told
+    case = next(case for case in truth if case["name"] == "allocation")
+    records = [record for record in report["collections"] if record["frame"] and record["frame"]["function"] == "allocate"]
+    assert len(records) == len(case["infos"])
+    assert records[0]["reason"] == "allocation"
+    assert records[0]["generation"] == case["infos"][0]["generation"]
+    assert records[0]["tracked"] >= 600
+
+
+def test_finalization_comes_last(told: Told) -> None:
+    phases = [record["phase"] for record in told[1]["collections"]]
+    assert phases == sorted(phases, reverse=True)
+    reasons = [record["reason"] for record in told[1]["collections"] if record["phase"] == "finalization"]
+    assert "module cleanup" in reasons
+
+
+# The same in gdb
+
+
+GARBAGE = """\
+import gc
+gc.disable()
+class Node:
+    pass
+class Other(Node):
+    def __del__(self):
+        pass
+def make(cls, number):
+    for _ in range(number):
+        node = cls()
+        node.me = node
+ascii('start')
+make(Node, 5)
+gc.collect(0)
+make(Other, 6)
+gc.collect(1)
+make(Node, 7)
+gc.collect(2)
+ascii('end')
+"""
+
+
+def _gdb(python: str, folder: Path, *commands: str) -> list[Answer]:
+    program = folder / "garbage.py"
+    program.write_text(GARBAGE)
+    return run_gdb(python, program, commands, folder=folder)
+
+
+def test_gc_log(interpreter: str, tmp_path: Path) -> None:
+    started, empty, _, log, text, last, off = _gdb(
+        interpreter, tmp_path, "refdbg gc log --objects 4 --json", "refdbg gc log", "continue", "refdbg gc log --json",
+        "refdbg gc log", "refdbg gc log --off --json", "info breakpoints",
+    )  # fmt: skip
+    assert "from now on" in started.record["text"]
+    assert "No collection yet" in empty.text
+    record = log.record
+    assert [row["generation"] for row in record["collections"]] == [0, 1, 2]
+    assert [row["finalized"] for row in record["collections"]] == [0, 6, 0]
+    assert [row["frame"]["line"] for row in record["collections"]] == [14, 16, 18]
+    assert [types_of(row["by_type"])[f"__main__.{name}"] for row, name in zip(record["collections"],
+                                                                             ("Node", "Other", "Node"))] == [5, 6, 7]
+    assert all(len(row["objects"]) == 4 for row in record["collections"])
+    assert (record["recording"], last.record["recording"]) == (True, False)
+    assert "Other.__del__" in text.text and "__main__.Other" in text.text and "garbage.py:16" in text.text
+    assert "collect" not in off.text  # nothing is watched any more; the test's own breakpoint stays
+
+
+@pytest.mark.parametrize(
+    ("options", "generation", "garbage"),
+    [("", 0, "Node"), ("--generation 2", 2, "Node"), ("--type Other", 1, "Other"),
+     ("--generation 1 --at clear", 1, "Other"), ("--type __main__.Other --at clear", 1, "Other")],
+)  # fmt: skip
+def test_gc_stop(interpreter: str, tmp_path: Path, options: str, generation: int, garbage: str) -> None:
+    rule, stopped, listed, frames, off, ended = _gdb(
+        interpreter, tmp_path, f"refdbg gc stop {options}", "continue", "refdbg gc unreachable --objects 3 --json",
+        "refdbg frames --json", "refdbg gc stop --off", "continue",
+    )  # fmt: skip
+    assert "will stop in collections" in rule.text
+    assert f"generation {generation} (gc.collect())" in stopped.text and f"__main__.{garbage}" in stopped.text
+    record = listed.record
+    assert (record["generation"], record["reason"], record["at"]) == (
+        generation, "gc.collect()", "clear" if "clear" in options else "finalize")  # fmt: skip
+    assert types_of(record["by_type"])[f"__main__.{garbage}"] == {0: 5, 1: 6, 2: 7}[generation]
+    assert len(record["objects"]) == 3
+    assert record["unreachable"] >= 5
+    expected = [] if garbage == "Node" or record["at"] == "clear" else [("Other.__del__", 6)]
+    assert [(row["function"], row["objects"]) for row in record["finalizers"]] == expected
+    assert record["stack"][0]["line"] == 14 + 2 * generation
+    assert frames.record["threads"][0]["frames"][0]["line"] == 14 + 2 * generation
+    assert "not stopped" in off.text
+    assert "builtin_ascii" in ended.text
+
+
+def test_gc_stop_at_begin_and_end(python311: str, tmp_path: Path) -> None:
+    _, begun, refused, _, ended, over = _gdb(
+        python311, tmp_path, "refdbg gc stop --at begin --generation 1", "continue", "refdbg gc unreachable",
+        "refdbg gc stop --at end --generation 2", "continue", "refdbg gc unreachable",
+    )  # fmt: skip
+    assert "before the collector looks for garbage" in begun.text
+    assert "has not looked for garbage yet" in refused.text and "--at finalize" in refused.text
+    assert "gc.collect() found 7 unreachable objects" in ended.text.replace("gc.collect() in <module> (", "gc.collect() (")
+    assert "its garbage is gone" in over.text
+
+
+def test_gc_stop_with_bad_orders(python311: str, tmp_path: Path) -> None:
+    answers = _gdb(
+        python311, tmp_path, "refdbg gc stop --generation 7", "refdbg gc stop --at never", "refdbg gc unreachable",
+        "refdbg gc", "refdbg gc log --objects -3", "refdbg status",
+    )  # fmt: skip
+    generation, step, nothing, missing, negative, status = (answer.text for answer in answers)
+    assert "there is no generation 7" in generation
+    assert "never" in step and "finalize" in step
+    assert "not stopped in a collection" in nothing
+    assert "ACTION" in missing
+    assert "-3" in negative or "negative" in negative
+    assert "3.11" in status
+
+
+def test_gc_log_before_the_program_runs(interpreter: str, tmp_path: Path) -> None:
+    program = tmp_path / "garbage.py"
+    program.write_text(GARBAGE)
+    commands = ["refdbg gc log", "refdbg gc stop --type Other", "run", "refdbg gc log --json", "kill"]
+    *_, stopped, log, _ = run_gdb(interpreter, program, commands, stop_at=None, folder=tmp_path)
+    assert "__main__.Other" in stopped.text
+    last = log.record["collections"][-1]
+    assert (last["generation"], types_of(last["by_type"])["__main__.Node"]) == (0, 5)
