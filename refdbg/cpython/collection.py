@@ -12,7 +12,7 @@ from refdbg.cpython.frames import Frame
 from refdbg.cpython.heap import stats, thresholds
 from refdbg.cpython.runtime import Build, Interpreter, Thread
 from refdbg.cpython.stop import Stop
-from refdbg.errors import DecodeError, RefdbgError, TargetError
+from refdbg.errors import DecodeError, RefdbgError, SymbolNotFound, TargetError
 from refdbg.graph.objects import Objects
 from refdbg.records import Collection, Finalizer, FrameRow, ObjectRow, TypeRow
 from refdbg.target import Breakpoint, Hit, Session, Target
@@ -68,8 +68,12 @@ class CollectionWatch:
             session.break_on(events.COLLECTION, self._begin),
             session.break_on(events.COLLECTION, self._end, "return"),
         ]
+        self.missing: list[str] = []  # functions that the compiler has inlined
         for role, on_hit in ((events.FINALIZERS, self._finalize), (events.CLEARING, self._clear)):
-            self.breakpoints.append(session.break_on(role, on_hit))
+            try:
+                self.breakpoints.append(session.break_on(role, on_hit))
+            except SymbolNotFound:
+                self.missing += role
 
     def delete(self) -> None:
         """Stop watching."""
@@ -149,16 +153,20 @@ class CollectionWatch:
         self._running[hit.thread].pop()
         stop = running.stop
         after = stats(stop.runtime, running.interpreter)
-        counted = [new[2] - old[2] for old, new in zip(running.before, after) if new[0] != old[0]]
+        counted = [
+            (new[1] - old[1], new[2] - old[2]) for old, new in zip(running.before, after) if new[0] != old[0]
+        ]
         if not counted:
             return False  # it returned at once: no generation needed it, or another collection runs
         self.count += 1
-        record = self._record(running, counted[0], hit.target.cpu_seconds(hit.thread))
+        record = self._record(running, *counted[0], hit.target.cpu_seconds(hit.thread))
         return self._listener.end(running, record)
 
-    def _record(self, running: Running, uncollectable: int, ended: float | None) -> Collection:
+    def _record(self, running: Running, collected: int, uncollectable: int, ended: float | None) -> Collection:
         unreachable = len(running.unreachable)
         cleared = len(running.cleared) if running.cleared is not None else 0
+        if self.missing:  # the collector's own counts are all there is
+            unreachable = cleared = collected
         return Collection(
             number=self.count,
             interpreter=running.interpreter.number,

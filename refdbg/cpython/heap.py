@@ -12,8 +12,8 @@ from functools import cached_property
 from itertools import repeat
 
 from refdbg.cpython.runtime import Interpreter, Runtime
-from refdbg.cpython.types import Types
-from refdbg.errors import LayoutNotFound, MemoryFault, NotPython
+from refdbg.cpython.types import HIGHEST_ADDRESS, LOWEST_ADDRESS, Types
+from refdbg.errors import DecodeError, LayoutNotFound, MemoryFault, NotPython
 from refdbg.graph.objects import Coverage, Objects
 from refdbg.target.layout import StructView
 from refdbg.target.memory import PAGE_BITS, Region
@@ -90,7 +90,10 @@ class GenerationLists:
             objects.coverage.unreadable += 1
             return objects
         if not position:
-            return objects  # the collector is not initialised yet
+            if memory.u64(head + self._prev):  # else the collector is not initialised yet
+                objects.coverage.unreadable += 1
+                objects.coverage.notes.append(f"the GC list at {head:#x} has lost its first link")
+            return objects
         # In rounds of doubling length, so that a circle that does not lead back to the head is found at the end
         # of a round and costs nothing per object (Brent).
         room = 64
@@ -117,6 +120,9 @@ class GenerationLists:
                 if position + head_size in addresses[-room:]:
                     objects.coverage.truncated = True
                     objects.coverage.notes.append(f"a GC list runs in a circle at {position:#x}")
+                    once = len(set(addresses))  # the rest is repetition
+                    for column in (addresses, objects.types, objects.refcounts):
+                        del column[once:]
                     break
                 if len(addresses) >= OBJECT_LIMIT:
                     objects.coverage.truncated = True
@@ -172,6 +178,9 @@ class GenerationLists:
 # Objects/obmalloc.c (_PyMem_DebugRawAlloc): [size, big-endian][api id]['\xfd' * 7] data ['\xfd' * 8].
 _HEADER = re.compile(rb"[omr]\xfd{7}")
 _TRAILER = b"\xfd" * 8
+_WORD = struct.Struct("<Q")
+_BIG_ENDIAN = struct.Struct(">Q")
+_OBJECT_API = ord("o")
 
 
 @dataclass
@@ -200,28 +209,6 @@ def writable_data(regions: list[Region]) -> list[Region]:
     """The regions in which a program keeps data: writable private ones."""
     return [r for r in regions if r.readable and r.writable and r.end - r.start < _REGION_LIMIT
             and not r.path.startswith("/dev/")]
-
-
-def debug_blocks(runtime: Runtime) -> Blocks:
-    """The blocks of a debug build's allocator, by their headers, in ascending order.
-
-    A block is taken when its header stands where malloc and pymalloc align it and its trailer is intact.
-    """
-    blocks = Blocks()
-    for start, data in resident_data(runtime, blocks.coverage):
-        size = len(data)
-        for match in _HEADER.finditer(data):
-            position = match.start()
-            if (start + position) & 15 != 8 or position < 8:
-                continue
-            length = int.from_bytes(data[position - 8 : position], "big")
-            end = position + 8 + length
-            # The middle of a large block may be untouched (calloc): its trailer is in another stretch then.
-            if (data[end : end + 8] if end + 8 <= size else runtime.memory.read_some(start + end, 8)) == _TRAILER:
-                blocks.starts.append(start + position + 8)
-                blocks.sizes.append(length)
-                blocks.apis.append(data[position])
-    return blocks
 
 
 def resident_data(runtime: Runtime, coverage: Coverage) -> Iterator[tuple[int, bytes]]:
@@ -255,55 +242,92 @@ class HeapObjects:
         return self.blocks.sizes[self.rows[row]]
 
 
-def heap_objects(runtime: Runtime, types: Types, blocks: Blocks | None = None) -> HeapObjects:
-    """Every object in the allocator's blocks, tracked or not.
+def heap_objects(runtime: Runtime, types: Types) -> HeapObjects:
+    """Every object in the allocator's blocks, tracked or not, and the blocks themselves, in ascending order.
 
-    A block of the object API is an object when, behind the GC head and pre-header that its type
-    asks for, its type word is a type and its count is sane (Objects/obmalloc.c, _PyObject_GC_Link).
+    A block is taken when its header stands where malloc and pymalloc align it and its trailer is intact. One of
+    the object API is an object when, behind the GC head and pre-header that its type asks for, its type word is
+    a type and its count is sane (Objects/obmalloc.c, Python/gc.c: gc_alloc).
     """
-    if blocks is None:
-        blocks = debug_blocks(runtime)
+    blocks = Blocks()
     objects = Objects(coverage=blocks.coverage)
     rows = array("Q")
     free = 0
-    memory = runtime.memory
     build = runtime.build
-    ob_type, ob_refcnt = build.ob_type, build.ob_refcnt
-    mask = 0xFFFF_FFFF if build.traits.immortal else 0xFFFF_FFFF_FFFF_FFFF
+    count_mask = 0xFFFF_FFFF if build.traits.immortal else 0xFFFF_FFFF_FFFF_FFFF
     gc_head = build.gc_head.size
-    prefixes = (0, gc_head, 16 + gc_head, 16)
-    prefix_of: dict[int, int] = {}
     smallest = build.object.size
-    object_api = ord("o")
-    u64 = memory.u64
-    for row, (start, size, api) in enumerate(zip(blocks.starts, blocks.sizes, blocks.apis)):
-        if api != object_api:
-            continue
-        for prefix in prefixes:
-            if size < prefix + smallest:
+    # (bytes before the object, where its count and its type stand in the block)
+    places = [
+        (prefix, prefix + build.ob_refcnt, prefix + build.ob_type) for prefix in (0, gc_head, 16 + gc_head, 16)
+    ]
+    known: dict[int, int] = {}  # bytes before an object, by its type; -1: no type
+    word = _WORD.unpack_from
+    size_of = _BIG_ENDIAN.unpack_from
+
+    def resolve(data: bytes, first: int, room: int) -> bool:
+        # Asks for the words of a block that could be a type and were never met; True when one of them is.
+        found = False
+        for prefix, _, type_at in places:
+            if prefix + smallest <= room:
+                type_ = word(data, first + type_at)[0]
+                if type_ not in known and LOWEST_ADDRESS <= type_ < HIGHEST_ADDRESS and not type_ & 7:
+                    known[type_] = _prefix(types, type_)
+                    found |= known[type_] == prefix
+        return found
+
+    def decode(data: bytes, first: int, room: int) -> tuple[int, int, int] | None:
+        # (bytes before the object, type, count) of the object in a block.
+        for prefix, count_at, type_at in places:
+            if prefix + smallest <= room:
+                type_ = word(data, first + type_at)[0]
+                if known.get(type_) == prefix:
+                    count = word(data, first + count_at)[0] & count_mask
+                    if count < SANE_COUNT:  # else a pointer that happens to stand before a type's address
+                        return prefix, type_, count
+        return None
+
+    for start, data in resident_data(runtime, blocks.coverage):
+        end_of_data = len(data)
+        for match in _HEADER.finditer(data):
+            position = match.start()
+            if (start + position) & 15 != 8 or position < 8:
                 continue
-            try:
-                type_ = memory.u64(start + prefix + ob_type) if prefix else u64(start + ob_type)
-                wanted = prefix_of.get(type_)
-                if wanted is None:
-                    wanted = prefix_of[type_] = types[type_].prefix if types.is_type(type_) else -1
-                if wanted != prefix:
-                    continue
-                count = u64(start + prefix + ob_refcnt) & mask
-            except MemoryFault:
-                objects.coverage.unreadable += 1
-                break
-            if count >= SANE_COUNT:
-                continue  # a pointer that happens to stand before a type's address
+            size = size_of(data, position - 8)[0]
+            first = position + 8
+            end = first + size
+            # The middle of a large block may be untouched (calloc): its trailer is in another stretch then.
+            trailer = data[end : end + 8] if end + 8 <= end_of_data else runtime.memory.read_some(start + end, 8)
+            if trailer != _TRAILER:
+                continue
+            blocks.starts.append(start + first)
+            blocks.sizes.append(size)
+            blocks.apis.append(data[position])
+            if data[position] != _OBJECT_API:
+                continue
+            room = min(size, end_of_data - first)
+            found = decode(data, first, room)
+            if found is None and resolve(data, first, room):
+                found = decode(data, first, room)
+            if found is None:
+                continue
+            prefix, type_, count = found
             if count == 0:
                 free += 1
-            else:
-                objects.addresses.append(start + prefix)
-                objects.types.append(type_)
-                objects.refcounts.append(count)
-                rows.append(row)
-            break
+                continue
+            objects.addresses.append(start + first + prefix)
+            objects.types.append(type_)
+            objects.refcounts.append(count)
+            rows.append(len(blocks.starts) - 1)
     return HeapObjects(objects, blocks, rows, free)
+
+
+def _prefix(types: Types, address: int) -> int:
+    # The bytes that stand before an object of the type; -1 when there is no type at the address.
+    try:
+        return types[address].prefix if types.is_type(address) else -1
+    except (DecodeError, MemoryFault):
+        return -1
 
 
 def generation_of(lists: GenerationLists, interpreters: list[Interpreter], address: int) -> tuple[int, str] | None:

@@ -23,8 +23,8 @@ MANAGED_DICT = 1 << 4
 MANAGED_WEAKREF = 1 << 3
 
 _METATYPE_DEPTH = 8
-_LOWEST_ADDRESS = 1 << 12
-_HIGHEST_ADDRESS = 1 << 47
+LOWEST_ADDRESS = 1 << 12
+HIGHEST_ADDRESS = 1 << 47
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Types:
         return known
 
     def _check(self, address: int, depth: int) -> bool:
-        if address & 7 or not _LOWEST_ADDRESS < address < _HIGHEST_ADDRESS or depth > _METATYPE_DEPTH:
+        if address & 7 or not LOWEST_ADDRESS < address < HIGHEST_ADDRESS or depth > _METATYPE_DEPTH:
             return False
         try:
             metatype = self._memory.u64(address + self._ob_type)

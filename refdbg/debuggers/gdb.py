@@ -152,6 +152,8 @@ class GdbTarget:
         if self._debug_folder is not None:
             gdb.execute(f"set debug-file-directory {self._debug_folder}", to_string=True)
             self._debug_folder = None
+            if not pattern:  # those that were read without it are read again
+                gdb.execute("nosharedlibrary", to_string=True)
         gdb.execute(f"sharedlibrary {pattern}", to_string=True)
 
     def native_threads(self) -> list[int]:

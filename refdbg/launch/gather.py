@@ -68,6 +68,11 @@ class Gatherer:
                 break
             self._crashed(halt)
         self._explain_silence()
+        if self._watch.missing and self.seen.python:
+            self.seen.warnings.append(
+                f"this build has no {' and no '.join(self._watch.missing)} (optimised away): which objects a collection "
+                "finalizes and clears is not known. Use a debug build (Debian: python3.11-dbg)."
+            )
         return self._report(self._target.info)
 
     def _look(self, target: Target) -> None:
@@ -147,7 +152,8 @@ class Gatherer:
         seen, ends = self.seen, self._ends
         seen.coverage.add(ends.coverage)
         totals = plain(ends.totals) if ends.totals else None
-        if seen.crash is None and seen.traits and not any("at_end" in end.moments for end in ends.endings()):
+        last = "at_end" if seen.traits.get("debug") else "before_clear"
+        if seen.crash is None and seen.traits and not any(last in end.moments for end in ends.endings()):
             seen.warnings.append(
                 "the interpreter was not finalized (os._exit, a signal, or exec): what it leaves over is not known."
             )

@@ -62,10 +62,9 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _count(text: str) -> int:
-    number = int(text)
-    if number < 0:
-        raise argparse.ArgumentTypeError("must not be negative")
-    return number
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of objects: 0 or more")
+    return int(text)
 
 
 def main() -> NoReturn:
@@ -81,6 +80,8 @@ def main() -> NoReturn:
             _fail(USAGE, f"cannot write {path}: {folder} is not a writable folder")
     program = shutil.which(orders.program)
     if program is None:
+        if os.path.isdir(orders.program):
+            _fail(NOT_EXECUTABLE, f"{orders.program} is a folder; name a program in it")
         if os.path.isfile(orders.program):
             _fail(NOT_EXECUTABLE, f"{orders.program} is not executable; `chmod +x {orders.program}`?")
         _fail(NOT_STARTED, f"program not found: {orders.program}; is the path right?")

@@ -180,7 +180,7 @@ def _collections(collections: list[dict[str, Any]]) -> Iterator[str]:
     busy = [record for record in collections if record["unreachable"] or record["phase"] == "finalization"]
     yield f"{len(collections)} collections; those that found something, and those of the finalization:"
     yield from collection_table(busy[-_COLLECTIONS:])
-    for record in [record for record in busy if record["phase"] == "running" and record["unreachable"]][-_COLLECTIONS:]:
+    for record in [record for record in busy if record["phase"] == "running" and record["by_type"]][-_COLLECTIONS:]:
         kinds = ", ".join(f"{row['objects']} {_shorten(row['type'], 40)}" for row in record["by_type"][:4])
         more = len(record["by_type"]) - 4
         yield f"  #{record['number']} found {kinds}" + (f" and {more} more types" if more > 0 else "")

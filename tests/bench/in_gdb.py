@@ -17,7 +17,7 @@ import gdb
 ORDERS = json.loads(os.environ["REFDBG_BENCH"])
 sys.path.insert(0, ORDERS["root"])
 
-from refdbg.cpython.heap import debug_blocks, heap_objects  # noqa: E402
+from refdbg.cpython.heap import heap_objects  # noqa: E402
 from refdbg.cpython.runtime import Build  # noqa: E402
 from refdbg.cpython.stop import Stop  # noqa: E402
 from refdbg.debuggers.gdb import GdbSession  # noqa: E402
@@ -105,11 +105,7 @@ def turn(session: GdbSession) -> None:
     if expected != by_value:
         raise AssertionError(f"the two walks differ in {len(expected ^ by_value)} objects")
     stop = Stop(Build(session.target()))
-    blocks = measure("debug_blocks", lambda: debug_blocks(stop.runtime).starts)
-    assert blocks
-    stop = Stop(Build(session.target()))
-    blocks = debug_blocks(stop.runtime)
-    measure("heap_objects", lambda: heap_objects(stop.runtime, stop.types, blocks).objects)
+    measure("heap_objects", lambda: heap_objects(stop.runtime, stop.types).objects)
     memory.forget()
 
 

@@ -165,6 +165,43 @@ def test_finalization_comes_last(told: Told) -> None:
     assert "module cleanup" in reasons
 
 
+NESTED = """
+import gc, json, sys, threading
+gc.disable()
+gc.collect()
+inside, done = threading.Event(), threading.Event()
+class Slow:
+    __slots__ = ("me",)
+    def __del__(self):
+        inside.set()
+        done.wait()
+def other():
+    inside.wait()
+    before = gc.get_stats()[2]["collections"]
+    returned = gc.collect()
+    print(json.dumps([returned, gc.get_stats()[2]["collections"] - before, threading.get_native_id()]))
+    done.set()
+thread = threading.Thread(target=other)
+thread.start()
+slow = Slow()
+slow.me = slow
+del slow
+gc.collect(2)
+thread.join()
+"""
+
+
+def test_two_threads_collect_at_once(interpreter: str) -> None:
+    # The collector lets nobody in while it works: the second collection does nothing, and is none.
+    ended = run([interpreter, "-c", NESTED])
+    returned, ran, thread = json.loads(ended.out)
+    assert (returned, ran) == (0, 0)
+    records = [record for record in ended.report["collections"] if record["reason"] == "gc.collect()"]
+    assert [record["finalized"] for record in records] == [0, 1]
+    assert [record["cleared"] for record in records][1] == 1
+    assert thread not in {record["thread"] for record in records}
+
+
 # The same in gdb
 
 
@@ -249,7 +286,7 @@ def test_gc_stop_at_begin_and_end(python311: str, tmp_path: Path) -> None:
     )  # fmt: skip
     assert "before the collector looks for garbage" in begun.text
     assert "has not looked for garbage yet" in refused.text and "--at finalize" in refused.text
-    assert "gc.collect() found 7 unreachable objects" in ended.text.replace("gc.collect() in <module> (", "gc.collect() (")
+    assert "garbage.py:18)) found 7 unreachable objects" in ended.text
     assert "its garbage is gone" in over.text
 
 

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from tests.support.debugger import run_gdb
+
 ROOT = Path(__file__).parents[2]
 PROGRAMS = ROOT / "tests" / "programs"
 
@@ -47,3 +49,23 @@ def test_the_replayed_collector_decides_alike(interpreter: str, arguments: list[
     assert seen and sum(record["unreachable"] for record in seen) > 100
     for record in seen:
         assert (record["only_predicted"], record["only_found"], record["negative"]) == (0, 0, 0), record
+
+
+def test_gc_again_and_visits(interpreter: str, tmp_path: Path) -> None:
+    again, node, of_type, unknown = run_gdb(
+        interpreter, PROGRAMS / "hidden_garbage.py",
+        ["refdbg gc again --json", "refdbg visits obj --json", "refdbg visits --type Node --json",
+         "refdbg visits 0x1234"],
+        folder=tmp_path,
+    )
+    counts = {row["type"]: row["objects"] for row in again.record["by_type"]}
+    # Whether an instance's dict is an object of its own depends on the version.
+    assert counts["__main__.Node"] == 3
+    assert counts["list"] == 4
+    assert set(counts) <= {"__main__.Node", "list", "dict"}
+    assert not again.record["undecided"]
+    assert node.record["traverse"] == of_type.record["traverse"] == "subtype_traverse"
+    assert all(field["visited"] for field in node.record["fields"])
+    assert node.record["extra"] == []
+    assert of_type.record["objects"] == 4
+    assert "no Python object" in unknown.text
