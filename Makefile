@@ -3,6 +3,7 @@
 SHELL := /bin/bash
 PYTHON := /usr/bin/python3
 BIN := .venv/bin
+LEAKS := $(basename $(notdir $(wildcard tests/cpython/patches/3.11-leak-*.patch)))
 STAMP := .venv/installed
 TEST_STAMP := .venv/installed-for-tests
 
@@ -14,7 +15,7 @@ demo: venv
 
 test: test-venv check cpython
 	@echo "== tests"
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: test-venv
 	@echo "== ruff, mypy, import-linter"
@@ -45,7 +46,7 @@ $(TEST_STAMP): $(STAMP)
 
 cpython: packages
 	@echo "== debug CPythons (cached outside the checkout; the first time takes minutes)"
-	tests/cpython/build 3.9 3.13 3.11-trace-refs 3.11-shared
+	tests/cpython/build 3.9 3.13 3.11-trace-refs 3.11-shared 3.11 $(LEAKS)
 
 clean:
 	rm -rf .venv build *.egg-info

@@ -139,6 +139,14 @@ class Explains:
 
 
 @dataclass(frozen=True)
+class Counterfactual:
+    """What the replayed collector frees when the finding's cause is taken away."""
+
+    freed_objects: int
+    freed_references: int
+
+
+@dataclass(frozen=True)
 class Evidence:
     """One fact that supports a finding."""
 
@@ -163,6 +171,8 @@ class Finding:
     evidence: list[Evidence]
     fix: str
     next: str
+    counterfactual: Counterfactual | None = None
+    repetitions: int = 1
 
 
 @dataclass(frozen=True)

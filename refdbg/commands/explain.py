@@ -14,9 +14,10 @@ _RUNTIME = "runtime state"
 _DESIGN = "static types, other static objects and the table of interned strings"
 
 
-def static_findings(stop: Stop, limit: int) -> tuple[list[Finding], list[str]]:
+def static_findings(stop: Stop, limit: int, known: frozenset[int]) -> tuple[list[Finding], list[str]]:
     """The C variables that hold left-over objects as findings, and notes on what they do not explain.
 
+    *known*: objects that subinterpreters have left, which their own findings explain (``PyObject *``).
     Every left-over reference is in exactly one finding or note.
     """
     heap, statics = stop.heap, stop.statics
@@ -44,6 +45,11 @@ def static_findings(stop: Stop, limit: int) -> tuple[list[Finding], list[str]]:
         references = sum(counts[row] for row in rows)
         if references:
             notes.append(f"{references} references in {len(rows)} objects are held by {kind} only: kept by design.")
+    left_before = [row for row in range(len(counts)) if row not in taken and heap.objects.addresses[row] in known]
+    references = sum(counts[row] for row in left_before)
+    if references:
+        notes.append(f"{references} references in {len(left_before)} objects were left by subinterpreters.")
+    taken.update(left_before)
     rest = [row for row in range(len(counts)) if row not in taken]
     references = sum(counts[row] for row in rest)
     if references:

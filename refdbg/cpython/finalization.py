@@ -22,6 +22,7 @@ from refdbg.errors import SymbolNotFound
 from refdbg.graph.objects import Coverage, Objects
 from refdbg.records import InterpreterEnd, LeftOver, Moment, Totals
 from refdbg.target import Breakpoint, Hit, Session, Target
+from refdbg.target.capture import Capture
 
 
 @dataclass
@@ -31,6 +32,7 @@ class Ending:
     number: int
     moments: dict[str, Moment] = field(default_factory=dict)
     tracked_at_fini: frozenset[int] = frozenset()
+    last_collection: tuple[Capture, Objects] | None = None  # the pages at its entry, and what it examined
     left_over: LeftOver | None = None
 
 
@@ -40,11 +42,17 @@ class FinalizationWatch:
     def __init__(
         self, session: Session, build: Callable[[Target], Build], limit: int,
         explain: Callable[[Stop], None],
+        explain_kept: Callable[[int, Capture, Objects, Stop, Objects], None],
     ) -> None:
-        """*explain* is called where the main interpreter has left objects over and they can still be read."""
+        """Both are called where objects are left over and can still be read.
+
+        *explain(stop)*: the main interpreter's; *explain_kept(number, capture, tracked, stop, left_over)*: a
+        subinterpreter's, with the process as it was when its last collection began.
+        """
         self._build = build
         self._limit = limit
         self._explain = explain
+        self._explain_kept = explain_kept
         self._endings: dict[int, Ending] = {}
         self._before: dict[int, dict[int, int]] = {}  # by interpreter number: objects before it was made
         self._deleted = False
@@ -93,6 +101,8 @@ class FinalizationWatch:
             everything.extend(running.tracked)
             everything.extend(tracked)
             ending = self._ending(running.interpreter)
+            if not running.interpreter.main and stop.runtime.traits.debug:
+                ending.last_collection = (Capture(stop.runtime.target), everything)
             ending.moments["last_collection"] = moment(
                 stop, running.reason, "tracked when the last collection began", everything
             )
@@ -167,6 +177,10 @@ class FinalizationWatch:
         )
         ending.left_over = self._left_over(stop, *mine)
         self.coverage.add(mine[0].coverage)
+        if ending.last_collection is not None:
+            if len(mine[0]):
+                self._explain_kept(interpreter.number, *ending.last_collection, stop, mine[0])
+            ending.last_collection = None
         return False
 
     def _print_total(self, hit: Hit) -> bool:

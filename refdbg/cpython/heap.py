@@ -261,7 +261,10 @@ def heap_objects(runtime: Runtime, types: Types) -> HeapObjects:
     places = [
         (prefix, prefix + build.ob_refcnt, prefix + build.ob_type) for prefix in (0, gc_head, 16 + gc_head, 16)
     ]
-    known: dict[int, int] = {}  # bytes before an object, by its type; -1: no type
+    # Bytes before an object, by its type; -1: no type. Tuples are known from the start: a type that is the first item
+    # stands behind the tuple's length as if that were an instance's count.
+    tuples = runtime.target.address_of("PyTuple_Type")
+    known = {tuples: _prefix(types, tuples)}
     word = _WORD.unpack_from
     size_of = _BIG_ENDIAN.unpack_from
 

@@ -6,6 +6,7 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from refdbg.cpython.runtime import Runtime
 from refdbg.cpython.types import TYPE_SUBCLASS, Types
@@ -119,15 +120,28 @@ class Statics:
             return self.objects[row]
         return None
 
+    def word_at(self, address: int, target: int) -> StaticWord | None:
+        """The C variable that the word at *address* belongs to, or None. *target*: what the word holds."""
+        for library, segment, _start, _words in self._words:
+            if segment.start <= address < segment.end:
+                return self._word(library, address, target)
+        return None
+
+    def _word(self, library: Library, address: int, target: int) -> StaticWord:
+        symbol = library.symbol_at(address)
+        return StaticWord(
+            address, target, symbol.name if symbol else "", symbol.offset if symbol else 0,
+            library.name, self.object_at(address), address in self._caches,
+        )
+
+    @cached_property
+    def _caches(self) -> frozenset[int]:
+        runtime = self._runtime
+        return frozenset(runtime.target.address_of(name) for name in _CACHES if runtime.build.has_symbol(name))
+
     def holding(self, targets: Collection[int]) -> Iterator[StaticWord]:
         """Every word that equals one of *targets* (``PyObject *``), with the C variable that it belongs to."""
-        caches = {self._runtime.target.address_of(name) for name in _CACHES if self._runtime.build.has_symbol(name)}
         for library, _segment, start, words in self._words:
             for index, word in enumerate(words):
                 if word in targets:
-                    address = start + 8 * index
-                    symbol = library.symbol_at(address)
-                    yield StaticWord(
-                        address, word, symbol.name if symbol else "", symbol.offset if symbol else 0,
-                        library.name, self.object_at(address), address in caches,
-                    )
+                    yield self._word(library, start + 8 * index, word)

@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from refdbg import __version__
@@ -14,13 +14,14 @@ from refdbg.commands.context import Context
 from refdbg.cpython import events
 from refdbg.cpython.collection import CollectionWatch, Listener, Running, frame_rows
 from refdbg.cpython.finalization import FinalizationWatch
-from refdbg.cpython.runtime import Thread
+from refdbg.cpython.runtime import Build, Thread
 from refdbg.cpython.stop import Stop
 from refdbg.errors import RefdbgError
-from refdbg.graph.objects import Coverage
+from refdbg.graph.objects import Coverage, Objects
 from refdbg.records import Collection, Finding
 from refdbg.render import plain
 from refdbg.target import Halt, Hit, Session, Target, TargetInfo
+from refdbg.target.capture import Capture
 
 SCHEMA = "refdbg-report/1"
 INTERRUPT = signal.SIGUSR1  # refdbg-run's word that the user pressed Ctrl-C
@@ -49,6 +50,7 @@ class Gatherer:
         self._limit = limit
         self._pid = pid
         self.seen = Gathered()
+        self._left_by_subinterpreters: set[int] = set()
         session.on_error = self._error
 
     def run(self) -> dict[str, Any]:
@@ -60,7 +62,7 @@ class Gatherer:
         self._watch = CollectionWatch(
             session, self._context.build, Listener(begin=self._begins, end=self._ended), self._limit
         )
-        self._ends = FinalizationWatch(session, self._context.build, self._limit, self._explain)
+        self._ends = FinalizationWatch(session, self._context.build, self._limit, self._explain, self._explain_kept)
         self._first = session.break_on(events.RUN_MAIN, self._started)
         while True:
             halt = session.resume()
@@ -70,8 +72,8 @@ class Gatherer:
         self._explain_silence()
         if self._watch.missing and self.seen.python:
             self.seen.warnings.append(
-                f"this build has no {' and no '.join(self._watch.missing)} (optimised away): which objects a collection "
-                "finalizes and clears is not known. Use a debug build (Debian: python3.11-dbg)."
+                f"this build has no {' and no '.join(self._watch.missing)} (optimised away): which objects "
+                "a collection finalizes and clears is not known. Use a debug build (Debian: python3.11-dbg)."
             )
         return self._report(self._target.info)
 
@@ -102,8 +104,22 @@ class Gatherer:
     def _explain(self, stop: Stop) -> None:
         from refdbg.commands.explain import static_findings  # only a run that leaves something over pays for it
 
-        findings, notes = static_findings(stop, self._limit)
+        findings, notes = static_findings(stop, self._limit, frozenset(self._left_by_subinterpreters))
         self.seen.findings += findings
+        self.seen.warnings += notes
+
+    def _explain_kept(
+        self, number: int, capture: Capture, tracked: Objects, now: Stop, left_over: Objects
+    ) -> None:
+        from refdbg.commands.last_collection import LastCollection
+
+        self._left_by_subinterpreters.update(left_over.addresses)
+        found, notes = LastCollection(Stop(Build(capture)), tracked, now, left_over).findings(number, self._limit)
+        for each in found:
+            # Every subinterpreter leaks alike: the newest finding stands for all, the first ones have more noise.
+            same = [old for old in self.seen.findings if old.signature == each.signature]
+            self.seen.findings = [old for old in self.seen.findings if old not in same]
+            self.seen.findings.append(replace(each, repetitions=1 + sum(old.repetitions for old in same)))
         self.seen.warnings += notes
 
     def _error(self, text: str) -> None:
@@ -170,13 +186,18 @@ class Gatherer:
             "collections": plain(seen.collections),
             "interpreters": plain(ends.endings()),
             "totals": totals,
-            "findings": plain(sorted(seen.findings, key=lambda finding: -finding.explains.references)),
+            "findings": plain(sorted(seen.findings, key=_weight, reverse=True)),
             "coverage": {
                 "objects": sum(end.left_over.objects for end in ends.endings() if end.left_over),
                 "unreadable": seen.coverage.unreadable, "undecided_types": [],
                 "truncated": seen.coverage.truncated, "notes": seen.coverage.notes,
             },
         }
+
+
+def _weight(finding: Finding) -> int:
+    # What it explains, in all interpreters together.
+    return finding.explains.references * finding.repetitions
 
 
 def main(session: Session) -> None:

@@ -61,10 +61,11 @@ def _headline(report: dict[str, Any]) -> Iterator[str]:
     left = [end["left_over"] for end in report["interpreters"] if end["id"] == 0 and end["left_over"]]
     if not left or not left[0]["objects"]:
         return
-    explained = sum(finding["explains"]["references"] for finding in report["findings"])
+    findings = [finding for finding in report["findings"] if finding["interpreter"] == 0]
+    explained = sum(finding["explains"]["references"] for finding in findings)
     text = f"{left[0]['objects']} objects with {left[0]['references']} references are left over"
-    if report["findings"]:
-        holders = {finding["holder"]["library"] for finding in report["findings"] if finding["explains"]["references"]}
+    if findings:
+        holders = {finding["holder"]["library"] for finding in findings if finding["explains"]["references"]}
         text += f"; C variables of {', '.join(sorted(holders))} hold {explained} of the references"
     yield text + "."
 
@@ -124,7 +125,10 @@ def _findings(report: dict[str, Any]) -> Iterator[str]:
     for number, finding in enumerate(main[:_FINDINGS], 1):
         yield ""
         yield f"{number}. {finding['verdict']} ({finding['confidence']}): {finding['message']}"
-        for evidence in finding["evidence"][:3]:
+        if finding["repetitions"] > 1:
+            yield f"     in {finding['repetitions']} interpreters; these are the numbers of interpreter " \
+                  f"{finding['interpreter']}"
+        for evidence in finding["evidence"][: 3 if finding["counterfactual"] is None else None]:
             yield f"     evidence: {evidence['text']}"
         yield f"     fix:      {finding['fix']}"
         yield f"     next:     {finding['next']}"

@@ -151,7 +151,9 @@ def test_legacy_finalizers(told: Told) -> None:
 def test_collected_by_allocation(told: Told) -> None:
     truth, report = told
     case = next(case for case in truth if case["name"] == "allocation")
-    records = [record for record in report["collections"] if record["frame"] and record["frame"]["function"] == "allocate"]
+    records = [
+        record for record in report["collections"] if record["frame"] and record["frame"]["function"] == "allocate"
+    ]
     assert len(records) == len(case["infos"])
     assert records[0]["reason"] == "allocation"
     assert records[0]["generation"] == case["infos"][0]["generation"]

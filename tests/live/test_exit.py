@@ -1,4 +1,4 @@
-"""What an interpreter leaves over: refdbg's sums against what the same run printed, object by object where it can be."""
+"""What an interpreter leaves over: refdbg's sums and lists against what the same run printed."""
 
 from __future__ import annotations
 
@@ -185,8 +185,7 @@ def _statics(
         env={**env, "STATICS": str(out), "REFDBG_ROOT": str(ROOT)}, capture_output=True, check=False,
     )  # fmt: skip
     assert out.exists(), done.stdout.decode() + done.stderr.decode()
-    rows: list[tuple[int, int, str]] = json.loads(out.read_text())
-    return {address: count for address, count, _ in rows}, _addresses(done.stderr)
+    return dict(json.loads(out.read_text())), _addresses(done.stderr)
 
 
 # Subinterpreters
@@ -247,7 +246,8 @@ def test_decimal_names_its_statics(python311: str) -> None:
 
 
 def test_signatures_do_not_change_from_run_to_run(python311: str) -> None:
-    again = run([python311, "-X", "showrefcount", "-c", PROGRAMS["decimal"]], env={**ENVIRONMENT, "PYTHONHASHSEED": "7"})
+    seeded = {**ENVIRONMENT, "PYTHONHASHSEED": "7"}
+    again = run([python311, "-X", "showrefcount", "-c", PROGRAMS["decimal"]], env=seeded)
     signatures = [finding["signature"] for finding in again.report["findings"]]
     assert sorted(signatures) == sorted(f["signature"] for f in _ended(python311, "decimal").report["findings"])
 

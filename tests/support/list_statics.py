@@ -12,4 +12,4 @@ from refdbg.debuggers.gdb import GdbSession
 
 stop = Stop(Context.of(GdbSession()).build())
 with open(os.environ["STATICS"], "w") as file:
-    json.dump([(found.address, found.refcount, stop.texts.type_name(found.type)) for found in stop.statics.objects], file)
+    json.dump([(found.address, found.refcount) for found in stop.statics.objects], file)

@@ -111,7 +111,7 @@ class Running:
     def line(self) -> str:
         """The next line that the program prints."""
         assert self.process.stdout is not None
-        line = self.process.stdout.readline()
+        line: bytes = self.process.stdout.readline()
         if not line:
             _, err = self.process.communicate(timeout=TIMEOUT)
             raise AssertionError(f"the program ended with {self.process.returncode}: {err.decode()}")

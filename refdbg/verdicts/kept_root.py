@@ -1,0 +1,143 @@
+"""Why the last collection kept a root: missing-visit, state-reference, late-garbage, static-reference.
+
+The evidence is a kept root's gc_refs, itemised: owned references that no collected object's traverse reported.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from refdbg.records import Counterfactual, Evidence, Explains, Finding, ObjectRow
+from refdbg.verdicts.signature import library_name, signature
+
+OWN_TYPE = "ob_type"
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Who kept roots alive. *kind*: "object", "static" or "state".
+
+    *owner*: an object's type, a C variable's or a state's struct name; *field*: the reference in it.
+    *still_held*: at the interpreter's end it holds them still. *library*, *source*: where the variable lives, ""
+    when not known. *traverse*: the owner type's tp_traverse, "" without one; *has_gc*: it takes part in collection.
+    """
+
+    kind: str
+    owner: str
+    field: str
+    still_held: bool
+    library: str = ""
+    source: str = ""
+    traverse: str = ""
+    has_gc: bool = True
+
+
+@dataclass(frozen=True)
+class KeptRoots:
+    """The roots that one reason kept, and what hangs behind them.
+
+    *gc_refs*: their counts less all visits, summed up; *itemised*: how many of those this reason stands for;
+    *others*: how many known references of other reasons stand there too; *freed*: what a replay of the collector
+    frees of *explained* when the reason is taken away (*alone*), or all reasons that were found are.
+    """
+
+    reason: Reason
+    roots: list[ObjectRow]
+    owners: list[ObjectRow]
+    gc_refs: int
+    itemised: int
+    others: int
+    explained: Explains
+    freed: Explains
+    alone: bool
+    interpreter: int
+
+
+def finding(kept: KeptRoots) -> Finding:
+    """The verdict. Proven when nothing of gc_refs is left over and the replayed collector then frees everything."""
+    reason = kept.reason
+    verdict, message, fix = _words(kept)
+    complete = kept.itemised + kept.others == kept.gc_refs and kept.freed == kept.explained
+    evidence = [
+        Evidence("gc_refs", f"the last collection kept {row.type} {row.repr}, reference count {row.refcount}")
+        for row in kept.roots[:3]
+    ]
+    evidence.append(
+        Evidence(
+            "balance",
+            f"gc_refs of these roots: {kept.gc_refs}; {kept.itemised} of them from {reason.owner}.{reason.field}"
+            + (f", {kept.others} from other holders" if kept.others else ""),
+        )
+    )
+    evidence += [
+        Evidence("owner", f"{row.type} {row.repr} owns one of them, and no traverse reported it")
+        for row in kept.owners[:3]
+    ]
+    evidence.append(
+        Evidence(
+            "counterfactual",
+            f"with {'this change' if kept.alone else 'this change and those of the other findings'} "
+            f"{kept.freed.references} of {kept.explained.references} references "
+            f"({kept.freed.objects} of {kept.explained.objects} objects) are freed by the same collection",
+        )
+    )
+    return Finding(
+        verdict=verdict,
+        confidence="proven" if complete else "likely",
+        signature=signature(verdict, library_name(reason.library), reason.owner, reason.field),
+        message=f"{message}: {kept.explained.objects} objects with {kept.explained.references} references "
+        "are left over.",
+        interpreter=kept.interpreter,
+        subject={"type": kept.roots[0].type, "repr": kept.roots[0].repr},
+        holder={"kind": reason.kind, "owner": reason.owner, "field": reason.field, "library": reason.library},
+        explains=kept.explained,
+        objects=kept.roots,
+        evidence=evidence,
+        fix=fix,
+        next=f"refdbg visits --type {reason.owner}" if reason.kind == "object" else "refdbg referrers ADDRESS",
+        counterfactual=Counterfactual(kept.freed.objects, kept.freed.references),
+    )
+
+
+def _words(kept: KeptRoots) -> tuple[str, str, str]:
+    # (verdict, message, fix)
+    reason = kept.reason
+    if reason.kind == "object":
+        return "missing-visit", *_missing_visit(reason)
+    place = f"`{reason.owner}.{reason.field}`" if reason.kind == "state" else f"C variable `{reason.field}`"
+    if reason.source:
+        place += f" ({reason.source})"
+    if not reason.still_held:
+        return (
+            "late-garbage",
+            f"{place} was released only after the last collection, so what it held in cycles is left over",
+            "Clear it before the last collection of the interpreter.",
+        )
+    if reason.kind == "state":
+        return "state-reference", f"{place} still holds its object when the interpreter is deleted", (
+            "Clear the field when the interpreter is finalized, before its last collection."
+        )
+    return "static-reference", f"{place} still holds a reference when the interpreter is deleted", (
+        f"Release it when the module is freed (Py_CLEAR({reason.field})), or move it into the module state (PEP 630)."
+    )
+
+
+def _missing_visit(reason: Reason) -> tuple[str, str]:
+    owner = reason.owner
+    if not reason.has_gc:
+        return (
+            f"{owner}: instances own references (their heap type among them) and take no part in collection",
+            "Give the type Py_TPFLAGS_HAVE_GC, a tp_traverse that visits each owned reference and Py_TYPE(self), "
+            "and a dealloc that untracks.",
+        )
+    if not reason.traverse:
+        return f"{owner}: no tp_traverse", "Write one that visits each owned reference and Py_TYPE(self)."
+    if reason.field == OWN_TYPE:
+        return (
+            f"{owner}: instances own their heap type, and {reason.traverse} never visits it",
+            f"Add `Py_VISIT(Py_TYPE(self));` to {reason.traverse}.",
+        )
+    return (
+        f"{owner}: {reason.field} is owned, and {reason.traverse} never visits it",
+        f"Add a `Py_VISIT` of {reason.field} to {reason.traverse}.",
+    )

@@ -1,0 +1,5 @@
+"""_signal: each interpreter imports the module, which runs its exec function."""
+
+from leak_rounds import in_subinterpreters
+
+in_subinterpreters("import _signal")
