@@ -53,7 +53,7 @@ def of_subinterpreters(found: dict[str, Any]) -> list[dict[str, Any]]:
 def test_the_culprit_comes_first(build: str, program: str, expected: list[tuple[str, str]]) -> None:
     found = report(f"3.11-leak-{build}", program)
     findings = of_subinterpreters(found)
-    # Nothing ranks higher but what the subinterpreters' own module leaves in C variables, which the clean build has too.
+    # Nothing ranks higher but what the subinterpreters' own module leaves in C variables: the clean build has it too.
     for finding in found["findings"][: found["findings"].index(findings[0])]:
         assert finding["signature"] in {clean["signature"] for clean in report("3.11", program)["findings"]}
     for verdict, words in expected:

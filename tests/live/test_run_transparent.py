@@ -168,9 +168,9 @@ def test_faulthandler_speaks_as_ever(python311: str) -> None:
 
 def test_signals_are_forwarded(python311: str, tmp_path: Path) -> None:
     code = (
-        "import signal, sys\n"
+        "import os, signal, sys\n"
         "for name in ('SIGUSR1', 'SIGTERM', 'SIGHUP'):\n"
-        "    signal.signal(getattr(signal, name), lambda number, _: print(signal.Signals(number).name, flush=True))\n"
+        "    signal.signal(getattr(signal, name), lambda number, _: os.write(1, f'{signal.Signals(number).name}\\n'.encode()))\n"
         "print('ready', flush=True)\n"
         "while True: signal.pause()\n"
     )
