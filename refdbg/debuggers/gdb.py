@@ -328,6 +328,8 @@ class GdbBreakpoint:
 
     def hit(self) -> bool:
         """Called by gdb at a stop; True keeps the program stopped."""
+        if self._session.seen_before():
+            return False
         self._session.busy = True
         try:
             target = self._session.target()
@@ -390,6 +392,7 @@ class GdbSession:
         self._waiting: list[GdbBreakpoint] = []
         self._signal: str | None = None
         self.busy = False
+        self._last_stop: object = None
         gdb.events.new_objfile.connect(self._new_file)
         gdb.events.clear_objfiles.connect(self._another_program)
         gdb.events.exited.connect(lambda _event: self._drop())
@@ -433,6 +436,18 @@ class GdbSession:
 
     def waiting(self) -> list[str]:
         return [watch.function for watch in self._waiting]
+
+    def seen_before(self) -> bool:
+        """Whether this stop is the last one once more, without any progress of the program.
+
+        A signal that arrives while the program is stopped is delivered before the instruction under the breakpoint:
+        when its handler has returned, the breakpoint is hit again. With an interval timer that would never end.
+        """
+        frame = gdb.newest_frame()
+        here = (gdb.selected_thread().ptid, frame.pc(), int(frame.read_register("sp")))
+        again = here == self._last_stop
+        self._last_stop = here
+        return again
 
     def has_python(self) -> bool:
         try:  # the linker's symbol is enough: a Python without debug info must not look like no Python

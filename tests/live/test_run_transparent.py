@@ -170,7 +170,7 @@ def test_signals_are_forwarded(python311: str, tmp_path: Path) -> None:
     code = (
         "import os, signal, sys\n"
         "for name in ('SIGUSR1', 'SIGTERM', 'SIGHUP'):\n"
-        "    signal.signal(getattr(signal, name), lambda number, _: os.write(1, f'{signal.Signals(number).name}\\n'.encode()))\n"
+        "    signal.signal(getattr(signal, name), lambda n, _: os.write(1, f'{signal.Signals(n).name}\\n'.encode()))\n"
         "print('ready', flush=True)\n"
         "while True: signal.pause()\n"
     )
