@@ -143,5 +143,16 @@ class Statics:
         """Every word that equals one of *targets* (``PyObject *``), with the C variable that it belongs to."""
         for library, _segment, start, words in self._words:
             for index, word in enumerate(words):
-                if word in targets:
+                if word in targets and not self._is_link(start + 8 * index):
                     yield self._word(library, start + 8 * index, word)
+
+    def _is_link(self, address: int) -> bool:
+        # --with-trace-refs: the list of all objects owns none of them, neither its head nor its links.
+        build = self._runtime.build
+        if not build.traits.trace_refs:
+            return False
+        links = {build.object.offset("_ob_next"), build.object.offset("_ob_prev")}
+        if build.has_symbol("refchain") and address - self._runtime.target.address_of("refchain") in links:
+            return True
+        inside = self.object_at(address)
+        return inside is not None and address - inside.address in links
