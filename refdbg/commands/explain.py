@@ -6,12 +6,13 @@ from refdbg.analysis.retention import Share, shares
 from refdbg.cpython.edges import owned_edges
 from refdbg.cpython.statics import StaticWord
 from refdbg.cpython.stop import Stop
+from refdbg.cpython.total import is_interned
 from refdbg.records import Finding, ObjectRow
 from refdbg.target import Symbol
 from refdbg.verdicts.static_reference import Held, finding
 
 _RUNTIME = "runtime state"
-_DESIGN = "static types, other static objects and the table of interned strings"
+_DESIGN = "static types, other static objects and interned strings"
 
 
 def static_findings(stop: Stop, limit: int, known: frozenset[int]) -> tuple[list[Finding], list[str]]:
@@ -24,7 +25,8 @@ def static_findings(stop: Stop, limit: int, known: frozenset[int]) -> tuple[list
     row_of = {address: row for row, address in enumerate(heap.objects.addresses)}
     groups: dict[tuple[str, str, str], list[StaticWord]] = {}
     for word in statics.holding(row_of):
-        groups.setdefault(_group(stop, word), []).append(word)
+        type_ = heap.objects.types[row_of[word.target]]
+        groups.setdefault(_group(stop, word, is_interned(stop, word.target, type_)), []).append(word)
     order = sorted(groups)
     edges = owned_edges(stop, heap)
     counts = [0 if stop.runtime.is_immortal(count) else count for count in heap.objects.refcounts]
@@ -60,10 +62,11 @@ def static_findings(stop: Stop, limit: int, known: frozenset[int]) -> tuple[list
     return findings, notes
 
 
-def _group(stop: Stop, word: StaticWord) -> tuple[str, str, str]:
+def _group(stop: Stop, word: StaticWord, interned: bool) -> tuple[str, str, str]:
     if stop.is_runtime_state(word.address):
         return (_RUNTIME, word.library, word.symbol)
-    if word.inside is not None or word.cache:
+    # An interned string's count is all its users': who holds one of its references explains nothing.
+    if word.inside is not None or word.cache or interned:
         return (_DESIGN, word.library, word.symbol)
     return ("variable", word.library, word.symbol or f"{word.address:#x}")
 

@@ -62,17 +62,22 @@ def _set_dummy(stop: Stop) -> int:
         return 0
 
 
+def is_interned(stop: Stop, address: int, type_: int) -> bool:
+    """Whether the object (``PyObject *``, of *type_*) is an interned string that can be freed. Raises MemoryFault."""
+    if not stop.types[type_].flags & UNICODE_SUBCLASS:
+        return False
+    layout = stop.runtime.build.layout("PyASCIIObject")
+    return StructView(stop.runtime.memory, address, layout)["state.interned"] == _INTERNED_MORTAL
+
+
 def _interned(stop: Stop, heap: HeapObjects) -> int:
     # The two references that the dict of interned strings holds are taken off a string's count, not off the total.
-    layout = stop.runtime.build.layout("PyASCIIObject")
-    memory = stop.runtime.memory
     found = 0
     for address, type_ in zip(heap.objects.addresses, heap.objects.types):
-        if stop.types[type_].flags & UNICODE_SUBCLASS:
-            try:
-                found += StructView(memory, address, layout)["state.interned"] == _INTERNED_MORTAL
-            except MemoryFault:
-                heap.objects.coverage.unreadable += 1
+        try:
+            found += is_interned(stop, address, type_)
+        except MemoryFault:
+            heap.objects.coverage.unreadable += 1
     return found
 
 
