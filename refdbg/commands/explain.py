@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from refdbg.analysis.retention import Share, shares
+from refdbg.cpython.collection import object_rows
 from refdbg.cpython.edges import owned_edges
 from refdbg.cpython.statics import StaticWord
 from refdbg.cpython.stop import Stop
 from refdbg.cpython.total import is_interned
-from refdbg.records import Finding, ObjectRow
+from refdbg.records import Finding
 from refdbg.target import Symbol
 from refdbg.verdicts.static_reference import Held, finding
 
@@ -71,10 +72,7 @@ def _group(stop: Stop, word: StaticWord, interned: bool) -> tuple[str, str, str]
     return ("variable", word.library, word.symbol or f"{word.address:#x}")
 
 
-def _held(
-    stop: Stop, words: list[StaticWord], share: Share, limit: int
-) -> Held:
-    heap = stop.heap
+def _held(stop: Stop, words: list[StaticWord], share: Share, limit: int) -> Held:
     library = next(found for found in stop.statics.libraries if found.name == words[0].library)
     paths, file, line = [], None, None
     for word in words:
@@ -84,13 +82,7 @@ def _held(
             file, line = variable.file, variable.line
         else:
             paths.append(f"{word.symbol or hex(word.address)}+{word.offset}" if word.offset else word.symbol)
-    rows = [
-        ObjectRow(address, stop.texts.type_name(type_), stop.texts.repr(address), count)
-        for address, type_, count in (
-            (heap.objects.addresses[row], heap.objects.types[row], heap.objects.refcounts[row])
-            for row in share.roots[:limit]
-        )
-    ]
+    rows = object_rows(stop, stop.heap.objects.pick(share.roots[:limit]), limit)
     return Held(
         words[0].symbol or hex(words[0].address), tuple(paths), library.name, library.path, file, line, rows,
         len(share.rows), share.references,

@@ -7,12 +7,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from refdbg.analysis.collector import replay
-from refdbg.commands.traverse import edges_of
 from refdbg.cpython.collection import object_rows
 from refdbg.cpython.edges import owned_edges
 from refdbg.cpython.owned import Owned
 from refdbg.cpython.referrers import Holder, Referrers
-from refdbg.cpython.runtime import IMMORTAL
+from refdbg.cpython.statics import StaticWord
 from refdbg.cpython.stop import Stop
 from refdbg.cpython.traverse import Traverse
 from refdbg.errors import MemoryFault
@@ -47,10 +46,11 @@ class LastCollection:
         self._objects = then.heap.objects
         self._row_of = {address: row for row, address in enumerate(self._objects.addresses)}
         self._counts = list(self._objects.refcounts)
-        self._immortal = IMMORTAL if then.runtime.traits.immortal else None
+        self._immortal = then.runtime.immortal_count
+        self._referrers = Referrers(then, Owned(then.texts, lambda: then.heap))
         traverse = Traverse(then)
         self._visits = traverse.visits(self._objects.addresses, self._objects.types)
-        self._edges = edges_of(self._objects, self._visits.starts, self._visits.targets)
+        self._edges = self._visits.edges(self._objects.addresses)
         # What only an unvisited reference leads to (a type's name, a code object) goes with its owner.
         self._owned = owned_edges(then, then.heap)
         self._tracked = [self._row_of[address] for address in tracked.addresses if address in self._row_of]
@@ -64,10 +64,7 @@ class LastCollection:
         # What survives and was made after the capture: no collection has looked at it.
         self._later = len(left_over) - len(self._left)
         self._later_references = sum(left_over.refcounts) - sum(self._left.values())
-        undecided = Counter(
-            then.texts.type_name(self._objects.types[row]) for row in self._visits.undecided if row in self._inside
-        )
-        self._undecided = [name for name, _ in undecided.most_common()]
+        self._undecided = traverse.undecided_types(self._visits, self._objects.types, self._inside)
 
     def findings(self, interpreter: int, limit: int) -> tuple[list[Finding], list[str]]:
         """The reasons as findings, and notes on what they do not explain."""
@@ -123,13 +120,13 @@ class LastCollection:
                 if row not in seen:
                     seen.add(row)
                     todo.append(row)
-        roots = [row for row in seen if row in self._replay.kept and self._replay.gc_refs[row] > 0]
-        weight = {row: len(self._edges.reach([row]) & self._left.keys()) for row in roots}
         weakref = self._then.runtime.target.address_of("_PyWeakref_RefType")
-        return sorted(
-            (row for row in roots if weakref not in self._then.types.mro(self._objects.types[row])),
-            key=lambda row: -weight[row],
-        )[:_ROOTS]
+        roots = [
+            row for row in seen
+            if row in self._replay.kept and self._replay.gc_refs[row] > 0
+            and weakref not in self._then.types.mro(self._objects.types[row])
+        ]
+        return sorted(roots, key=lambda row: -len(self._edges.reach([row]) & self._left.keys()))[:_ROOTS]
 
     def _behind(self, roots: Iterable[int]) -> set[int]:
         visited = self._edges.reach(list(roots)) & self._left.keys()
@@ -138,14 +135,12 @@ class LastCollection:
     def _itemise(self, row: int) -> _Root:
         # Every word that holds the object, less those that a collected object's traverse reports.
         address = self._objects.addresses[row]
-        then = self._then
-        owned = Owned(then.texts, lambda: then.heap)
         reported: Counter[int] = Counter()
         reasons: Counter[Reason] = Counter()
         owners: defaultdict[Reason, list[int]] = defaultdict(list)
         by_design = 0
         # An owner's known references are served first by its visits, its own type last.
-        holders = Referrers(then, owned).of(address)
+        holders = self._referrers.of(address)
         holders.sort(key=lambda holder: (holder.label == OWN_TYPE, not holder.exact))
         for holder in holders:
             owner = self._row_of.get(holder.owner, -1)
@@ -155,16 +150,17 @@ class LastCollection:
                     continue
                 if owner in self._replay.kept:
                     continue  # it holds the object, but lives for another reason
-            reason = self._reason(holder, owner, address)
+            word = self._then.statics.word_at(holder.place, address) if holder.kind in ("static", "memory") else None
+            reason = self._reason(holder, owner, address, word)
             if reason is None:
-                by_design += self._is_by_design(holder, address)
+                by_design += word is not None and (word.inside is not None or word.cache)
                 continue
             reasons[reason] += 1
             if owner >= 0:
                 owners[reason].append(owner)
         return _Root(row, self._replay.gc_refs[row], reasons, dict(owners), by_design)
 
-    def _reason(self, holder: Holder, owner: int, address: int) -> Reason | None:
+    def _reason(self, holder: Holder, owner: int, address: int, word: StaticWord | None) -> Reason | None:
         if holder.kind == "object" and owner >= 0:
             type_ = self._then.types[self._objects.types[owner]]
             name = self._then.texts.type_name(type_.address)
@@ -177,7 +173,6 @@ class LastCollection:
             path = holder.label.split(" of ", 1)[0]
             struct, _, field = path.partition(".")
             return Reason("state", struct, field.split(".")[0], self._still_held(holder.place, address))
-        word = self._then.statics.word_at(holder.place, address) if holder.kind in ("static", "memory") else None
         if word is None or not word.symbol or word.inside is not None or word.cache:
             return None
         if self._then.is_runtime_state(holder.place):
@@ -187,10 +182,6 @@ class LastCollection:
         source = f"{variable.file}:{variable.line}" if variable else ""
         still_held = self._still_held(holder.place, address)
         return Reason("static", word.symbol.split(".")[0], path, still_held, word.library, source)
-
-    def _is_by_design(self, holder: Holder, address: int) -> int:
-        word = self._then.statics.word_at(holder.place, address) if holder.kind in ("static", "memory") else None
-        return int(word is not None and (word.inside is not None or word.cache))
 
     def _still_held(self, place: int, address: int) -> bool:
         try:
@@ -211,14 +202,10 @@ class LastCollection:
         self, reason: Reason, groups: dict[Reason, list[_Root]], rows: set[int], interpreter: int, limit: int
     ) -> KeptRoots:
         roots = groups[reason]
-
-        def same(other: Reason) -> bool:
-            return other == reason or replace(other, field=OWN_TYPE) == reason
-
-        itemised = sum(count for root in roots for other, count in root.reasons.items() if same(other))
+        itemised = sum(count for root in roots for other, count in root.reasons.items() if _same(other, reason))
         others = sum(sum(root.reasons.values()) for root in roots) - itemised
         owners = list(dict.fromkeys(
-            owner for root in roots for other, rows_ in root.owners.items() if same(other) for owner in rows_
+            owner for root in roots for other, rows_ in root.owners.items() if _same(other, reason) for owner in rows_
         ))
         freed = self._freed({reason: roots}, rows)
         alone = len(freed) == len(rows)
@@ -246,7 +233,7 @@ class LastCollection:
         for reason, roots in groups.items():
             for root in roots:
                 for other, count in root.reasons.items():
-                    if other != reason and replace(other, field=OWN_TYPE) != reason:
+                    if not _same(other, reason):
                         continue
                     if reason.kind != "object":
                         counts[root.row] -= count
@@ -264,9 +251,9 @@ class LastCollection:
         return [row for row in rows if row not in kept]
 
     def _object_rows(self, rows: Sequence[int], limit: int) -> list[ObjectRow]:
-        chosen = Objects()
-        for row in rows[:limit]:
-            chosen.addresses.append(self._objects.addresses[row])
-            chosen.types.append(self._objects.types[row])
-            chosen.refcounts.append(self._objects.refcounts[row])
-        return object_rows(self._then, chosen, limit)
+        return object_rows(self._then, self._objects.pick(rows[:limit]), limit)
+
+
+def _same(other: Reason, reason: Reason) -> bool:
+    # Whether a root's own reason is the one that stands for it since `_merged`.
+    return other == reason or replace(other, field=OWN_TYPE) == reason

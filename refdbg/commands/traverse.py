@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from array import array
 from typing import Any
 
 from refdbg.analysis import audit
@@ -14,11 +13,9 @@ from refdbg.cpython import describe
 from refdbg.cpython.census import by_type
 from refdbg.cpython.collection import object_rows
 from refdbg.cpython.owned import Owned
-from refdbg.cpython.runtime import IMMORTAL
 from refdbg.cpython.stop import Stop
 from refdbg.cpython.traverse import Traverse
 from refdbg.errors import CommandError
-from refdbg.graph.edges import Edges
 from refdbg.graph.objects import Objects
 from refdbg.records import FieldVisits, GcAgain, Visits, VisitsOfType
 
@@ -112,15 +109,10 @@ def collect_again(context: Context, arguments: argparse.Namespace) -> GcAgain:
             if generation.name != "permanent":
                 tracked.extend(stop.lists.walk(generation.head))
         visited = traverse.visits(tracked.addresses, tracked.types)
-        rows = range(len(tracked))
         decision = replay(
-            tracked.refcounts, edges_of(tracked, visited.starts, visited.targets), rows,
-            IMMORTAL if stop.runtime.traits.immortal else None,
+            tracked.refcounts, visited.edges(tracked.addresses), range(len(tracked)), stop.runtime.immortal_count
         )
-        for row in decision.unreachable:
-            unreachable.addresses.append(tracked.addresses[row])
-            unreachable.types.append(tracked.types[row])
-            unreachable.refcounts.append(tracked.refcounts[row])
+        unreachable.extend(tracked.pick(decision.unreachable))
         examined += len(tracked)
         undecided += len(visited.undecided)
         if decision.negative:
@@ -132,17 +124,3 @@ def collect_again(context: Context, arguments: argparse.Namespace) -> GcAgain:
         examined, len(unreachable), by_type(stop, unreachable), object_rows(stop, unreachable, arguments.objects),
         undecided, notes,
     )
-
-
-def edges_of(objects: Objects, starts: array[int], targets: array[int]) -> Edges:
-    """The visits between the rows of *objects*; visits of anything else are left out."""
-    row_of = {address: row for row, address in enumerate(objects.addresses)}
-    edges = Edges.empty()
-    get = row_of.get
-    for row in range(len(objects)):
-        for target in targets[starts[row] : starts[row + 1]]:
-            found = get(target)
-            if found is not None:
-                edges.add(found)
-        edges.close_row()
-    return edges

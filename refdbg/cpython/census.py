@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from refdbg.cpython.runtime import IMMORTAL
 from refdbg.cpython.stop import Stop
 from refdbg.graph import census
 from refdbg.graph.objects import Objects
@@ -13,8 +12,7 @@ from refdbg.records import Moment, TypeRow
 
 def by_type(stop: Stop, objects: Objects, sizes: Sequence[int] | None = None) -> list[TypeRow]:
     """The objects counted by their types' names, most numerous first; immortal ones add no references."""
-    immortal = IMMORTAL if stop.runtime.traits.immortal else None
-    return census.by_type(objects, stop.texts.type_name, sizes, immortal)
+    return census.by_type(objects, stop.texts.type_name, sizes, stop.runtime.immortal_count)
 
 
 def moment(stop: Stop, function: str, what: str, objects: Objects, sizes: Sequence[int] | None = None) -> Moment:

@@ -47,7 +47,7 @@ def owned_edges(stop: Stop, heap: HeapObjects) -> Edges:
         if type_.flags & _NO_REFERENCES and not type_.is_heap:
             edges.close_row()
             continue
-        skipped = borrowed.offsets(type_, address)
+        skipped = borrowed.offsets(type_)
         own = heap.rows[row]
         todo = [own]
         while todo:
@@ -97,7 +97,7 @@ class _Borrowed:
         self._weak_fields = [weak.offset(name) for name in ("wr_object", "wr_prev", "wr_next")]
         self._cache: dict[int, frozenset[int]] = {}
 
-    def offsets(self, type_: Type, _address: int) -> frozenset[int]:
+    def offsets(self, type_: Type) -> frozenset[int]:
         """Byte offsets from the object's address."""
         found = self._cache.get(type_.address)
         if found is None:

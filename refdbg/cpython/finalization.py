@@ -6,14 +6,12 @@ _PyGC_Fini and PyInterpreterState_Delete, to the total that a debug build prints
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from refdbg.cpython import events
-from refdbg.cpython.census import by_type, moment
+from refdbg.cpython.census import moment
 from refdbg.cpython.collection import Running, object_rows
-from refdbg.cpython.heap import HeapObjects
 from refdbg.cpython.runtime import Build, Interpreter
 from refdbg.cpython.stop import Stop
 from refdbg.cpython.total import totals
@@ -162,24 +160,20 @@ class FinalizationWatch:
         if before is None:
             return False  # a release build, or it was made before refdbg came
         heap = stop.heap
-        mine = _rows(heap, [
-            row for row, (address, type_) in enumerate(zip(heap.objects.addresses, heap.objects.types))
-            if before.get(address) != type_
-        ])
+        rows = [row for row, (address, type_, _) in enumerate(heap.objects.rows()) if before.get(address) != type_]
+        mine = heap.objects.pick(rows)
         ending = self._ending(interpreter)
         # Since 3.11 (bpo-46070) _PyGC_Fini may untrack what is left and add a reference to each: not the program's.
-        counts = mine[0].refcounts
-        for row, address in enumerate(mine[0].addresses):
+        for row, address in enumerate(mine.addresses):
             if address in ending.tracked_at_fini and not stop.lists.is_tracked(address):
-                counts[row] -= 1
-        ending.moments["at_end"] = moment(
-            stop, hit.function, "objects that did not exist before the interpreter was made", *mine
+                mine.refcounts[row] -= 1
+        self._at_end(
+            hit, stop, ending, "objects that did not exist before the interpreter was made", mine,
+            [heap.size(row) for row in rows],
         )
-        ending.left_over = self._left_over(stop, *mine)
-        self.coverage.add(mine[0].coverage)
         if ending.last_collection is not None:
-            if len(mine[0]):
-                self._explain_kept(interpreter.number, *ending.last_collection, stop, mine[0])
+            if len(mine):
+                self._explain_kept(interpreter.number, *ending.last_collection, stop, mine)
             ending.last_collection = None
         return False
 
@@ -206,29 +200,18 @@ class FinalizationWatch:
 
     def _main_left_over(self, hit: Hit, stop: Stop) -> None:
         heap = stop.heap
-        everything = _rows(heap, list(range(len(heap.objects))))
         ending = self._endings.setdefault(0, Ending(0))
-        ending.moments["at_end"] = moment(stop, hit.function, "objects that still exist", *everything)
-        ending.left_over = self._left_over(stop, *everything)
-        self.coverage.add(heap.objects.coverage)
+        sizes = [heap.size(row) for row in range(len(heap.objects))]
+        self._at_end(hit, stop, ending, "objects that still exist", heap.objects, sizes)
         if len(heap.objects):
             self.coverage.add(stop.statics.coverage)
             self._explain(stop)
 
-    def _left_over(self, stop: Stop, objects: Objects, sizes: array[int]) -> LeftOver:
-        rows = by_type(stop, objects, sizes)
-        return LeftOver(
-            len(objects), sum(row.references for row in rows), sum(sizes), rows,
-            object_rows(stop, objects, self._limit),
+    def _at_end(
+        self, hit: Hit, stop: Stop, ending: Ending, what: str, objects: Objects, sizes: Sequence[int]
+    ) -> None:
+        end = ending.moments["at_end"] = moment(stop, hit.function, what, objects, sizes)
+        ending.left_over = LeftOver(
+            end.objects, end.references, sum(sizes), end.by_type, object_rows(stop, objects, self._limit)
         )
-
-
-def _rows(heap: HeapObjects, rows: list[int]) -> tuple[Objects, array[int]]:
-    chosen = Objects(coverage=heap.objects.coverage)
-    sizes = array("Q")
-    for row in rows:
-        chosen.addresses.append(heap.objects.addresses[row])
-        chosen.types.append(heap.objects.types[row])
-        chosen.refcounts.append(heap.objects.refcounts[row])
-        sizes.append(heap.size(row))
-    return chosen, sizes
+        self.coverage.add(objects.coverage)

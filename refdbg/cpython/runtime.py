@@ -136,6 +136,11 @@ class Runtime:
         """Whether a reference count is an immortal object's (PEP 683): it never changes, and is in no total."""
         return self.traits.immortal and bool(count & IMMORTAL)
 
+    @property
+    def immortal_count(self) -> int | None:
+        """From which count on an object is immortal, None where none is."""
+        return IMMORTAL if self.traits.immortal else None
+
     def view(self, address: int, struct: str) -> StructView:
         """A cursor on the struct at *address*. Raises LayoutNotFound."""
         return StructView(self.memory, address, self.build.layout(struct))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 from refdbg.cpython.stop import Stop
 from refdbg.errors import DecodeError, MemoryFault
+from refdbg.graph.edges import Edges
 from refdbg.target.emulator import EmulationError, Emulator
 
 
@@ -27,6 +28,19 @@ class Visited:
     def of(self, row: int) -> Sequence[int]:
         """The objects that row's object visits."""
         return self.targets[self.starts[row] : self.starts[row + 1]]
+
+    def edges(self, addresses: Sequence[int]) -> Edges:
+        """The visits between the objects of the rows, whose *addresses* these are; other visits are left out."""
+        row_of = {address: row for row, address in enumerate(addresses)}
+        edges = Edges.empty()
+        get = row_of.get
+        for row in range(len(addresses)):
+            for target in self.of(row):
+                found = get(target)
+                if found is not None:
+                    edges.add(found)
+            edges.close_row()
+        return edges
 
 
 class Traverse:
@@ -75,7 +89,9 @@ class Traverse:
         except EmulationError:
             return False
 
-    def undecided_types(self, visited: Visited, types: Sequence[int]) -> list[str]:
-        """The types whose objects' visits are not known, most numerous first."""
-        counts = Counter(self._stop.texts.type_name(types[row]) for row in visited.undecided)
+    def undecided_types(self, visited: Visited, types: Sequence[int], rows: Container[int] | None = None) -> list[str]:
+        """The types whose objects' visits are not known, most numerous first. *rows*: only these objects count."""
+        counts = Counter(
+            self._stop.texts.type_name(types[row]) for row in visited.undecided if rows is None or row in rows
+        )
         return [name for name, _ in counts.most_common()]

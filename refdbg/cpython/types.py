@@ -131,10 +131,6 @@ class Types:
         except (DecodeError, MemoryFault):
             return f"<no type {address:#x}>"
 
-    def qualified_name(self, address: int) -> str:
-        """``module.qualname`` for heap types made by a class statement, tp_name for the others."""
-        return self.name(address)
-
     def mro(self, address: int) -> list[int]:
         """The type and its bases along tp_base (the whole of the inheritance that C knows)."""
         chain: list[int] = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 
@@ -42,6 +42,15 @@ class Objects:
     def rows(self) -> Iterator[tuple[int, int, int]]:
         """(address, type, reference count) of each object."""
         return zip(self.addresses, self.types, self.refcounts)
+
+    def pick(self, rows: Iterable[int]) -> Objects:
+        """The chosen rows in their order, with the same coverage."""
+        chosen = Objects(coverage=self.coverage)
+        for row in rows:
+            chosen.addresses.append(self.addresses[row])
+            chosen.types.append(self.types[row])
+            chosen.refcounts.append(self.refcounts[row])
+        return chosen
 
     def extend(self, other: Objects) -> None:
         """Append another set's rows and faults."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import struct
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -118,12 +118,3 @@ def libraries(regions: Iterable[Region]) -> tuple[list[Library], list[str]]:
         if library.segments:
             found.append(library)
     return found, warnings
-
-
-def library_at(found: Sequence[Library], address: int) -> tuple[Library, DataSegment] | None:
-    """The library and its data segment that contain *address*, or None."""
-    for library in found:
-        for segment in library.segments:
-            if segment.start <= address < segment.end:
-                return library, segment
-    return None

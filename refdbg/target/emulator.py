@@ -10,7 +10,6 @@ import ctypes
 import mmap
 import struct
 from array import array
-from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -102,8 +101,6 @@ class Emulator:
         self._target = target
         self._uc = unicorn.Uc(unicorn.UC_ARCH_X86, unicorn.UC_MODE_64)
         self._kept: list[Any] = []  # the buffers that unicorn has pointers into
-        self._starts: list[int] = []
-        self._ends: list[int] = []
         self._problem = ""
         self._wanted = 0  # the address of a write that the read-only copy refused
         regions = [r for r in target.regions() if r.readable and not r.path.startswith(("[vvar", "[vsys"))]
@@ -132,7 +129,7 @@ class Emulator:
         while done < len(objects):
             batch = array("Q", objects[done : done + room])
             self._objects[: len(batch) * 8] = batch.tobytes()
-            rows = self._run(0, len(batch), slot_offset)
+            rows = self._run(len(batch))
             found = array("Q")
             found.frombytes(self._visited[: rows.used * 8])
             starts.extend(start + len(targets) for start in rows.starts)
@@ -198,8 +195,6 @@ class Emulator:
         copied = 0
         for low, high in parts:
             copied += self._target.memory.read_into(low, view[low - start : high - start])
-        self._starts.append(start)
-        self._ends.append(end)
         return copied
 
     # Running.
@@ -210,10 +205,10 @@ class Emulator:
         failures: dict[int, str]
         used: int
 
-    def _run(self, first: int, count: int, slot_offset: int) -> _Rows:
+    def _run(self, count: int) -> _Rows:
         # All objects of the batch; when the visits' buffer is full the rest is left for the next one.
         failures: dict[int, str] = {}
-        row = first
+        row = 0
         self._set_visits(0)
         while row < count:
             stopped, problem = self._loop(row, count)
@@ -222,7 +217,7 @@ class Emulator:
                 break
             used = self._first(stopped)
             if problem == "full":
-                if stopped > first:
+                if stopped:
                     self._set_visits(used)
                     row = stopped
                     break
@@ -339,11 +334,6 @@ class Emulator:
         value = int(self._uc.reg_read(unicorn.UC_X86_REG_CR4))
         self._uc.reg_write(unicorn.UC_X86_REG_CR4, value & ~_CR4_OSFXSR if on else value | _CR4_OSFXSR)
         self._uc.ctl_flush_tb()
-
-    def mapped(self, address: int) -> bool:
-        """Whether the copy has the address."""
-        row = bisect_right(self._starts, address) - 1
-        return row >= 0 and address < self._ends[row]
 
 
 def _free_space(regions: Sequence[Region]) -> int:

@@ -15,9 +15,8 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspa
 
 import gdb
 from refdbg.analysis.collector import replay
-from refdbg.commands.traverse import edges_of
 from refdbg.cpython.collection import CollectionWatch, Listener, Running
-from refdbg.cpython.runtime import IMMORTAL, Build
+from refdbg.cpython.runtime import Build
 from refdbg.cpython.stop import Stop
 from refdbg.cpython.traverse import Traverse
 from refdbg.debuggers.gdb import GdbSession
@@ -59,8 +58,8 @@ def decisions(_told: str) -> dict[str, Any]:
         objects = running.tracked
         found = Traverse(running.stop).visits(objects.addresses, objects.types)
         decision = replay(
-            objects.refcounts, edges_of(objects, found.starts, found.targets), range(len(objects)),
-            IMMORTAL if running.stop.runtime.traits.immortal else None,
+            objects.refcounts, found.edges(objects.addresses), range(len(objects)),
+            running.stop.runtime.immortal_count,
         )
         predicted[running.thread] = {objects.addresses[row] for row in decision.unreachable}
         records.append({
