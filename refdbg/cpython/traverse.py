@@ -6,11 +6,15 @@ from array import array
 from collections import Counter
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, compress, repeat
+from operator import eq, ge
 
 from refdbg.cpython.stop import Stop
 from refdbg.errors import DecodeError, MemoryFault
 from refdbg.graph.edges import Edges
-from refdbg.target.emulator import EmulationError, Emulator
+from refdbg.target.emulator import Emulator
+
+_NOT_TRAVERSED, _TRAVERSED, _ASK = 0, 1, 2
 
 
 @dataclass(frozen=True)
@@ -31,16 +35,28 @@ class Visited:
 
     def edges(self, addresses: Sequence[int]) -> Edges:
         """The visits between the objects of the rows, whose *addresses* these are; other visits are left out."""
-        row_of = {address: row for row, address in enumerate(addresses)}
-        edges = Edges.empty()
-        get = row_of.get
-        for row in range(len(addresses)):
-            for target in self.of(row):
-                found = get(target)
-                if found is not None:
-                    edges.add(found)
-            edges.close_row()
-        return edges
+        keys, targets = _eighths(addresses), _eighths(self.targets)
+        if keys is None or targets is None:
+            keys, targets = array("Q", addresses), self.targets
+        row_of = dict(zip(keys, range(len(keys))))
+        found = list(map(row_of.get, targets, repeat(-1)))
+        if -1 not in found:
+            return Edges(self.starts[:], array("Q", found))
+        inside = bytes(map(ge, found, repeat(0)))
+        before = array("Q", accumulate(inside, initial=0))  # how many of the visits before each one count
+        return Edges(array("Q", map(before.__getitem__, self.starts)), array("Q", compress(found, inside)))
+
+
+def _eighths(addresses: Sequence[int]) -> array[int] | None:
+    # Each address divided by 8, None where that loses something: as keys of a dict multiples of 8 fall on few of its
+    # slots. All at once, as one number.
+    words = array("Q", addresses).tobytes()
+    whole = int.from_bytes(words, "little")
+    if whole & int.from_bytes(b"\7\0\0\0\0\0\0\0" * len(addresses), "little"):
+        return None
+    eighths = array("Q")
+    eighths.frombytes((whole >> 3).to_bytes(len(words), "little"))
+    return eighths
 
 
 class Traverse:
@@ -54,44 +70,53 @@ class Traverse:
         self._type_offset = build.ob_type
         self._slot = build.type.offset("tp_traverse")
         self._is_gc_slot = build.type.offset("tp_is_gc")
-        self._is_gc: dict[int, int] = {}
 
     def visits(self, addresses: Sequence[int], types: Sequence[int]) -> Visited:
         """What the tp_traverse of each object visits. *addresses*, *types*: ``PyObject *``, row by row."""
-        rows = [row for row, type_ in enumerate(types) if self._traversed(addresses[row], type_)]
-        found = self._emulator.visits([addresses[row] for row in rows], self._type_offset, self._slot)
-        starts = array("Q", bytes(8 * (len(addresses) + 1)))
-        counts = array("Q", bytes(8 * len(addresses)))
-        for index, row in enumerate(rows):
-            counts[row] = found.starts[index + 1] - found.starts[index]
-        total = 0
-        for row, count in enumerate(counts):
-            starts[row] = total
-            total += count
-        starts[len(addresses)] = total
-        return Visited(starts, found.targets, {rows[index]: reason for index, reason in found.failures.items()})
+        traversed, undecided = self._traversed(addresses, types)
+        if all(traversed):
+            found = self._emulator.visits(addresses, self._type_offset, self._slot)
+            return Visited(found.starts, found.targets, found.failures)
+        found = self._emulator.visits(array("Q", compress(addresses, traversed)), self._type_offset, self._slot)
+        # A row that is not traversed begins, and ends, where the next one begins that is.
+        starts = array("Q", map(found.starts.__getitem__, accumulate(traversed, initial=0)))
+        if found.failures:
+            rows = list(compress(range(len(addresses)), traversed))
+            undecided.update((rows[index], reason) for index, reason in found.failures.items())
+        return Visited(starts, found.targets, undecided)
 
-    def _traversed(self, address: int, type_address: int) -> bool:
-        # Include/internal/pycore_object.h, _PyObject_IS_GC: the flag, and tp_is_gc where a type has one.
+    def _traversed(self, addresses: Sequence[int], types: Sequence[int]) -> tuple[bytearray, dict[int, str]]:
+        # A flag for each row, and by row why it is not known (Include/internal/pycore_object.h, _PyObject_IS_GC: the
+        # type's flag, and its tp_is_gc where it has one).
+        kinds = {type_: self._kind(type_) for type_ in set(types)}
+        flags = bytearray(map(kinds.__getitem__, types))
+        undecided: dict[int, str] = {}
+        if _ASK in kinds.values():
+            rows = list(compress(range(len(flags)), map(eq, flags, repeat(_ASK))))
+            asked = array("Q", map(addresses.__getitem__, rows))
+            answers, failures = self._emulator.results(asked, self._type_offset, self._is_gc_slot)
+            for index, row in enumerate(rows):
+                flags[row] = index not in failures and bool(answers[index] & 0xFFFF_FFFF)
+            undecided = {rows[index]: f"tp_is_gc: {reason}" for index, reason in failures.items()}
+        return flags, undecided
+
+    def _kind(self, type_address: int) -> int:
         try:
             type_ = self._stop.types[type_address]
             if not type_.is_gc or not type_.traverse:
-                return False
-            is_gc = self._is_gc.get(type_address)
-            if is_gc is None:
-                is_gc = self._is_gc[type_address] = self._stop.runtime.memory.u64(type_address + self._is_gc_slot)
+                return _NOT_TRAVERSED
+            return _ASK if self._stop.runtime.memory.u64(type_address + self._is_gc_slot) else _TRAVERSED
         except (DecodeError, MemoryFault):
-            return False
-        if not is_gc:
-            return True
-        try:
-            return bool(self._emulator.call(is_gc, address) & 0xFFFF_FFFF)
-        except EmulationError:
-            return False
+            return _NOT_TRAVERSED
 
-    def undecided_types(self, visited: Visited, types: Sequence[int], rows: Container[int] | None = None) -> list[str]:
-        """The types whose objects' visits are not known, most numerous first. *rows*: only these objects count."""
-        counts = Counter(
-            self._stop.texts.type_name(types[row]) for row in visited.undecided if rows is None or row in rows
-        )
-        return [name for name, _ in counts.most_common()]
+    def undecided_types(
+        self, visited: Visited, types: Sequence[int], rows: Container[int] | None = None
+    ) -> dict[str, str]:
+        """The types whose objects' visits are not known, most numerous first, each with a reason of one of them.
+
+        *rows*: only these objects count.
+        """
+        found = {row: why for row, why in visited.undecided.items() if rows is None or row in rows}
+        names = {row: self._stop.texts.type_name(types[row]) for row in found}
+        reasons = {names[row]: why for row, why in found.items()}
+        return {name: reasons[name] for name, _ in Counter(names.values()).most_common()}

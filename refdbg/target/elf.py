@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import struct
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -16,6 +16,7 @@ from refdbg.target.memory import PAGE, Region
 # Elf64_Sym: st_name, st_info, st_other, st_shndx, st_value, st_size
 _SYMBOL = struct.Struct("<IBBHQQ")
 _STT_OBJECT = 1
+STT_GNU_IFUNC = 10
 _DEBUG_ROOT = "/usr/lib/debug/.build-id"
 
 
@@ -78,25 +79,54 @@ class Library:
         offset = address - starts[index]
         return Symbol(name, offset, self.name) if offset < max(size, 1) else None
 
+    def room_at(self, address: int) -> int | None:
+        """The bytes from *address* to the end of the variable that contains it, None where none is known."""
+        starts, rows = self._symbols
+        index = bisect_right(starts, address) - 1
+        if index < 0:
+            return None
+        room = starts[index] + rows[index][0] - address
+        return room if room > 0 else None
+
+
+@dataclass(frozen=True)
+class Export:
+    """A symbol that a file defines for others. *value*: before relocation; *kind*: ``STT_…``."""
+
+    name: str
+    value: int
+    kind: int
+
+
+def exports(path: str) -> Iterator[Export]:
+    """The defined symbols of a file's dynamic symbol table. Raises OSError, ELFError for no ELF file."""
+    for kind, value, _, name in _symbols(path, (".dynsym",)):
+        yield Export(name, value, kind)
+
 
 def _data_symbols(path: str) -> list[tuple[int, int, str]]:
-    # (value, size, name) of each variable. Decoded in bulk: iter_symbols() takes 0.3 s for an interpreter.
+    # (value, size, name) of each variable.
     try:
-        with open(path, "rb") as file:
-            elf = elftools.ELFFile(file)
-            section = elf.get_section_by_name(".symtab") or elf.get_section_by_name(".dynsym")
-            if section is None:
-                return []
-            data = section.data()
-            names = elf.get_section(section["sh_link"]).data()
+        rows = _symbols(path, (".symtab", ".dynsym"), _STT_OBJECT)
+        return [(value, size, name) for _, value, size, name in rows]
     except (OSError, elftools.ELFError):
         return []
-    rows = []
+
+
+def _symbols(path: str, sections: Iterable[str], only: int | None = None) -> Iterator[tuple[int, int, int, str]]:
+    # (kind, value, size, name) of what the first of the symbol tables defines. Decoded in bulk: iter_symbols() takes
+    # 0.3 s for an interpreter.
+    with open(path, "rb") as file:
+        elf = elftools.ELFFile(file)
+        section = next(filter(None, map(elf.get_section_by_name, sections)), None)
+        if section is None:
+            return
+        data = section.data()
+        names = elf.get_section(section["sh_link"]).data()
     for name, info, _other, index, value, size in _SYMBOL.iter_unpack(data[: len(data) // _SYMBOL.size * _SYMBOL.size]):
-        if info & 15 == _STT_OBJECT and index:
+        if index and (only is None or info & 15 == only):
             text = names[name : names.find(b"\0", name)].decode("utf-8", "backslashreplace")
-            rows.append((value, size, text))
-    return rows
+            yield info & 15, value, size, text
 
 
 def libraries(regions: Iterable[Region]) -> tuple[list[Library], list[str]]:

@@ -1,39 +1,39 @@
-"""Running C functions of a stopped process in a CPU emulator, over a copy of its memory. Knows no Python object.
-
-Nothing runs in the process: its pages are copied, mapped read-only into unicorn, and the function's own
-machine code is executed there.
-"""
+"""Running a function of a stopped process for each of many objects, in an emulated CPU. Knows no Python object."""
 
 from __future__ import annotations
 
-import ctypes
-import mmap
 import struct
 from array import array
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 
 from refdbg.dependencies import unicorn
-from refdbg.errors import RefdbgError
 from refdbg.target import Target
-from refdbg.target.memory import PAGE, Region
+from refdbg.target.cpu import GIB, Cpu, EmulationError, Problem
+from refdbg.target.ifunc import Variants
+from refdbg.target.memory import PAGE
 
-_GIB = 1 << 30
+__all__ = ["EmulationError", "Emulator", "Visits"]
+
 _STACK = 1 << 20
-_ROOM = 16 * _GIB  # address space for our own code and buffers
-_BUFFER_BYTES = 64 << 20
-_SECONDS = 2.0  # a call that takes longer is stuck
-_CR4_OSFXSR = 1 << 9
+_ROOM = 8 << 20  # objects at once
+_MOST_VISITS = 32 << 20  # at once
+_FEWEST_BYTES = 1 << 20
+_GIVE_UP = 3  # so many calls of a function that do not end are enough
+_ROUNDS = 4  # an object is tried again with SSE, and with libc's older functions
+_MANY = 100  # when so many objects stop, the rest is run with SSE at once
+_INSPECTED = 100
 
 # The loop that calls a function for each object of an array, and the function that each call is given as its
 # callback (System V ABI). Registers that C code preserves hold the loop's state:
-#   rbx: the current entry of the array of objects     r12: its end
-#   r13: the control block below                        r14: where the current object's first visit is noted
+#   rbx: the current entry of the array of objects, which the function's result replaces     r12: its end
+#   r13: the control block below                        r14: where the number of the object's first visit is noted
 #   r15: the address of `visit`
 # Control block: +0 next free word of the visits, +8 their limit, +16 set when they are full, +24 the current
-# entry (a function that is stopped halfway has not restored rbx).
-_VISIT_OFFSET, _LOOP_OFFSET, _END_OFFSET = 0x00, 0x30, 0x6A
+# entry (a function that is stopped halfway has not restored rbx), +32 where visit number 0 would stand.
+_VISIT_OFFSET, _LOOP_OFFSET, _END_OFFSET, _GIVEN_UP_OFFSET = 0x00, 0x30, 0x75, 0x80
 _CODE = (
     bytes.fromhex(
         # visit(object = rdi, control = rsi)
@@ -51,9 +51,11 @@ _CODE = (
     ).ljust(_LOOP_OFFSET, b"\x90")
     + bytes.fromhex(
         "4c39e3"  # loop: cmp rbx, r12
-        "7335"  # jae end
+        "7340"  # jae end
         "49895d18"  # mov [r13+24], rbx
         "498b4500"  # mov rax, [r13]
+        "492b4520"  # sub rax, [r13+32]
+        "48c1e803"  # shr rax, 3
         "498906"  # mov [r14], rax
         "488b3b"  # mov rdi, [rbx]
         "488b8700000000"  # mov rax, [rdi + type_offset]
@@ -62,23 +64,17 @@ _CODE = (
         "4c89ea"  # mov rdx, r13
         "ffd0"  # call rax
         "49837d1000"  # cmp qword [r13+16], 0
-        "750a"  # jne end
+        "750d"  # jne end
+        "488903"  # mov [rbx], rax
         "4883c308"  # add rbx, 8
         "4983c608"  # add r14, 8
-        "ebc6"  # jmp loop
+        "ebbb"  # jmp loop
         "90"  # end: nop
-        "f4"  # hlt
-    )
+    ).ljust(_GIVEN_UP_OFFSET - _LOOP_OFFSET, b"\xf4")  # hlt
+    + bytes.fromhex("0f0b")  # ud2: stands for a function that has been given up
 )
 _TYPE_PATCH = _CODE.index(bytes.fromhex("488b8700000000")) + 3
 _SLOT_PATCH = _CODE.index(bytes.fromhex("488b8000000000")) + 3
-_VECTOR_PREFIXES = (0xC4, 0xC5, 0x62)  # VEX, EVEX: what unicorn runs wrongly or not at all
-
-
-class EmulationError(RefdbgError):
-    """The emulator cannot be set up for this process."""
-
-    hint = "Visited edges are unknown here; everything that does not need them still works."
 
 
 @dataclass(frozen=True)
@@ -93,27 +89,42 @@ class Visits:
     failures: dict[int, str]
 
 
+@dataclass(frozen=True)
+class _Pass:
+    starts: array[int]
+    targets: array[int]
+    results: array[int]
+    problems: dict[int, Problem]
+
+
 class Emulator:
-    """A CPU with a copy of the process's memory. x86-64 only."""
+    """Calls functions of one stopped process."""
 
     def __init__(self, target: Target) -> None:
-        """Copies every readable page that is backed. Raises EmulationError, MissingDependency."""
-        self._target = target
-        self._uc = unicorn.Uc(unicorn.UC_ARCH_X86, unicorn.UC_MODE_64)
-        self._kept: list[Any] = []  # the buffers that unicorn has pointers into
-        self._problem = ""
-        self._wanted = 0  # the address of a write that the read-only copy refused
-        regions = [r for r in target.regions() if r.readable and not r.path.startswith(("[vvar", "[vsys"))]
-        if not regions:
-            raise EmulationError("the process's memory regions are not known")
-        self._base = _free_space(regions)
-        self._map_own()
-        self.copied = sum(self._map(start, end, prot, parts) for start, end, prot, parts in _runs(regions))
-        self._hook()
-        pointer = target.thread_pointer()
-        if pointer:  # debug builds' assertions read the thread state from thread-local storage
-            self._uc.reg_write(unicorn.UC_X86_REG_FS_BASE, pointer)
-        self._strict(True)
+        """Copies the process's memory. Raises EmulationError, MissingDependency."""
+        self._cpu = Cpu(target)
+        self._variants = Variants(self._cpu, self._call)
+        self._slots = (-1, -1)
+        self._endless: Counter[int] = Counter()  # by function
+        base = self._cpu.base
+        self._end = base + _END_OFFSET
+        self._control_at = base + 0x10000
+        self._stack_top = base + 0x100000 + _STACK - 4096
+        self._objects_at, self._firsts_at, self._visited_at = (base + n * GIB for n in (1, 2, 3))
+        self._code = self._cpu.map_buffer(base, PAGE)
+        self._code[: len(_CODE)] = _CODE
+        self._control = self._cpu.map_buffer(self._control_at, PAGE).cast("Q")
+        self._cpu.map_buffer(base + 0x100000, _STACK)
+        self._objects = self._cpu.map_buffer(self._objects_at, 8 * _ROOM)
+        self._firsts = self._cpu.map_buffer(self._firsts_at, 8 * _ROOM)
+        self._visited = self._cpu.map_buffer(self._visited_at, 8 * _MOST_VISITS)
+        # What an object refers to is written down somewhere: more visits than words of memory are an endless loop.
+        self._limit = self._visited_at + min(8 * _MOST_VISITS, max(self.copied & -8, _FEWEST_BYTES))
+
+    @property
+    def copied(self) -> int:
+        """The bytes of the process's memory that were copied."""
+        return self._cpu.copied
 
     def visits(self, objects: Sequence[int], type_offset: int, slot_offset: int) -> Visits:
         """Calls ``object->type->slot(object, visit, arg)`` for each object and collects what is visited.
@@ -121,244 +132,186 @@ class Emulator:
         *type_offset*: of the type word in an object; *slot_offset*: of the function's slot in a type. Every
         object must have one.
         """
-        starts, targets = array("Q"), array("Q")
-        failures: dict[int, str] = {}
-        room = _BUFFER_BYTES // 8 - 1
-        self._patch(type_offset, slot_offset)
-        done = 0
-        while done < len(objects):
-            batch = array("Q", objects[done : done + room])
-            self._objects[: len(batch) * 8] = batch.tobytes()
-            rows = self._run(len(batch))
-            found = array("Q")
-            found.frombytes(self._visited[: rows.used * 8])
-            starts.extend(start + len(targets) for start in rows.starts)
-            failures.update({done + row: problem for row, problem in rows.failures.items()})
-            targets.extend(found)
-            done += len(rows.starts)
-        starts.append(len(targets))
-        return Visits(starts, targets, failures)
+        found = self._calls(objects, type_offset, slot_offset)
+        return Visits(found.starts, found.targets, self._explained(found))
 
-    def call(self, function: int, *arguments: int) -> int:
-        """The result of a C function with integer arguments. Raises EmulationError when it does not return."""
-        registers = (unicorn.UC_X86_REG_RDI, unicorn.UC_X86_REG_RSI, unicorn.UC_X86_REG_RDX)
-        for register, argument in zip(registers, arguments):
-            self._uc.reg_write(register, argument)
-        self._uc.mem_write(self._stack_top - 8, struct.pack("<Q", self._end))
-        self._uc.reg_write(unicorn.UC_X86_REG_RSP, self._stack_top - 8)
-        self._problem = ""
-        try:
-            self._uc.emu_start(function, self._end, timeout=int(_SECONDS * 1e6))
-        except unicorn.UcError as error:
-            problem = self._problem or error
-            raise EmulationError(f"the function at {function:#x} cannot be emulated: {problem}") from None
-        if self._problem or self._uc.reg_read(unicorn.UC_X86_REG_RIP) != self._end:
-            raise EmulationError(f"the function at {function:#x} does not return: {self._problem or 'too long'}")
-        return int(self._uc.reg_read(unicorn.UC_X86_REG_RAX))
+    def results(self, objects: Sequence[int], type_offset: int, slot_offset: int) -> tuple[array[int], dict[int, str]]:
+        """The same calls' results, and why a call did not end by row (its result means nothing)."""
+        found = self._calls(objects, type_offset, slot_offset)
+        return found.results, self._explained(found)
 
-    # The layout of our own part of the address space.
+    def _explained(self, found: _Pass) -> dict[int, str]:
+        return {row: self._cpu.explain(problem) for row, problem in sorted(found.problems.items())}
 
-    def _map_own(self) -> None:
-        base = self._base
-        self._end = base + _END_OFFSET
-        self._control_at = base + 0x10000
-        self._stack_top = base + 0x100000 + _STACK - 4096
-        self._objects_at, self._firsts_at, self._visited_at = (base + n * _GIB for n in (1, 2, 3))
-        self._code = self._map_buffer(base, PAGE)
-        self._code[: len(_CODE)] = _CODE
-        self._control = self._map_buffer(self._control_at, PAGE)
-        self._map_buffer(base + 0x100000, _STACK)
-        self._objects = self._map_buffer(self._objects_at, _BUFFER_BYTES)
-        self._firsts = self._map_buffer(self._firsts_at, _BUFFER_BYTES)
-        self._visited = self._map_buffer(self._visited_at, 4 * _BUFFER_BYTES)
+    def _call(self, function: int, *arguments: int) -> int:
+        return self._cpu.call(function, *arguments, stack=self._stack_top - 8, end=self._end)
 
-    def _map_buffer(self, address: int, size: int, protection: int | None = None) -> memoryview:
-        buffer = mmap.mmap(-1, size)
-        raw = (ctypes.c_char * size).from_buffer(buffer)
-        self._uc.mem_map_ptr(
-            address, size, unicorn.UC_PROT_ALL if protection is None else protection, ctypes.addressof(raw)
-        )
-        self._kept.append((buffer, raw))
-        return memoryview(buffer)
+    # Everything once, then what failed for an instruction again.
 
-    def _patch(self, type_offset: int, slot_offset: int) -> None:
-        struct.pack_into("<i", self._code, _TYPE_PATCH, type_offset)
-        struct.pack_into("<i", self._code, _SLOT_PATCH, slot_offset)
-        self._uc.ctl_flush_tb()
-
-    # The process's memory.
-
-    def _map(self, start: int, end: int, executable: bool, parts: list[tuple[int, int]]) -> int:
-        # Read-only: a traverse function writes nothing but its stack; junk must not spoil the copy.
-        protection = unicorn.UC_PROT_READ | (unicorn.UC_PROT_EXEC if executable else 0)
-        view = self._map_buffer(start, end - start, protection)
-        copied = 0
-        for low, high in parts:
-            copied += self._target.memory.read_into(low, view[low - start : high - start])
-        return copied
-
-    # Running.
-
-    @dataclass
-    class _Rows:
-        starts: array[int]
-        failures: dict[int, str]
-        used: int
-
-    def _run(self, count: int) -> _Rows:
-        # All objects of the batch; when the visits' buffer is full the rest is left for the next one.
-        failures: dict[int, str] = {}
-        row = 0
-        self._set_visits(0)
-        while row < count:
-            stopped, problem = self._loop(row, count)
-            if not problem:
-                row = stopped
+    def _calls(self, objects: Sequence[int], type_offset: int, slot_offset: int) -> _Pass:
+        if self._slots != (type_offset, slot_offset):
+            self._slots = type_offset, slot_offset
+            struct.pack_into("<i", self._code, _TYPE_PATCH, type_offset)
+            struct.pack_into("<i", self._code, _SLOT_PATCH, slot_offset)
+            self._cpu.code_changed()
+        found = self._pass(objects)
+        tried: dict[int, Problem] = {}
+        for _ in range(_ROUNDS):
+            again = [
+                row for row, problem in sorted(found.problems.items())
+                if tried.get(row) != problem and self._is_curable(problem)
+            ]
+            if not again:
                 break
-            used = self._first(stopped)
-            if problem == "full":
-                if stopped:
-                    self._set_visits(used)
-                    row = stopped
-                    break
-                problem = "it visits too many objects"
-            problem = self._again(stopped, problem, used)
-            if problem:
-                failures[stopped] = problem
-                self._set_visits(used)
-            row = stopped + 1
-        starts = array("Q", (self._first(n) for n in range(row)))
-        return self._Rows(starts, failures, (self._next_visit() - self._visited_at) // 8)
+            tried.update((row, found.problems[row]) for row in again)
+            with self._cpu.vectors():
+                found = _spliced(found, again, self._pass([objects[row] for row in again], strict=False))
+        return found
 
-    def _again(self, row: int, problem: str, used: int) -> str:
-        # An object whose call stopped: once more with vector instructions allowed, once more with its write allowed.
-        if problem.startswith("instruction"):
-            self._strict(False)
-            self._set_visits(used)
-            _, problem = self._loop(row, row + 1)
-            self._strict(True)
-        if problem.startswith("write") and self._wanted:
-            page = self._wanted & -PAGE
-            saved = bytes(self._uc.mem_read(page, PAGE))
-            self._uc.mem_protect(page, PAGE, unicorn.UC_PROT_READ | unicorn.UC_PROT_WRITE)
-            self._set_visits(used)
-            _, problem = self._loop(row, row + 1)
-            self._uc.mem_write(page, saved)
-            self._uc.mem_protect(page, PAGE, unicorn.UC_PROT_READ)
+    def _is_curable(self, problem: Problem) -> bool:
+        if problem.kind == "instruction":
+            return True
+        return problem.kind == "vector" and self._variants.replaced(problem.place)
+
+    def _pass(self, objects: Sequence[int], strict: bool = True) -> _Pass:
+        found = _Pass(array("Q"), array("Q"), array("Q"), {})
+        done = 0
+        inspect = not strict  # the first objects show most of the code
+        while done < len(objects):
+            batch = array("Q", objects[done : done + (_INSPECTED if inspect else _ROOM)])
+            self._objects[: 8 * len(batch)] = memoryview(batch).cast("B")
+            self._control[4] = self._visited_at - 8 * len(found.targets)
+            self._next_visit(self._visited_at)
+            problems: dict[int, Problem] = {}
+            with self._cpu.inspected() if inspect else nullcontext():
+                count = self._batch(len(batch), problems, strict, patient=not inspect)
+            inspect = False
+            found.starts.frombytes(self._firsts[: 8 * count])
+            found.targets.frombytes(self._visited[: self._control[0] - self._visited_at])
+            found.results.frombytes(self._objects[: 8 * count])
+            found.problems.update((done + row, problem) for row, problem in problems.items())
+            done += count
+        found.starts.append(len(found.targets))
+        return found
+
+    def _batch(self, count: int, problems: dict[int, Problem], strict: bool, patient: bool) -> int:
+        # Returns how many rows are done. The rest is left for the next batch when the visits' buffer is full, or when
+        # a call takes long and we are not patient.
+        row = 0
+        while row < count:
+            row, problem = self._loop(row, count, patient)
+            if problem is None:
+                break
+            if problem.kind in ("write", "unknown"):
+                problem = self._again(row, problem)
+            if problem is not None and (problem.kind == "late" or (problem.kind == "full" and row)):
+                self._rewind(row)
+                break
+            if problem is not None:
+                problems[row] = self._judged(row, problem)
+                self._rewind(row)
+                if strict and problem.kind in ("instruction", "vector") and len(problems) > _MANY:
+                    return self._postpone(row + 1, count, problems)
+            row += 1
+        return row
+
+    def _again(self, row: int, problem: Problem) -> Problem | None:
+        # What is left of the problem when the object is tried with more effort.
+        self._rewind(row)
+        if problem.kind == "write":
+            with self._cpu.writable(problem.wanted):
+                return self._loop(row, row + 1)[1]
+        with self._cpu.inspected():
+            again = self._loop(row, row + 1, patient=False)[1]
+        if again is not None and again.kind == "late":
+            self._rewind(row)
+            again = self._loop(row, row + 1)[1]
+        if again is not None and again.kind == "unknown":
+            return replace(again, kind="endless", text="no end")
+        return again
+
+    def _postpone(self, row: int, count: int, problems: dict[int, Problem]) -> int:
+        # Each call that stops takes 0.1 ms: leave the rest to those who try again.
+        first = (self._control[0] - self._control[4]) // 8
+        self._firsts[8 * row : 8 * count] = struct.pack("<Q", first) * (count - row)
+        problems.update((rest, Problem("instruction", "not run yet")) for rest in range(row, count))
+        return count
+
+    def _judged(self, row: int, problem: Problem) -> Problem:
+        # Gives a function up that often does not end: each time takes seconds.
+        if problem.place == self._cpu.base + _GIVEN_UP_OFFSET:
+            return Problem("endless", f"no end in {_GIVE_UP} calls for other objects")
+        if problem.kind == "full":
+            problem = replace(problem, kind="endless", text="more visits than memory has words")
+        if problem.kind == "endless":
+            type_offset, slot_offset = self._slots
+            slot = self._cpu.word(self._object(row) + type_offset) + slot_offset
+            function = self._cpu.word(slot)
+            self._endless[function] += 1
+            if self._endless[function] >= _GIVE_UP:
+                self._cpu.poke(slot, struct.pack("<Q", self._cpu.base + _GIVEN_UP_OFFSET))
+            if problem.place == self._end:
+                return replace(problem, place=function)
         return problem
 
-    def _loop(self, row: int, end: int) -> tuple[int, str]:
-        # Returns the row that was not finished and why; (end, "") when all were.
-        uc = self._uc
-        for register, value in (
-            (unicorn.UC_X86_REG_RBX, self._objects_at + 8 * row),
-            (unicorn.UC_X86_REG_R12, self._objects_at + 8 * end),
-            (unicorn.UC_X86_REG_R13, self._control_at),
-            (unicorn.UC_X86_REG_R14, self._firsts_at + 8 * row),
-            (unicorn.UC_X86_REG_R15, self._base + _VISIT_OFFSET),
-            (unicorn.UC_X86_REG_RSP, self._stack_top),
-        ):
-            uc.reg_write(register, value)
-        self._problem, self._wanted = "", 0
-        self._control[24:32] = struct.pack("<Q", self._objects_at + 8 * row)
+    def _loop(self, row: int, end: int, patient: bool = True) -> tuple[int, Problem | None]:
+        # Returns the row that was not finished and why; (end, None) when all were.
+        u = unicorn
+        self._cpu.set_registers([
+            (u.UC_X86_REG_RBX, self._objects_at + 8 * row),
+            (u.UC_X86_REG_R12, self._objects_at + 8 * end),
+            (u.UC_X86_REG_R13, self._control_at),
+            (u.UC_X86_REG_R14, self._firsts_at + 8 * row),
+            (u.UC_X86_REG_R15, self._cpu.base + _VISIT_OFFSET),
+            (u.UC_X86_REG_RSP, self._stack_top),
+        ])  # fmt: skip
+        self._control[3] = self._objects_at + 8 * row
+        place = self._cpu.base + _LOOP_OFFSET
         while True:
-            before = self._current()
-            start = self._base + _LOOP_OFFSET if self._resume_at is None else self._resume_at
-            self._resume_at = None
-            try:
-                uc.emu_start(start, self._end, timeout=int(_SECONDS * 1e6))
-            except unicorn.UcError as error:
-                return self._current(), self._problem or f"fault: {error}"
-            if self._problem:
-                return self._current(), self._problem
-            if int.from_bytes(self._control[16:24], "little"):
-                return self._current(), "full"
-            address = int(uc.reg_read(unicorn.UC_X86_REG_RIP))
-            if address == self._end:
-                return end, ""
-            if self._current() == before:
-                return before, "it does not end"
-            self._resume_at = address  # the time was up while it made progress
+            before = self._control[0], self._control[3]
+            place, problem = self._cpu.run(place, self._end)
+            row = (self._control[3] - self._objects_at) // 8
+            if problem is not None:
+                return row, problem
+            if self._control[2]:
+                return row, Problem("full", "", place)
+            if place == self._end:
+                return end, None
+            if not patient:
+                return row, Problem("late", "", place)
+            if before == (self._control[0], self._control[3]):  # the time was up, and nothing was visited meanwhile
+                return row, Problem("endless", "no end", place)
 
-    _resume_at: int | None = None
+    def _object(self, row: int) -> int:
+        return int.from_bytes(self._objects[8 * row : 8 * row + 8], "little")
 
-    def _current(self) -> int:
-        return (int.from_bytes(self._control[24:32], "little") - self._objects_at) // 8
+    def _rewind(self, row: int) -> None:
+        # Drops the visits of the row and of those behind it.
+        first = int.from_bytes(self._firsts[8 * row : 8 * row + 8], "little")
+        self._next_visit(8 * first + self._control[4])
 
-    def _first(self, row: int) -> int:
-        word = int.from_bytes(self._firsts[8 * row : 8 * row + 8], "little")
-        return (word - self._visited_at) // 8
-
-    def _next_visit(self) -> int:
-        return int.from_bytes(self._control[:8], "little")
-
-    def _set_visits(self, used: int) -> None:
-        limit = self._visited_at + 4 * _BUFFER_BYTES
-        self._control[:24] = struct.pack("<QQQ", self._visited_at + 8 * used, limit, 0)
-
-    # What stops a call.
-
-    def _hook(self) -> None:
-        uc, u = self._uc, unicorn
-        uc.hook_add(u.UC_HOOK_MEM_INVALID, self._on_memory)
-        uc.hook_add(u.UC_HOOK_INTR, self._on_interrupt)
-        uc.hook_add(u.UC_HOOK_INSN_INVALID, self._on_instruction)
-        uc.hook_add(u.UC_HOOK_INSN, self._on_system_call, None, 1, 0, u.UC_X86_INS_SYSCALL)
-
-    def _on_memory(self, _uc: Any, access: int, address: int, _size: int, _value: int, _data: Any) -> bool:
-        if access in (unicorn.UC_MEM_WRITE_PROT, unicorn.UC_MEM_WRITE_UNMAPPED):
-            if access == unicorn.UC_MEM_WRITE_PROT:
-                self._wanted = address
-            self._problem = f"write to {address:#x}"
-        else:
-            self._problem = f"read of {address:#x}"
-        return False
-
-    def _on_interrupt(self, uc: Any, number: int, _data: Any) -> None:
-        self._problem = f"interrupt {number}"
-        uc.emu_stop()
-
-    def _on_system_call(self, uc: Any, _data: Any) -> None:
-        self._problem = "a system call"
-        uc.emu_stop()
-
-    def _on_instruction(self, uc: Any, _data: Any = None) -> bool:
-        code = bytes(uc.mem_read(uc.reg_read(unicorn.UC_X86_REG_RIP), 8))
-        kind = "vector instruction" if code[0] in _VECTOR_PREFIXES else "instruction"
-        self._problem = f"{kind} {code.hex()}"
-        return False
-
-    def _strict(self, on: bool) -> None:
-        # unicorn runs VEX-coded instructions as their SSE forms, silently wrong: without this bit of CR4
-        # every vector instruction raises. Objects that need SSE are run again one by one.
-        value = int(self._uc.reg_read(unicorn.UC_X86_REG_CR4))
-        self._uc.reg_write(unicorn.UC_X86_REG_CR4, value & ~_CR4_OSFXSR if on else value | _CR4_OSFXSR)
-        self._uc.ctl_flush_tb()
+    def _next_visit(self, address: int) -> None:
+        self._control[0], self._control[1], self._control[2] = address, self._limit, 0
 
 
-def _free_space(regions: Sequence[Region]) -> int:
-    # An address with room for our own mappings between the process's.
-    low = 64 * _GIB
-    for region in regions:
-        if region.start - low >= _ROOM:
-            return low
-        low = max(low, (region.end + 2 * _GIB) & -_GIB)
-    return low
-
-
-def _runs(regions: Sequence[Region]) -> Iterator[tuple[int, int, bool, list[tuple[int, int]]]]:
-    # Neighbours of one protection as one mapping: unicorn's cost grows with their number.
-    start = end = 0
-    executable = False
-    parts: list[tuple[int, int]] = []
-    for region in regions:
-        if parts and region.start == end and region.executable == executable:
-            end = region.end
-            parts.append((region.start, region.end))
-            continue
-        if parts:
-            yield start, end, executable, parts
-        start, end, executable = region.start, region.end, region.executable
-        parts = [(start, end)]
-    if parts:
-        yield start, end, executable, parts
+def _spliced(first: _Pass, rows: Sequence[int], second: _Pass) -> _Pass:
+    # *first* with *second*'s findings for *rows*, of which it has no visits.
+    starts, targets = array("Q"), array("Q")
+    last = 0
+    for index, row in enumerate(rows):
+        shift = len(targets) - first.starts[last]
+        starts.extend([start + shift for start in first.starts[last : row + 1]])
+        targets.extend(first.targets[first.starts[last] : first.starts[row]])
+        targets.extend(second.targets[second.starts[index] : second.starts[index + 1]])
+        last = row + 1
+    shift = len(targets) - first.starts[last]
+    starts.extend([start + shift for start in first.starts[last:]])
+    targets.extend(first.targets[first.starts[last] :])
+    results = first.results[:]
+    problems = dict(first.problems)
+    for index, row in enumerate(rows):
+        results[row] = second.results[index]
+        del problems[row]
+        if index in second.problems:
+            problems[row] = second.problems[index]
+    return _Pass(starts, targets, results, problems)

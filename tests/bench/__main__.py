@@ -50,15 +50,16 @@ class Times:
         return self.objects / self.median
 
 
-def captures(python: str, size: int, repetitions: int) -> tuple[dict[str, Times], dict[str, int]]:
-    """Every way to capture the objects of one process, in turn, in that process."""
+def captures(python: str, size: int, repetitions: int, what: str) -> tuple[dict[str, Times], dict[str, int]]:
+    """Every way to capture the objects of one process, in turn, in that process; or a collection replayed."""
     with tempfile.TemporaryDirectory(prefix="refdbg-bench-") as folder:
         told, output = Path(folder, "told"), Path(folder, "output")
-        orders = {"root": str(ROOT), "repetitions": repetitions, "output": str(output)}
+        orders = {"root": str(ROOT), "what": what, "repetitions": repetitions, "output": str(output)}
         command = [
             "gdb", "-nx", "-batch", "-iex", "set auto-load no", "-ex", "set pagination off",
             "-ex", "break builtin_ascii", "-ex", "run", "-x", str(HERE / "in_gdb.py"),
             "--args", python, str(HERE / "crowd.py"), str(size), str(repetitions), str(told),
+            *(["web"] if what == "replay" else []),
         ]  # fmt: skip
         done = subprocess.run(
             command, env={**ENVIRONMENT, "REFDBG_BENCH": json.dumps(orders)}, stdin=subprocess.DEVNULL,
@@ -136,6 +137,30 @@ def capture_rows(times: dict[str, Times], memory: dict[str, int]) -> list[list[A
     return rows
 
 
+def replay_rows(times: dict[str, Times], memory: dict[str, int]) -> list[list[Any]]:
+    """A full collection replayed, step by step."""
+    rows = []
+    objects, visits = memory["objects"], memory["visits"]
+    steps = {what: found for what, found in times.items() if what.startswith("replay: ")}
+    for what, found in steps.items():
+        seconds = found.median
+        result = {
+            "replay: the copy of the process": f"{memory['copied'] / 2**20:.0f} MiB",
+            "replay: all its objects": f"{memory['heap'] / seconds:,.0f} objects/s",
+            "replay: visits": f"{objects / seconds:,.0f} objects/s, {memory['undecided']} undecided",
+            "replay: edges": f"{visits / seconds:,.0f} visits/s",
+        }.get(what, "")
+        goal = "≥ 500,000 objects/s" if what == "replay: visits" else ""
+        number = memory["heap"] if what == "replay: all its objects" else objects
+        cpu = f"cpu {statistics.median(found.cpu):.3f} s"
+        rows.append([what, f"{number:,}", len(found.wall), seconds, result, "", cpu, goal])
+    whole = sum(found.median for found in steps.values())
+    rows.append(["replay: all of it", f"{objects:,}", 1, whole, f"{visits:,} visits", "", "", "≤ 10 s"])
+    rows.append(["replay: memory at most", f"{objects:,}", 1, None, f"{memory['most'] / 2**20:.0f} MiB", "", "",
+                 "≤ 800 MiB"])
+    return rows
+
+
 def run_rows(times: dict[str, Times]) -> list[list[Any]]:
     """The time of whole runs."""
     rows = []
@@ -159,6 +184,7 @@ def main() -> None:
     parser.add_argument("--python", default="python3.11-dbg", help="the interpreter (default: python3.11-dbg)")
     parser.add_argument("--objects", type=int, default=1_000_000, help="tracked objects (default: 1000000)")
     parser.add_argument("--repetitions", type=int, default=3, help="of each capture (default: 3)")
+    parser.add_argument("--replays", type=int, default=3, help="of a replayed collection (default: 3)")
     parser.add_argument("--runs", type=int, default=15, help="of each whole run (default: 15)")
     orders = parser.parse_args()
     python = shutil.which(orders.python)
@@ -166,7 +192,9 @@ def main() -> None:
         raise SystemExit(f"needs gdb and {orders.python}")
     rows: list[list[Any]] = []
     if orders.repetitions:
-        rows += capture_rows(*captures(python, orders.objects, orders.repetitions))
+        rows += capture_rows(*captures(python, orders.objects, orders.repetitions, "capture"))
+    if orders.replays:
+        rows += replay_rows(*captures(python, orders.objects, orders.replays, "replay"))
     if orders.runs:
         rows += run_rows(runs(python, orders.runs))
     print(f"{python}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}; medians of interleaved repetitions")

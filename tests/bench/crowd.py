@@ -19,6 +19,19 @@ def crowd(size):
     return made
 
 
+def web(size):
+    """Objects with two or three references each, to the one before and to others anywhere."""
+    made = [[]]
+    for number in range(1, size):
+        last, other, third = made[-1], made[number // 2], made[number * 7919 % number]
+        kind = number % 4
+        made.append(
+            [last, other, third] if kind == 0 else (last, other, third) if kind == 1
+            else {"x": last, "y": other, "z": third} if kind == 2 else Instance(other)
+        )
+    return made
+
+
 def capture():
     return [(id(found), type(found), sys.getrefcount(found)) for found in gc.get_objects()]
 
@@ -26,7 +39,7 @@ def capture():
 def main():
     size, repetitions, told = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
     gc.disable()
-    kept = crowd(size)
+    kept = web(size) if len(sys.argv) > 4 else crowd(size)
     gc.collect()  # all in one generation, untracked what need not be tracked
     while len(gc.get_objects()) < size:
         kept.append([])

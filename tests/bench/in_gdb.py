@@ -1,6 +1,6 @@
 """The debugger's half of the benchmark: runs inside gdb, which has started `crowd.py` and knows the orders.
 
-Orders (the environment variable REFDBG_BENCH, JSON): root, repetitions, output.
+Orders (the environment variable REFDBG_BENCH, JSON): root, what (capture or replay), repetitions, output.
 """
 
 from __future__ import annotations
@@ -17,10 +17,13 @@ import gdb
 ORDERS = json.loads(os.environ["REFDBG_BENCH"])
 sys.path.insert(0, ORDERS["root"])
 
+from refdbg.analysis.collector import replay  # noqa: E402
 from refdbg.cpython.heap import heap_objects  # noqa: E402
 from refdbg.cpython.runtime import Build  # noqa: E402
 from refdbg.cpython.stop import Stop  # noqa: E402
+from refdbg.cpython.traverse import Traverse  # noqa: E402
 from refdbg.debuggers.gdb import GdbSession  # noqa: E402
+from refdbg.target.capture import Capture  # noqa: E402
 
 samples: list[dict[str, Any]] = []
 
@@ -109,14 +112,47 @@ def turn(session: GdbSession) -> None:
     memory.forget()
 
 
+def collection(session: GdbSession) -> dict[str, int]:
+    """A full collection replayed on a copy of the process, step by step; the memory that takes, and the numbers."""
+    gc.collect()
+    session.target().memory.forget()
+    forget_highest()
+    before = resident()
+
+    def step(what: str, work: Callable[[], Any]) -> Any:
+        wall, cpu = time.perf_counter(), time.process_time()
+        found = work()
+        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+        samples.append({"what": f"replay: {what}", "wall": wall, "cpu": cpu, "objects": 0})
+        return found
+
+    captured = step("the copy of the process", lambda: Capture(session.target()))
+    stop = Stop(Build(captured))
+    tracked = step("its tracked objects", lambda: stop.lists.tracked(next(stop.runtime.interpreters())))
+    heap = step("all its objects", lambda: stop.heap)
+    traverse = step("memory for the emulator", lambda: Traverse(stop))
+    visited = step("visits", lambda: traverse.visits(tracked.addresses, tracked.types))
+    edges = step("edges", lambda: visited.edges(tracked.addresses))
+    step("decision", lambda: replay(tracked.refcounts, edges, range(len(tracked)), stop.runtime.immortal_count))
+    return {
+        "objects": len(tracked), "heap": len(heap.objects), "visits": len(visited.targets),
+        "undecided": len(visited.undecided), "copied": captured.bytes, "most": highest() - before,
+    }
+
+
 def main() -> None:
     """Alternate between the process's turns and ours."""
     session = GdbSession()
-    memory = first_turn(session)
-    for repetition in range(ORDERS["repetitions"]):
-        if repetition:
-            gdb.execute("continue", to_string=True)
-        turn(session)
+    if ORDERS["what"] == "replay":
+        memory = collection(session)
+        for _ in range(ORDERS["repetitions"] - 1):
+            collection(session)
+    else:
+        memory = first_turn(session)
+        for repetition in range(ORDERS["repetitions"]):
+            if repetition:
+                gdb.execute("continue", to_string=True)
+            turn(session)
     with open(ORDERS["output"], "w", encoding="utf-8") as file:
         json.dump({"samples": samples, "memory": memory}, file)
     gdb.execute("kill")
