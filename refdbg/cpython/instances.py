@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 from refdbg.cpython.containers import Containers, Entry
 from refdbg.cpython.runtime import Runtime
 from refdbg.cpython.scalars import Scalars
 from refdbg.cpython.types import MANAGED_DICT, MANAGED_WEAKREF, Type, Types
-from refdbg.errors import LayoutNotFound, MemoryFault
+from refdbg.errors import DecodeError, LayoutNotFound, MemoryFault
 
 # Since 3.13 (Include/cpython/object.h: Py_TPFLAGS_INLINE_VALUES); before, the bit meant nothing.
 INLINE_VALUES = 1 << 2
@@ -18,11 +19,15 @@ INLINE_VALUES = 1 << 2
 _T_OBJECT = 6
 _T_OBJECT_EX = 16
 _MEMBERS_LIMIT = 1 << 12
+_NAME_LIMIT = 1 << 10
 
 
 @dataclass(frozen=True)
 class Member:
-    """A C member that holds a reference, as ``tp_members`` names it: offset in the instance."""
+    """A word of the instance that ``tp_members`` names and says to be an object, NULL or not.
+
+    *slot*: of ``__slots__``, which owns its reference; what a C type declares may be borrowed.
+    """
 
     name: str
     offset: int
@@ -48,6 +53,7 @@ class Instances:
         self._managed_first = -build.gc_head.size - 16
         heap_type = build.layout("PyHeapTypeObject")
         self._cached_keys = heap_type.offset("ht_cached_keys") if "ht_cached_keys" in heap_type else None
+        self._slots = heap_type.offset("ht_slots")
         values = containers.tables.values
         self._inline = values is not None and "valid" in values  # 3.13+
         self._tagged = _has(runtime, "PyDictOrValues")  # 3.12
@@ -140,7 +146,7 @@ class Instances:
         return found
 
     def members(self, type_: int) -> tuple[Member, ...]:
-        """The members of the type and its bases that hold references: slots, and C fields with a name.
+        """The members of the type and its bases that hold objects: slots, and C fields with a name.
 
         *type_*: ``PyTypeObject *``. Raises nothing: what cannot be read is left out.
         """
@@ -151,7 +157,7 @@ class Instances:
                 try:
                     for member in self._own_members(base):
                         found.setdefault(member.offset, member)
-                except MemoryFault:
+                except (DecodeError, MemoryFault):
                     continue
             known = self._members[type_] = tuple(sorted(found.values(), key=lambda member: member.offset))
         return known
@@ -159,7 +165,7 @@ class Instances:
     def _own_members(self, type_: int) -> Iterator[Member]:
         layout, memory = self._member, self._memory
         position = memory.u64(type_ + self._tp_members)
-        heap = self._types[type_].is_heap
+        slots = self._slot_names(type_)
         for _ in range(_MEMBERS_LIMIT if position else 0):
             name = memory.u64(position + layout.offset("name"))
             if not name:
@@ -167,8 +173,14 @@ class Instances:
             kind = memory.integer(position + layout.offset("type"), layout["type"].size)
             offset = memory.integer(position + layout.offset("offset"), 8, signed=True)
             if kind in (_T_OBJECT, _T_OBJECT_EX) and offset > 0 and not offset & 7:
-                yield Member(memory.c_string(name, 128), offset, heap)
+                text = memory.c_string(name, _NAME_LIMIT)
+                yield Member(text, offset, any(self._containers.is_text(slot, text) for slot in slots))
             position += layout.size
+
+    def _slot_names(self, type_: int) -> list[int]:
+        # Only a class statement sets ht_slots (Objects/typeobject.c, type_new); PyType_FromSpec leaves it NULL.
+        slots = self._memory.u64(type_ + self._slots) if self._types[type_].is_heap else 0
+        return [item.target for item in islice(self._containers.tuple_items(slots), _MEMBERS_LIMIT)] if slots else []
 
 
 def _has(runtime: Runtime, struct: str) -> bool:

@@ -76,6 +76,7 @@ SLOT_FUNCTIONS: dict[str, tuple[str, str]] = {
 }
 
 OBJECT = "object"
+ATOMIC = ("str", "bytes", "int", "float", "bool", "None")  # refer to nothing, so that no cycle leads through them
 
 
 @dataclass(frozen=True)
@@ -139,6 +140,10 @@ class Kinds:
             if name is not None:
                 return name
         return None
+
+    def is_atomic(self, type_: int) -> bool:
+        """Whether *type_* (``PyTypeObject *``) is str, int or the like, itself and no subclass. Raises nothing."""
+        return self.static.get(type_) in ATOMIC
 
     def name(self, type_: int) -> str:
         """The kind's name, OBJECT when the type cannot be read. Raises nothing."""

@@ -1,7 +1,8 @@
 """The references that an object holds, each with a label that a person understands.
 
 Exact for the built-in types: every word that owns a reference, from the C structs. For other types the words
-of the C struct that equal the address of an object: these are marked, and are at most likely.
+that the C struct declares as objects, or without debug info all that equal the address of an object: these are
+marked, and are at most likely.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from functools import cached_property
 from itertools import islice
 
 from refdbg.cpython.containers import Item
-from refdbg.cpython.fields import FIELDS, FRAME_FIELDS, HEAP_TYPE_FIELDS
+from refdbg.cpython.fields import FIELDS, FRAME_FIELDS, HEAP_TYPE_FIELDS, LRU_LINKS, OPAQUE, Struct, Structs, Word
 from refdbg.cpython.heap import SANE_COUNT, HeapObjects
 from refdbg.cpython.instances import INLINE_VALUES
 from refdbg.cpython.kinds import OBJECT, Kind
@@ -22,6 +23,7 @@ from refdbg.cpython.types import Type, Types
 from refdbg.errors import DecodeError, LayoutNotFound, MemoryFault
 from refdbg.graph.objects import Coverage
 
+MODULE_STATE = "module state"  # what the labels of the members of a module's state begin with
 _KEY_ROOM = 40
 _FRAME_CLEARED = 4  # enum _framestate (Include/internal/pycore_frame.h)
 _OWNED_BY_FRAME_OBJECT = 2  # enum _frameowner
@@ -36,7 +38,9 @@ class Reference:
     """One owned reference. *place*: the address of the word; *target*: ``PyObject *``.
 
     *offset*: the word's offset in the object, None when it lies in storage that the object points to.
-    *exact*: known to own; otherwise a word that equals an object's address.
+    *exact*: known to own; otherwise a word that equals an object's address. *declared*: C says that this word is an
+    object, which may still be borrowed. *running*: a local of a frame that executes, which no traverse function need
+    report.
     """
 
     target: int
@@ -44,6 +48,8 @@ class Reference:
     place: int
     offset: int | None
     exact: bool = True
+    declared: bool = False
+    running: bool = False
 
 
 class Owned:
@@ -58,6 +64,7 @@ class Owned:
         self._memory = texts.memory
         self._build = texts.runtime.build
         self._find_heap = find_heap
+        self._structs = Structs(texts.runtime, texts.types)
         self.coverage = Coverage()
         self._walkers: dict[str, Callable[[int, Type], Iterator[Reference]]] = {
             "list": self._list,
@@ -75,6 +82,9 @@ class Owned:
             "async_generator": self._generator,
             "frame": self._frame,
             "code": self._code,
+            "lru cache": self._lru_link,
+            "lru entry": self._lru_link,
+            "capsule": self._opaque,
         }
 
     def references(self, address: int) -> list[Reference]:
@@ -129,7 +139,11 @@ class Owned:
     def _members(self, address: int, type_: Type, start: int) -> Iterator[Reference]:
         for member in self._texts.instances.members(type_.address):
             if start <= member.offset < type_.basicsize:
-                yield self._at(address, member.offset, f".{member.name}")
+                found = self._at(address, member.offset, f".{member.name}")
+                if member.slot:
+                    yield found
+                elif found.target and self.is_object(found.target):
+                    yield replace(found, exact=False, declared=True)
 
     def _unknown(self, address: int, type_: Type, kind: Kind) -> tuple[int, int]:
         # The part of the object that the kind says nothing of: [start, end) from its address.
@@ -137,6 +151,8 @@ class Owned:
             start = self._build.layout("PyVarObject").size if type_.itemsize else self._build.object.size
         else:
             base = self._texts.types[kind.base]
+            if kind.name == "type":  # its members stand behind what a metatype adds (PyHeapType_GET_MEMBERS)
+                return base.basicsize, type_.basicsize
             if base.itemsize:
                 return 0, 0  # the variable part stands where a derived struct would
             start = base.basicsize
@@ -153,11 +169,25 @@ class Owned:
         self, address: int, type_: Type, start: int, end: int, found: dict[int, Reference]
     ) -> Iterator[Reference]:
         borrowed = set(self._texts.instances.borrowed(type_))
+        struct = self._structs.of_type(type_.address) if start < end else None
         for offset in range(start + 7 & ~7, end - 7, 8):
             if offset not in borrowed and address + offset not in found:
-                word = self._memory.u64(address + offset)
-                if word and self.is_object(word):
-                    yield Reference(word, f"+{offset:#x}", address + offset, offset, exact=False)
+                reference = self._guess(struct, address, offset)
+                if reference is not None:
+                    yield reference
+
+    def _guess(self, struct: Struct | None, start: int, offset: int) -> Reference | None:
+        # The word at an offset of the struct, when it equals an object's address and C says nothing against it.
+        if struct is None or offset >= struct.size:
+            word = Word(f"+{offset:#x}", False)
+        elif offset in struct.words:
+            word = struct.words[offset]
+        else:
+            return None
+        target = self._memory.u64(start + offset)
+        if not target or not self.is_object(target):
+            return None
+        return Reference(target, word.label, start + offset, offset, exact=False, declared=word.declared)
 
     def is_object(self, address: int) -> bool:
         """Whether a live object lies at *address*, as far as can be told. Raises nothing."""
@@ -237,6 +267,21 @@ class Owned:
         for index, item in enumerate(self._texts.containers.deque_items(address)):
             yield Reference(item.target, f"[{index}]", item.place, None)
 
+    def _lru_link(self, address: int, type_: Type) -> Iterator[Reference]:
+        kind = self._texts.kinds.of(type_.address).name
+        struct, path = LRU_LINKS[kind]
+        link = self._at(address, self._build.layout(struct).offset(path), "next entry")
+        if link.target and self._texts.kinds.of(self._texts.type_of(link.target).address).name == "lru entry":
+            yield link
+
+    def _opaque(self, address: int, type_: Type) -> Iterator[Reference]:
+        struct, fields = OPAQUE[self._texts.kinds.of(type_.address).name]
+        layout = self._build.layout(struct)
+        for name, label in fields.items():
+            reference = self._at(address, layout.offset(name), label)
+            if reference.target and self.is_object(reference.target):
+                yield replace(reference, exact=False)
+
     # Types and modules
 
     def type_dict(self, type_: Type) -> int:
@@ -306,16 +351,17 @@ class Owned:
                     yield Reference(item.target, f"shared key {self._key(item.target)}", item.place, None)
 
     def _module(self, address: int, _type: Type) -> Iterator[Reference]:
-        # The module's state is a block of the extension's own: guessed.
+        # The module's state is a block of the extension's own: nobody says what it owns.
         view = self._texts.runtime.view(address, "PyModuleObject")
         state, definition = view["md_state"], view["md_def"]
         if not state or not definition:
             return
         size = self._texts.runtime.view(definition, "PyModuleDef")["m_size"]
+        struct = self._structs.of_module(definition, size)
         for offset in range(0, min(size, _STATE_LIMIT) - 7 if size < 1 << 63 else 0, 8):
-            word = self._memory.u64(state + offset)
-            if word and self.is_object(word):
-                yield Reference(word, f"module state+{offset:#x}", state + offset, None, exact=False)
+            reference = self._guess(struct, state, offset)
+            if reference is not None:
+                yield replace(reference, label=f"{MODULE_STATE}{reference.label}", offset=None)
 
     # Code and frames
 
@@ -375,11 +421,13 @@ class Owned:
         for place, target in self._texts.containers.words(start, known):
             index = (place - start) // 8
             name = self._texts.string(names[index]) if index < len(names) else None
-            yield Reference(target, f"local {name}" if name else f"stack[{index - len(names)}]", place, None)
+            label = f"local {name}" if name else f"stack[{index - len(names)}]"
+            yield Reference(target, label, place, None, running=top < 0)
         if top < 0:
             for place, target in self._texts.containers.words(start + 8 * known, min(stack, _SLOTS_LIMIT)):
                 if self.is_object(target):
-                    yield Reference(target, f"stack[{(place - start) // 8 - known}]", place, None, exact=False)
+                    label = f"stack[{(place - start) // 8 - known}]"
+                    yield Reference(target, label, place, None, exact=False, running=True)
 
     def _old_frame(self, address: int) -> Iterator[Reference]:
         # Until 3.10 (Objects/frameobject.c, frame_traverse).
