@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 PYTHON := /usr/bin/python3
 BIN := .venv/bin
-LEAKS := $(basename $(notdir $(wildcard tests/cpython/patches/3.11-leak-*.patch)))
+PATCHED := $(basename $(notdir $(wildcard tests/cpython/patches/*.patch)))
 STAMP := .venv/installed
 TEST_STAMP := .venv/installed-for-tests
 
@@ -40,13 +40,13 @@ $(STAMP): setup.cfg pyproject.toml
 test-venv: venv $(TEST_STAMP)
 
 $(TEST_STAMP): $(STAMP)
-	@tools/install-packages gcc libc6-dev
+	@tools/install-packages gcc g++ libc6-dev graphviz
 	$(BIN)/pip install --quiet --editable '.[test,check]' --config-settings editable_mode=compat
 	touch $@
 
 cpython: packages
 	@echo "== debug CPythons (cached outside the checkout; the first time takes minutes)"
-	tests/cpython/build 3.9 3.13 3.11-trace-refs 3.11-shared 3.11 $(LEAKS)
+	tests/cpython/build 3.9 3.13 3.11-trace-refs 3.11-shared 3.11 $(PATCHED)
 
 clean:
 	rm -rf .venv build *.egg-info

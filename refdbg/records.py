@@ -121,13 +121,17 @@ class TotalLine:
 
 @dataclass(frozen=True)
 class Totals:
-    """The sum of all reference counts where the interpreter prints it: *references_reported* is its own number."""
+    """The sum of all reference counts where the interpreter prints it: *references_reported* is its own number.
+
+    *owners*: who holds the references to the heap objects, of the lines' first.
+    """
 
     function: str
     references_reported: int
     references_attributed: int
     references_unattributed: int
     lines: list[TotalLine]
+    owners: list[TotalLine] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -377,11 +381,15 @@ class Message:
 
 @dataclass(frozen=True)
 class GcLog:
-    """The recorded collections; *dropped*: how many older ones were not kept."""
+    """The recorded collections; *dropped*: how many older ones were not kept.
+
+    *checks*: where a collection decided otherwise than the replayed collector, and how many were replayed.
+    """
 
     collections: list[Collection]
     dropped: int
     recording: bool
+    checks: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -404,36 +412,54 @@ class GcStop:
 
 @dataclass(frozen=True)
 class FieldVisits:
-    """A field: how many references it owns, how many of them are visited; *exact*: it is known to own."""
+    """A field: how many references it holds, how many of them are visited.
+
+    *exact*: it is known to own; *declared*: C says that it is an object, which may be borrowed. *elsewhere*: how many
+    are not, while the same target is visited for another field: it may be that one that is forgotten. *targets*: what
+    it refers to; over several objects some that are not visited.
+    """
 
     field: str
     owned: int
     visited: int
     exact: bool
-    repr: str | None
+    declared: bool
+    elsewhere: int
+    targets: list[ObjectRow]
 
 
 @dataclass(frozen=True)
-class Visits:
-    """One object's references, each visited or not. *extra*: visited and not owned."""
+class ObjectVisits:
+    """One object's references, each visited or not. *extra*: visited without an owned reference that refdbg knows.
+
+    *excused*: how many unvisited references are left out of *fields*: "atomic" ones to str, int and the like,
+    those to "uncollected" objects, which take no part in collection, and those of "running" frames.
+    """
 
     object: ObjectRow
     traverse: str
+    is_gc: bool
     fields: list[FieldVisits]
+    excused: dict[str, int]
     extra: list[ObjectRow]
 
 
 @dataclass(frozen=True)
-class VisitsOfType:
-    """The same over the objects of a type. *undecided*: why some could not be traversed; *extra*: how many visits."""
+class TypeVisits:
+    """The same over the *objects* of a type that were looked at, of *total*.
+
+    *undecided*: why what some visit is not known, and of how many; *extra*: how many visits.
+    """
 
     type: str
     traverse: str
     is_gc: bool
     is_heap: bool
     objects: int
-    undecided: list[str]
+    total: int
+    undecided: dict[str, int]
     fields: list[FieldVisits]
+    excused: dict[str, int]
     extra: int
 
 
@@ -446,4 +472,322 @@ class GcAgain:
     by_type: list[TypeRow]
     objects: list[ObjectRow]
     undecided: int
+    notes: list[str]
+
+
+@dataclass(frozen=True)
+class ReferenceStep:
+    """One reference on a way through the objects, and the object that it refers to.
+
+    *label*: the field or element, "" where the way begins; *owned*: False for a visit without a known reference;
+    *visited*: by the owner's tp_traverse, None where that is not known; *exact*: False for a word that only
+    equals the object's address.
+    """
+
+    label: str
+    owned: bool
+    visited: bool | None
+    exact: bool
+    object: ObjectRow
+
+
+@dataclass(frozen=True)
+class OutsideHolder:
+    """What holds an object from outside the heap: a C variable, a state's field, a frame, a C stack, a native block.
+
+    *certain*: False for weak evidence, a word that may be stale. A C variable may still only borrow.
+    """
+
+    kind: str
+    place: int
+    label: str
+    certain: bool
+
+
+@dataclass(frozen=True)
+class HolderPath:
+    """A shortest way from outside to an object. The first step is what *holder* refers to."""
+
+    holder: OutsideHolder
+    steps: list[ReferenceStep]
+
+
+@dataclass(frozen=True)
+class UnknownReferences:
+    """References that an object's count has beyond the words that own one.
+
+    *weak*: how many words that may be stale, as on C stacks, could stand for them.
+    """
+
+    object: ObjectRow
+    references: int
+    weak: int
+
+
+@dataclass(frozen=True)
+class GraphNode:
+    """A node to draw: an object, or (*kind* is not "object") what holds one from outside.
+
+    *cluster*: index of the cluster that it belongs to; *marked*: it is what was asked for.
+    """
+
+    id: int
+    kind: str
+    label: str
+    object: ObjectRow | None
+    cluster: int | None
+    marked: bool
+
+
+@dataclass(frozen=True)
+class GraphEdge:
+    """An edge to draw. *certain*: False where the reference is a guess; *joins*: it leads to another cluster."""
+
+    source: int
+    target: int
+    label: str
+    owned: bool
+    visited: bool | None
+    certain: bool
+    joins: bool = False
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Nodes and edges to draw; *clusters*: the names of the groups of nodes."""
+
+    title: str
+    nodes: list[GraphNode]
+    edges: list[GraphEdge]
+    clusters: list[str]
+
+
+@dataclass(frozen=True)
+class Why:
+    """Why an object is alive: shortest ways from outside the heap, one for each of its holders.
+
+    *verdict*: "held"; "weak" (only words that may be stale); "cycle" (objects that hold each other, and nothing else);
+    "unknown" (nothing was found that holds it); "open" (the search ended too early); "immortal", "static" (it lies in
+    a library's data): never freed.
+    *direct*: how many holders of its own were found, objects and words outside; *more*: how many of them are not
+    in *paths*; *through*: those that are held only through the object itself, or from farther than was searched.
+    *cycle*: one that holds it, from an object back to the same; *leads*: the way from there to the object, which is
+    the cycle's first object when it is part of it. *unknown*: references that no word was found for, of the object
+    and, unless something outside holds it, of what holds it.
+    """
+
+    object: ObjectRow
+    verdict: str
+    direct: int
+    paths: list[HolderPath]
+    more: int
+    through: list[ObjectRow]
+    cycle: list[ReferenceStep]
+    leads: list[ReferenceStep]
+    unknown: list[UnknownReferences]
+    graph: Graph
+    notes: list[str]
+
+
+@dataclass(frozen=True)
+class Keeper:
+    """A reference into a component from outside of it, or one inside that no tp_traverse visits.
+
+    *kind*: "object", or what else holds it; *owner*: None when that is no object.
+    """
+
+    kind: str
+    label: str
+    owner: ObjectRow | None
+    target: ObjectRow
+    visited: bool | None
+    certain: bool
+
+
+@dataclass(frozen=True)
+class Component:
+    """Objects that all reach each other. *garbage*: waiting for the collector.
+
+    *seen*: False where the cycle takes references that no tp_traverse visits: the collector knows no such cycle.
+    *contains*: the object that was asked for is one of them; *leads*: else a way from one of them to it.
+    *cycles*: short ones, each from one object back to the same.
+    *keepers*: what refers to it from outside; *more_keepers*: how many others there are.
+    """
+
+    objects: int
+    references: int
+    by_type: list[TypeRow]
+    garbage: bool
+    seen: bool
+    contains: bool
+    leads: list[ReferenceStep]
+    cycles: list[list[ReferenceStep]]
+    keepers: list[Keeper]
+    more_keepers: int
+
+
+@dataclass(frozen=True)
+class Cycles:
+    """The components of the visited graph that have cycles. *object*: only those that contain or hold it.
+
+    *garbage*, *live*: how many components there are, and objects in them; *more*: components that are not shown.
+    """
+
+    object: ObjectRow | None
+    garbage: int
+    garbage_objects: int
+    live: int
+    live_objects: int
+    largest_live: int
+    components: list[Component]
+    more: int
+    graph: Graph
+    notes: list[str]
+
+
+@dataclass(frozen=True)
+class RetainedRow:
+    """What would go with one object, itself included.
+
+    *dominator*: the object that all ways from outside to it pass through, None when there is none. *garbage*: nothing
+    outside holds it.
+    """
+
+    object: ObjectRow
+    objects: int
+    bytes: int
+    dominator: ObjectRow | None
+    garbage: bool
+
+
+@dataclass(frozen=True)
+class Retained:
+    """The largest retainers, of *total*; the graph has *objects* of *bytes*.
+
+    *what*: the object or type that was asked for, "" for all; *together*: what would go if all of it went.
+    *by_type*: of what goes together. *confidence*: "likely": references are found conservatively.
+    """
+
+    what: str
+    confidence: str
+    objects: int
+    bytes: int
+    roots: int
+    unreached: int
+    total: int
+    rows: list[RetainedRow]
+    together: TypeRow | None
+    by_type: list[TypeRow]
+    notes: list[str]
+
+
+@dataclass(frozen=True)
+class BalanceHolder:
+    """A word that equals an object's address. *trust*: how far it is believed to own; *counts*: it stands for one of
+    the object's references."""
+
+    kind: str
+    label: str
+    owner: ObjectRow | None
+    trust: str
+    counts: bool
+
+
+@dataclass(frozen=True)
+class BalanceOf:
+    """An object's reference count, word by word.
+
+    *owned*: known owners; *spare*: words that might own instead of one that was counted; *lost*: references that no
+    word stands for; *surplus*: known owners beyond the count.
+    """
+
+    object: ObjectRow
+    immortal: bool
+    holders: list[BalanceHolder]
+    owned: int
+    spare: int
+    lost: int
+    surplus: int
+
+
+@dataclass(frozen=True)
+class Leaks:
+    """What leaks at a stop. *garbage*: objects that nothing outside of them holds; *leaked*: those of them that a
+    collection would not free."""
+
+    objects: int
+    garbage: int
+    leaked: int
+    findings: list[Finding]
+    notes: list[str]
+
+
+@dataclass(frozen=True)
+class GcRefs:
+    """An object's reference count as a collection sees it.
+
+    *visits*: by objects that are collected; *gc_refs*: the count less these; *own*: what CPython itself had there, None
+    where that was not seen. *visitors*: some of the visits (trust "visited"); *holders*: the words that stand for
+    gc_refs, *unknown*: how much of it none stands for.
+    """
+
+    object: ObjectRow
+    visits: int
+    gc_refs: int
+    own: int | None
+    visitors: list[BalanceHolder]
+    holders: list[BalanceHolder]
+    unknown: int
+
+
+@dataclass(frozen=True)
+class NativeFrameRow:
+    """One C frame."""
+
+    function: str
+    file: str | None
+    line: int | None
+
+
+@dataclass(frozen=True)
+class FilmStep:
+    """What a collection has done with an object.
+
+    *kind*: "unreachable", "kept" (so CPython decided), "finalizer", "resurrected", "tp_clear", "freed",
+    "uncollectable", "saved" (DEBUG_SAVEALL), "survives", "untracked" (it survives, in no generation).
+    *function*, *file*, *line*: the finalizer; *gc_refs*: of the resurrected; *generation*: where it survives;
+    *stack*: the C stack where its last reference went, innermost first, empty where that was not seen.
+    """
+
+    kind: str
+    function: str = ""
+    file: str | None = None
+    line: int | None = None
+    gc_refs: int | None = None
+    generation: str | None = None
+    stack: list[NativeFrameRow] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class GcFilm:
+    """One object's way through a collection.
+
+    *state*: "examined"; or why none examines it: "no gc" (its type takes no part), "untracked", "permanent"
+    (gc.freeze), "freed" (before any did), "collecting" (a running collection has it). *generation*: the list that it
+    is in; *collection*: None where nothing has run and all generations are replayed. *refs*: its own; *decision*: the
+    replayed collector's: "held" (gc_refs > 0), "reached" (*way*: the visits that lead to it from the nearest such
+    object, *root*: that one's), "unreachable". *agrees*: CPython decided so; None where it was not asked.
+    *steps*: what really happened.
+    """
+
+    object: ObjectRow
+    state: str
+    generation: str | None
+    collection: Collection | None
+    refs: GcRefs | None
+    decision: str
+    way: list[ReferenceStep]
+    root: GcRefs | None
+    agrees: bool | None
+    steps: list[FilmStep]
     notes: list[str]

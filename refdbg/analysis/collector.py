@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from refdbg.graph.edges import Edges
@@ -57,3 +57,31 @@ def replay(counts: Sequence[int], visited: Edges, collected: Sequence[int], immo
         [row for row in collected if inside[row] == 1],
         [row for row in collected if refs[row] < 0],
     )
+
+
+def released(
+    counts: Sequence[int], owned: Edges, visited: Edges, collected: Sequence[int], dropped: Mapping[int, int],
+    immortal: int | None = None,
+) -> set[int]:
+    """The rows that go when holders from outside let go of *dropped* (references by row), and the collector runs.
+
+    *owned*: the references between the rows, *visited*: those of them that a tp_traverse reports; *collected*: the
+    rows that the collector looks at. Counts of *immortal* and above never drop.
+    """
+    refs = array("q", counts)
+    for row, number in dropped.items():
+        refs[row] -= number
+    gone: set[int] = set()
+    todo = [row for row in dropped if refs[row] <= 0]
+    while True:
+        gone.update(todo)
+        while todo:  # Py_DECREF, down to zero
+            for target in owned.of(todo.pop()):
+                if immortal is None or counts[target] < immortal:
+                    refs[target] -= 1
+                    if refs[target] == 0 and target not in gone:
+                        gone.add(target)
+                        todo.append(target)
+        todo = replay(refs, visited, [row for row in collected if row not in gone], immortal).unreachable
+        if not todo:
+            return gone

@@ -8,16 +8,31 @@ from typing import Any
 
 from refdbg.commands import traverse
 from refdbg.commands.context import Context
-from refdbg.commands.inspect import number
+from refdbg.commands.decision import Agreement
+from refdbg.commands.film import Film, still, where
+from refdbg.commands.inspect import number, object_address
 from refdbg.cpython.census import by_type
 from refdbg.cpython.collection import CollectionWatch, Listener, Running, object_rows
 from refdbg.cpython.stop import Stop
 from refdbg.errors import CommandError
 from refdbg.graph.objects import Objects
-from refdbg.records import Collection, GcLog, GcStop, Message, TypeRow
-from refdbg.render import as_text
+from refdbg.records import Collection, GcFilm, GcLog, GcStop, Message, TypeRow
+from refdbg.render import as_json, as_text
 
 _KEPT = 10_000  # collections; the oldest are dropped, and said to be
+_FILM = """Follows one object through the next collection that examines it.
+
+The film says how many references the object has, how many of them other collected objects visit, and what holds the
+rest (gc_refs); so why it stays, or that it is unreachable. Then what really happens to it: its finalizer is called, it
+is resurrected, handed to tp_clear, freed, or survives, and in which generation. It is printed when the collection ends,
+and the program stops there.
+
+  refdbg gc film self         set it up; then `continue`
+  refdbg gc film self --now   only what a full collection would decide at this stop; nothing runs in the process
+  refdbg gc film              show the last film again
+
+Before a collection begins the object is watched only by its memory: an object of a type with a free list (list, dict,
+tuple) may be freed and replaced by another one there without notice."""
 _STEPS = ("begin", "finalize", "clear", "end")
 
 
@@ -28,6 +43,8 @@ def add_commands(subcommands: Any) -> None:
 
     log = actions.add_parser("log", help="record every collection from now on; again: show what was recorded")
     log.add_argument("--objects", type=number, default=10, metavar="N", help="list the first N objects of each")
+    log.add_argument("--check", action="store_true",
+                     help="replay what each collection decides, and say where it decided otherwise (slow)")
     log.add_argument("--off", action="store_true", help="show the record and stop recording")
     log.set_defaults(run=log_collections)
 
@@ -40,6 +57,16 @@ def add_commands(subcommands: Any) -> None:
     stop.add_argument("--objects", type=number, default=20, metavar="N", help="list the first N objects")
     stop.add_argument("--off", action="store_true", help="stop no more")
     stop.set_defaults(run=stop_in_collections)
+
+    film = actions.add_parser(
+        "film", help="follow one object through the next collection that examines it",
+        description=_FILM, formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    film.add_argument("expression", nargs="*", metavar="OBJ", help="a debugger expression that is a PyObject *, or an "
+                      "address; without it the last film is shown again")
+    film.add_argument("--now", action="store_true", help="only what a full collection would decide now; nothing runs")
+    film.add_argument("--off", action="store_true", help="follow the object no more")
+    film.set_defaults(run=film_object)
 
     traverse.add_gc_actions(actions)
 
@@ -74,6 +101,10 @@ class _Collector:
         self.logging = False
         self.rule: _Rule | None = None
         self.halted: tuple[Running, str] | None = None
+        self.agreement: Agreement | None = None
+        self.film: Film | None = None
+        self.film_as_json = False
+        self.seen: GcFilm | None = None  # the last film
 
     @classmethod
     def of(cls, context: Context) -> _Collector:
@@ -92,17 +123,38 @@ class _Collector:
             finalize=lambda running: self._step(running, "finalize", running.unreachable),
             clear=lambda running: self._step(running, "clear", running.cleared or Objects()),
             end=self._ended,
+            examine=self._examine,
+            subtracted=self._subtracted,
+            deduced=self._deduced,
         )
         self._watch = CollectionWatch(self._context.session, self._context.build, listener, limit)
 
+    def watch_decision(self) -> None:
+        """Watch how the collector decides, too. Raises SymbolNotFound."""
+        if self._watch is not None:
+            self._watch.watch_decision()
+
+    def end_film(self) -> None:
+        """Follow no object any more."""
+        if self.film is not None:
+            self.film.delete()
+            self.film = None
+        self.unwatch()
+
     def unwatch(self) -> None:
         """Watch no more when nobody needs it."""
-        if self._watch is not None and not self.logging and self.rule is None:
+        if self._watch is not None and self.agreement is None and self.film is None:
+            self._watch.ignore_decision()
+        if self._watch is not None and not self.logging and self.rule is None and self.film is None:
             self._watch.delete()
             self._watch = None
 
     def _step(self, running: Running, at: str, objects: Objects) -> bool:
         self.halted = None
+        if self.film is not None and at == "finalize":
+            self.film.finalize(running)
+        elif self.film is not None and at == "clear":
+            self.film.clear(running)
         if self.rule is None or self.rule.at != at:
             return False
         types = by_type(running.stop, objects) if self.rule.type is not None or at != "begin" else []
@@ -112,17 +164,53 @@ class _Collector:
         self._show(stop_record(running, at, running.stop, self.rule.limit))
         return True
 
+    def _examine(self, running: Running) -> None:
+        if self.agreement is not None:
+            self.agreement.examine(running)
+        if self.film is not None:
+            self.film.examine(running)
+
+    def _subtracted(self, running: Running) -> None:
+        if self.agreement is not None:
+            self.agreement.subtracted(running)
+        if self.film is not None:
+            self.film.subtracted(running)
+
+    def _deduced(self, running: Running) -> None:
+        if self.agreement is not None:
+            self.agreement.deduced(running)
+        if self.film is not None:
+            self.film.deduced(running)
+
     def _ended(self, running: Running, record: Collection) -> bool:
         self.halted = None
+        if self.agreement is not None:
+            self.agreement.ended(running, record)
+        filmed = self._filmed(running, record)
         if self.logging:
             self.records.append(record)
             if len(self.records) > _KEPT:
                 self.dropped += 1
                 del self.records[0]
         if self.rule is None or not self.rule.fits("end", running.generation, record.by_type):
-            return False
+            return filmed
         self.halted = (running, "end")
         self._show(GcLog([record], 0, True))
+        return True
+
+    def _filmed(self, running: Running, record: Collection) -> bool:
+        # Shows the film when it ends with this collection, and stops the program.
+        if self.film is None:
+            return False
+        found = self.film.ended(running, record) or self.film.lost
+        if found is None:
+            return False
+        self.film.delete()
+        self.film, self.seen = None, found
+        if self.film_as_json:
+            self._context.session.console.write(as_json(found))
+        else:
+            self._show(found)
         return True
 
     def _show(self, record: object) -> None:
@@ -154,15 +242,49 @@ def log_collections(context: Context, arguments: argparse.Namespace) -> object:
     collector = _Collector.of(context)
     if not collector.logging and not arguments.off:
         collector.watch(arguments.objects)
+        if arguments.check:
+            collector.watch_decision()
+            collector.agreement = Agreement()
         collector.logging = True
         waiting = context.session.waiting()
         when = "as soon as a Python is loaded" if waiting else "from now on"
         return Message(f"Collections are recorded {when}. Let the program run; `refdbg gc log` shows them.")
-    record = GcLog(list(collector.records), collector.dropped, collector.logging and not arguments.off)
+    agreement = collector.agreement
+    record = GcLog(
+        list(collector.records), collector.dropped, collector.logging and not arguments.off,
+        [*agreement.warnings, agreement.summary()] if agreement else [],
+    )
     if arguments.off:
         collector.logging = False
+        collector.agreement = None
         collector.unwatch()
     return record
+
+
+def film_object(context: Context, arguments: argparse.Namespace) -> object:
+    """Follow an object, or show the last film."""
+    collector = _Collector.of(context)
+    if arguments.off:
+        collector.end_film()
+        return Message("No object is followed any more.")
+    if not arguments.expression:
+        if collector.film is not None:
+            return Message("The object has been in no collection yet. Let the program run.")
+        if collector.seen is None:
+            raise CommandError("there is no film yet", "`refdbg gc film OBJ` and `continue` make one.")
+        return collector.seen
+    address = object_address(context, arguments.expression)
+    state, generation = where(context.stop, address)
+    if arguments.now or state != "examined":
+        return still(context, address)
+    collector.end_film()
+    collector.watch(0)
+    collector.watch_decision()
+    collector.film, collector.film_as_json = Film(context, address), arguments.json
+    return Message(
+        f"The object is in generation {generation}. Let the program run: it stops at the end of the next collection "
+        "that examines the object, and the film is shown."
+    )
 
 
 def stop_in_collections(context: Context, arguments: argparse.Namespace) -> object:

@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
+from refdbg.analysis.balance import balance
 from refdbg.analysis.collector import replay
+from refdbg.commands.account import Account, trust, unvisited
+from refdbg.commands.over_visit import over_visits
 from refdbg.cpython.collection import object_rows
-from refdbg.cpython.edges import owned_edges
-from refdbg.cpython.owned import Owned
+from refdbg.cpython.fields import OPAQUE
+from refdbg.cpython.owned import MODULE_STATE, Owned
 from refdbg.cpython.referrers import Holder, Referrers
-from refdbg.cpython.statics import StaticWord
-from refdbg.cpython.stop import Stop
+from refdbg.cpython.stop import Stop, module_traverse
+from refdbg.cpython.storage import edges_and_sizes
 from refdbg.cpython.traverse import Traverse
 from refdbg.errors import MemoryFault
+from refdbg.graph.components import Components, components
 from refdbg.graph.edges import Edges
 from refdbg.graph.objects import Objects
+from refdbg.graph.paths import transposed
 from refdbg.records import Explains, Finding, ObjectRow
 from refdbg.target import Symbol
 from refdbg.verdicts.kept_root import OWN_TYPE, KeptRoots, Reason, finding
 
-_ROOTS = 200  # roots that are itemised: each takes a search of the whole memory
+_ROOTS = 2000  # roots that are itemised
 
 
 @dataclass(frozen=True)
@@ -37,11 +43,15 @@ class _Root:
 class LastCollection:
     """The heap at the entry of an interpreter's last collection, and what of it is left over at the end."""
 
-    def __init__(self, then: Stop, tracked: Objects, now: Stop, left_over: Objects) -> None:
+    def __init__(
+        self, then: Stop, tracked: Objects, now: Stop, left_over: Objects, held: Mapping[int, int]
+    ) -> None:
         """*then*, *tracked*: the capture and what the interpreter's collector tracked; *now*, *left_over*: at the end.
 
+        *held*: how many references each left-over object (``PyObject *``) holds.
         Raises EmulationError, MissingDependency.
         """
+        self.late: dict[str, int] = {}  # by signature: the field of the interpreter's state that was released too late
         self._then, self._now = then, now
         self._objects = then.heap.objects
         self._row_of = {address: row for row, address in enumerate(self._objects.addresses)}
@@ -52,23 +62,25 @@ class LastCollection:
         self._visits = traverse.visits(self._objects.addresses, self._objects.types)
         self._edges = self._visits.edges(self._objects.addresses)
         # What only an unvisited reference leads to (a type's name, a code object) goes with its owner.
-        self._owned = owned_edges(then, then.heap)
+        self._owned, _sizes = edges_and_sizes(then, then.heap)
         self._tracked = [self._row_of[address] for address in tracked.addresses if address in self._row_of]
         self._inside = frozenset(self._tracked)
         self._replay = replay(self._counts, self._edges, self._tracked, self._immortal)
         self._left = {
-            self._row_of[address]: count
-            for address, type_, count in left_over.rows()
+            self._row_of[address]: held[address]
+            for address, type_, _count in left_over.rows()
             if address in self._row_of and self._objects.types[self._row_of[address]] == type_
         }
         # What survives and was made after the capture: no collection has looked at it.
         self._later = len(left_over) - len(self._left)
-        self._later_references = sum(left_over.refcounts) - sum(self._left.values())
+        self._later_references = sum(held[address] for address in left_over.addresses) - sum(self._left.values())
         self._undecided = traverse.undecided_types(self._visits, self._objects.types, self._inside)
 
     def findings(self, interpreter: int, limit: int) -> tuple[list[Finding], list[str]]:
         """The reasons as findings, and notes on what they do not explain."""
-        roots = [self._itemise(row) for row in self._roots()]
+        suspects = {self._objects.addresses[row]: row for row in self._roots()}
+        holders = self._referrers.of_many(list(suspects))
+        roots = [self._itemise(row, holders[address]) for address, row in suspects.items()]
         groups: defaultdict[Reason, list[_Root]] = defaultdict(list)
         by_design: list[int] = []
         for root in roots:
@@ -87,6 +99,8 @@ class LastCollection:
             if sum(self._left[row] for row in rows):
                 taken |= rows
                 found.append(finding(self._evidence(reason, groups, rows, interpreter, limit)))
+                if reason.kind == "state" and not reason.still_held:
+                    self.late[found[-1].signature] = reason.offset
         notes = []
         kept = self._behind(by_design) - taken
         references = sum(self._left[row] for row in kept)
@@ -102,8 +116,11 @@ class LastCollection:
                 f"interpreter {interpreter}: {references} references in {len(rest) + self._later} objects "
                 "are not explained yet."
             )
-        if self._undecided:
-            notes.append(f"interpreter {interpreter}: what {', '.join(self._undecided)} objects visit is undecided.")
+        found += over_visits(self._then, self._objects, self._visits, self._tracked, interpreter)
+        notes += [
+            f"interpreter {interpreter}: what {name} objects visit is undecided ({why})."
+            for name, why in self._undecided.items()
+        ]
         return found, notes
 
     def _roots(self) -> list[int]:
@@ -126,56 +143,89 @@ class LastCollection:
             if row in self._replay.kept and self._replay.gc_refs[row] > 0
             and weakref not in self._then.types.mro(self._objects.types[row])
         ]
-        return sorted(roots, key=lambda row: -len(self._edges.reach([row]) & self._left.keys()))[:_ROOTS]
+        return roots[:_ROOTS]
 
     def _behind(self, roots: Iterable[int]) -> set[int]:
         visited = self._edges.reach(list(roots)) & self._left.keys()
         return self._owned.reach(list(visited)) & self._left.keys()
 
-    def _itemise(self, row: int) -> _Root:
-        # Every word that holds the object, less those that a collected object's traverse reports.
+    def _itemise(self, row: int, holders: Sequence[Holder]) -> _Root:
+        # The words that hold the object, less those that a collected object's traverse reports, up to its gc_refs.
         address = self._objects.addresses[row]
-        reported: Counter[int] = Counter()
+        own = unvisited(holders, lambda owner: self._visits_of(owner, address))
+        unreported = self._not_spoken_for(row, own, holders)
+        gc_refs = self._replay.gc_refs[row]
+        account = balance(gc_refs, [trust(holder) for holder in unreported])
         reasons: Counter[Reason] = Counter()
         owners: defaultdict[Reason, list[int]] = defaultdict(list)
         by_design = 0
-        # An owner's known references are served first by its visits, its own type last.
-        holders = self._referrers.of(address)
-        holders.sort(key=lambda holder: (holder.label == OWN_TYPE, not holder.exact))
-        for holder in holders:
+        for holder in Account(unreported, account).standing():
             owner = self._row_of.get(holder.owner, -1)
-            if holder.kind == "object" and owner in self._inside:
-                reported[owner] += 1
-                if reported[owner] <= Counter(self._visits.of(owner))[address]:
-                    continue
-                if owner in self._replay.kept:
-                    continue  # it holds the object, but lives for another reason
-            word = self._then.statics.word_at(holder.place, address) if holder.kind in ("static", "memory") else None
-            reason = self._reason(holder, owner, address, word)
+            if owner in self._replay.kept and not (owner in self._left and self._in_one_cycle(owner, row)):
+                continue  # it holds the object, but lives for another reason
+            reason = self._reason(holder, owner, address)
             if reason is None:
-                by_design += word is not None and (word.inside is not None or word.cache)
+                by_design += holder.exact
                 continue
             reasons[reason] += 1
             if owner >= 0:
                 owners[reason].append(owner)
-        return _Root(row, self._replay.gc_refs[row], reasons, dict(owners), by_design)
+        return _Root(row, gc_refs, reasons, dict(owners), by_design)
 
-    def _reason(self, holder: Holder, owner: int, address: int, word: StaticWord | None) -> Reason | None:
-        if holder.kind == "object" and owner >= 0:
+    def _not_spoken_for(self, row: int, unreported: list[Holder], holders: Sequence[Holder]) -> list[Holder]:
+        # Without what another object's traverse reports in an owner's stead: what lies in the instance for its dict, a
+        # container for the nodes that it is made of.
+        found = list(unreported)
+        words = Counter(holder.owner for holder in holders if holder.kind == "object")
+        for visitor, number in Counter(self._visitors.of(row)).items():
+            more = number - words[self._objects.addresses[visitor]]
+            if visitor not in self._inside or more <= 0:
+                continue
+            own = self._owned.of(visitor)
+            near = self._owned.reach(own, self._inside).union(own)
+            spoken = [holder for holder in found if holder.exact and self._row_of.get(holder.owner, -1) in near]
+            for holder in spoken[:more]:
+                found.remove(holder)
+        return found
+
+    @cached_property
+    def _visitors(self) -> Edges:
+        return transposed(self._edges)
+
+    def _visits_of(self, owner: int, address: int) -> int:
+        # How often a collected object visits another one (``PyObject *``).
+        row = self._row_of.get(owner, -1)
+        return list(self._visits.of(row)).count(address) if row in self._inside else 0
+
+    def _in_one_cycle(self, owner: int, row: int) -> bool:
+        # Whether the object reaches its owner: only then can the reference, unvisited, keep both.
+        return self._components.number[owner] == self._components.number[row]
+
+    @cached_property
+    def _components(self) -> Components:
+        return components(self._owned)
+
+    def _reason(self, holder: Holder, owner: int, address: int) -> Reason | None:
+        if owner >= 0:
             type_ = self._then.types[self._objects.types[owner]]
-            name = self._then.texts.type_name(type_.address)
-            if not (holder.exact or holder.label == OWN_TYPE) or not type_.is_heap:
-                return None
-            symbol = self._then.runtime.target.symbol_at(type_.traverse) if type_.traverse else None
+            name, function = self._then.texts.type_name(type_.address), type_.traverse
+            if holder.label.startswith(MODULE_STATE):
+                name, function = module_traverse(self._then, holder.owner)
+            symbol = self._then.runtime.target.symbol_at(function) if function else None
             traverse = symbol.name if symbol else ""
-            return Reason("object", name, holder.label, True, traverse=traverse, has_gc=type_.is_gc)
-        if holder.kind in ("interpreter", "thread"):
+            return Reason(
+                "object", name, holder.label, True, traverse=traverse, has_gc=type_.is_gc, own_type=type_.is_heap,
+                opaque=self._then.texts.kinds.name(type_.address) in OPAQUE,
+            )
+        if holder.exact:
+            return None
+        if holder.kind in ("interpreter", "thread", "runtime"):
             path = holder.label.split(" of ", 1)[0]
             struct, _, field = path.partition(".")
-            return Reason("state", struct, field.split(".")[0], self._still_held(holder.place, address))
-        if word is None or not word.symbol or word.inside is not None or word.cache:
-            return None
-        if self._then.is_runtime_state(holder.place):
+            still_held = self._still_held(holder.place, address)
+            return Reason("state", struct, field.split(".")[0], still_held, offset=holder.offset)
+        word = self._then.statics.word_at(holder.place, address) if holder.kind == "static" else None
+        if word is None or not word.symbol:
             return None
         variable = self._then.runtime.target.variable(Symbol(word.symbol, word.offset, word.library))
         path = variable.path if variable else word.symbol
@@ -193,7 +243,7 @@ class LastCollection:
         # A type without a traverse function is one reason, whatever fields it owns; its own type leads.
         merged: defaultdict[Reason, list[_Root]] = defaultdict(list)
         for reason, roots in groups.items():
-            if reason.kind == "object" and not (reason.traverse and reason.has_gc):
+            if reason.kind == "object" and reason.own_type and not (reason.traverse and reason.has_gc):
                 reason = replace(reason, field=OWN_TYPE)
             merged[reason] += [root for root in roots if root not in merged[reason]]
         return merged
@@ -244,11 +294,31 @@ class LastCollection:
             for target in (*self._edges.of(row), *extra.get(row, ())):
                 edges.add(target)
             edges.close_row()
-        collected += [owner for owner in extra if owner not in self._inside]
+        # With their owners, the collector would track the dicts and tuples that it does not, for what they hold.
+        collected += self._visitors.reach([owner for owner in extra if owner not in self._inside], self._inside)
         decision = replay(counts, edges, collected, self._immortal)
         kept = edges.reach(list(decision.kept))
         kept = self._owned.reach([row for row in kept if row in self._left]) | kept
-        return [row for row in rows if row not in kept]
+        kept &= rows
+        gone = self._fall_with({*decision.unreachable, *(rows - kept)}, kept)
+        return [row for row in rows if row not in kept or row in gone]
+
+    def _fall_with(self, gone: set[int], kept: set[int]) -> set[int]:
+        # *gone*, and those of the rows *kept* that lose their last reference then: a type's table of subclasses.
+        holders = self._referrers.of_many([self._objects.addresses[row] for row in kept])
+        owners = {
+            self._row_of[address]: [self._row_of.get(holder.owner, -1) for holder in found if holder.exact]
+            for address, found in holders.items()
+        }
+        falling = set(gone)
+        while True:
+            more = {
+                row for row in kept - falling
+                if len(owners[row]) == self._counts[row] and falling.issuperset(owners[row])
+            }
+            if not more:
+                return falling
+            falling |= more
 
     def _object_rows(self, rows: Sequence[int], limit: int) -> list[ObjectRow]:
         return object_rows(self._then, self._objects.pick(rows[:limit]), limit)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from typing import Any
 
 from refdbg.analysis import audit
@@ -11,39 +12,78 @@ from refdbg.commands.context import Context
 from refdbg.commands.inspect import number, object_address, type_address
 from refdbg.cpython import describe
 from refdbg.cpython.census import by_type
-from refdbg.cpython.collection import object_rows
-from refdbg.cpython.owned import Owned
+from refdbg.cpython.collection import finalizers, object_rows
+from refdbg.cpython.owned import Owned, Reference
 from refdbg.cpython.stop import Stop
 from refdbg.cpython.traverse import Traverse
-from refdbg.errors import CommandError
+from refdbg.errors import CommandError, DecodeError, MemoryFault, RefdbgError
 from refdbg.graph.objects import Objects
-from refdbg.records import FieldVisits, GcAgain, Visits, VisitsOfType
+from refdbg.records import FieldVisits, GcAgain, ObjectVisits, TypeVisits
+
+_VISITS = """Checks a tp_traverse function.
+
+The tp_traverse of a type tells the garbage collector what an object refers to (Py_VISIT). Where it forgets a
+reference that the object owns, no cycle through that reference is ever collected. This command runs the real
+tp_traverse on a copy of the process's memory and holds what it visits against the references that the object has.
+
+  refdbg visits collections.deque   a type: all its objects, field by field
+  refdbg visits self                an object: a PyObject * of the C program, or an address
+
+A name that a type and a C variable share is the type's; for the variable write (PyObject *)name. The address of a
+type is an object too: this checks what the type itself refers to.
+
+A reference that is NOT VISITED is owned for certain unless it is marked:
+  may be borrowed   the C struct declares a pointer to an object; whether it owns, only the C code says
+  a guess           a word that equals an object's address: void *, or a struct without debug info
+  its object is visited, for another field
+                    two fields hold one object that is visited once; it may be the other one that is forgotten"""
 
 
 def add_commands(subcommands: Any) -> None:
     """Add this module's subcommands."""
     visits = subcommands.add_parser(
-        "visits", help="audit a tp_traverse: each reference that an object owns, visited or not"
+        "visits", help="check a tp_traverse: which references of an object, or of a type's objects, it forgets",
+        description=_VISITS, formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    visits.add_argument("expression", nargs="+", metavar="OBJ|TYPE",
-                        help="an object, or with --type a type's name: all its instances together")
-    visits.add_argument("--type", action="store_true", help="audit all objects of the type")
-    visits.add_argument("--limit", type=number, default=10_000, metavar="N", help="audit at most N objects of a type")
+    visits.add_argument("expression", nargs="+", metavar="TYPE|OBJECT",
+                        help="a type's name (deque, collections.deque), or a debugger expression of an object")
+    visits.add_argument("--limit", type=number, default=10_000, metavar="N",
+                        help="look at no more than N objects of a type (default: 10000)")
     visits.set_defaults(run=show_visits)
 
 
 def add_gc_actions(actions: Any) -> None:
     """Add this module's actions below `gc`."""
-    again = actions.add_parser("again", help="what a full collection would free now (nothing runs in the process)")
+    again = actions.add_parser("again", help="what a full collection would find now (nothing runs in the process)")
     again.add_argument("--objects", type=number, default=20, metavar="N", help="list the first N objects")
     again.set_defaults(run=collect_again)
 
 
 def show_visits(context: Context, arguments: argparse.Namespace) -> object:
     """The audit of one object, or of a type's objects."""
-    if arguments.type:
-        return _type_visits(context, arguments)
-    address = object_address(context, arguments.expression)
+    address, is_type = _subject(context, arguments.expression)
+    return _type_visits(context, address, arguments.limit) if is_type else _object_visits(context, address)
+
+
+def _subject(context: Context, words: list[str]) -> tuple[int, bool]:
+    # A type by its full name, else an object, else a type by the end of its name.
+    stop = context.stop
+    text = " ".join(words)
+    problem: RefdbgError | None = None
+    if text.removeprefix("builtins.") not in {stop.texts.type_name(type_) for type_ in describe.all_types(stop)}:
+        try:
+            return object_address(context, words), False
+        except RefdbgError as error:
+            problem = error
+    try:
+        return type_address(context, words), True
+    except RefdbgError as error:
+        if isinstance(problem, CommandError):  # gdb does not know the expression either
+            raise CommandError(f"{text!r} is no type's name, and as an expression: {problem}", error.hint) from error
+        raise problem or error from None
+
+
+def _object_visits(context: Context, address: int) -> ObjectVisits:
     stop = context.stop
     type_ = stop.texts.type_of(address)
     visited = Traverse(stop).visits([address], [type_.address])
@@ -51,33 +91,39 @@ def show_visits(context: Context, arguments: argparse.Namespace) -> object:
         raise CommandError(f"the tp_traverse of {type_.name} cannot be emulated: {visited.undecided[0]}",
                            "What it visits is undecided; `refdbg referents` shows what the object owns.")
     found = audit.audit(_owned(context, address), visited.of(0))
-    return Visits(
-        describe.row(stop, address), _traverse_name(stop, type_.traverse),
+    static = stop.types.is_type(address) and not stop.types[address].is_heap  # which tp_is_gc leaves out
+    return ObjectVisits(
+        describe.row(stop, address), _traverse_name(stop, type_.traverse), type_.is_gc and not static,
         [
             FieldVisits(match.owned.label, 1, int(match.visited), match.owned.exact,
-                        stop.texts.repr(match.owned.target))
-            for match in found.matched
+                              match.owned.declared, int(match.elsewhere), [describe.row(stop, match.owned.target)])
+            for match in found.matched if match.matters
         ],
+        found.excused,
         [describe.row(stop, target) for target in found.extra],
     )
 
 
-def _type_visits(context: Context, arguments: argparse.Namespace) -> VisitsOfType:
-    type_address_ = type_address(context, arguments.expression)
+def _type_visits(context: Context, address: int, limit: int) -> TypeVisits:
     stop = context.stop
-    type_ = stop.types[type_address_]
+    type_ = stop.types[address]
     objects, _scope = describe.objects_in_scope(stop, False)
-    chosen = [address for address, kind, _ in objects.rows() if kind == type_address_][: arguments.limit]
-    visited = Traverse(stop).visits(chosen, [type_address_] * len(chosen))
+    found = [each for each, kind, _ in objects.rows() if kind == address]
+    chosen = found[:limit]
+    visited = Traverse(stop).visits(chosen, [address] * len(chosen))
     audits = [
-        audit.audit(_owned(context, address), visited.of(row))
-        for row, address in enumerate(chosen) if row not in visited.undecided
+        audit.audit(_owned(context, each), visited.of(row))
+        for row, each in enumerate(chosen) if row not in visited.undecided
     ]
-    fields, extra = audit.by_field(audits)
-    return VisitsOfType(
-        stop.texts.type_name(type_address_), _traverse_name(stop, type_.traverse), type_.is_gc, type_.is_heap,
-        len(audits), sorted(set(visited.undecided.values())),
-        [FieldVisits(row.label, row.owned, row.visited, row.exact, None) for row in fields], extra,
+    return TypeVisits(
+        stop.texts.type_name(address), _traverse_name(stop, type_.traverse), type_.is_gc, type_.is_heap,
+        len(audits), len(found), dict(Counter(visited.undecided.values())),
+        [
+            FieldVisits(row.label, row.owned, row.visited, row.exact, row.declared, row.elsewhere,
+                              [describe.row(stop, target) for target in row.unvisited])
+            for row in audit.by_field(audits)
+        ],
+        dict(sum((Counter(one.excused) for one in audits), Counter())), sum(len(one.extra) for one in audits),
     )
 
 
@@ -85,8 +131,22 @@ def _owned(context: Context, address: int) -> list[audit.Owned]:
     stop = context.stop
     owned = Owned(stop.texts, lambda: describe.known_heap(stop))
     return [
-        audit.Owned(reference.label, reference.target, reference.exact) for reference in owned.references(address)
+        audit.Owned(reference.label, reference.target, reference.exact, reference.declared,
+                    _excuse(stop, reference))
+        for reference in owned.references(address)
     ]
+
+
+def _excuse(stop: Stop, reference: Reference) -> str:
+    if reference.running:
+        return "running"
+    try:
+        type_ = stop.texts.type_of(reference.target)
+        if stop.texts.kinds.is_atomic(type_.address):
+            return "atomic"
+        return "" if type_.is_gc else "uncollected"
+    except (DecodeError, MemoryFault):
+        return ""
 
 
 def _traverse_name(stop: Stop, traverse: int) -> str:
@@ -102,7 +162,9 @@ def collect_again(context: Context, arguments: argparse.Namespace) -> GcAgain:
     traverse = Traverse(stop)
     unreachable = Objects()
     examined, undecided = 0, 0
-    notes: list[str] = []
+    notes = describe.collecting_notes(stop)
+    if notes:
+        notes.append("what only that garbage refers to looks kept here")
     for interpreter in stop.runtime.interpreters():
         tracked = Objects()
         for generation in stop.lists.generations(interpreter):
@@ -112,14 +174,26 @@ def collect_again(context: Context, arguments: argparse.Namespace) -> GcAgain:
         decision = replay(
             tracked.refcounts, visited.edges(tracked.addresses), range(len(tracked)), stop.runtime.immortal_count
         )
+        negative = {tracked.addresses[row]: row for row in decision.negative}
         unreachable.extend(tracked.pick(decision.unreachable))
         examined += len(tracked)
         undecided += len(visited.undecided)
-        if decision.negative:
-            notes.append(f"{len(decision.negative)} objects are visited more often than their count allows")
-        for name in traverse.undecided_types(visited, tracked.types):
-            notes.append(f"what {name} objects visit is undecided: whatever only they refer to looks kept")
+        for row in object_rows(stop, tracked.pick(decision.negative), arguments.objects):
+            notes.append(
+                f"visited {row.refcount - decision.gc_refs[negative[row.address]]} times, with {row.refcount} "
+                f"references: {row.type} at {row.address:#x}: {row.repr}; the collector may free it while it is in use"
+            )
+        if len(decision.negative) > arguments.objects:
+            notes.append(f"{len(decision.negative)} objects in all are visited more often than their count allows")
+        for name, why in traverse.undecided_types(visited, tracked.types).items():
+            notes.append(f"what {name} objects visit is undecided ({why}): whatever only they refer to looks kept")
         notes += tracked.coverage.notes
+    for finalizer in finalizers(stop, unreachable):
+        where = f" ({finalizer.file}:{finalizer.line})" if finalizer.file else ""
+        notes.append(
+            f"{finalizer.function}{where} would be called for {finalizer.objects} of them: "
+            "what it brings back to life is not freed"
+        )
     return GcAgain(
         examined, len(unreachable), by_type(stop, unreachable), object_rows(stop, unreachable, arguments.objects),
         undecided, notes,

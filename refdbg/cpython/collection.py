@@ -10,14 +10,16 @@ from refdbg.cpython import events
 from refdbg.cpython.census import by_type
 from refdbg.cpython.frames import Frame
 from refdbg.cpython.heap import stats, thresholds
-from refdbg.cpython.runtime import Build, Interpreter, Thread
-from refdbg.cpython.stop import Stop
-from refdbg.errors import DecodeError, RefdbgError, SymbolNotFound, TargetError
+from refdbg.cpython.runtime import Build, Interpreter, Runtime, Thread
+from refdbg.cpython.stop import Stop, check_supported
+from refdbg.errors import DecodeError, MemoryFault, RefdbgError, SymbolNotFound, TargetError
 from refdbg.graph.objects import Objects
 from refdbg.records import Collection, Finalizer, FrameRow, ObjectRow, TypeRow
-from refdbg.target import Breakpoint, Hit, Session, Target
+from refdbg.target import Breakpoint, Hit, OnHit, Session, Target
+from refdbg.target.layout import StructView
 
 _STACK = 20  # Python frames kept per collection
+_SAVE_ALL = 1 << 5  # DEBUG_SAVEALL, Include/internal/pycore_gc.h
 _AUTO = -1  # since 3.13 the collector may choose the generation itself (GENERATION_AUTO)
 
 
@@ -43,6 +45,14 @@ class Running:
     cleared: Objects | None = None
     list_head: int = 0  # the collector's list of what is garbage at this step (``PyGC_Head *``)
     resurrected: int = 0
+    brought_back: list[int] = field(default_factory=list)  # the resurrected (``PyObject *``), newest first
+    garbage_before: int = 0  # how long the list of what is not freed, gc.garbage, was
+    # Only where the decision is watched. The objects that the collector looks at, when it begins to; those on its list
+    # when it has subtracted all visits from their counts (for the second time: what the finalizers were called for);
+    # what it has found unreachable, before anything is done to that.
+    examined: Objects | None = None
+    subtracted: Objects = field(default_factory=Objects)
+    deduced: Objects | None = None
 
 
 @dataclass(frozen=True)
@@ -53,32 +63,60 @@ class Listener:
     finalize: Callable[[Running], bool] = lambda running: False
     clear: Callable[[Running], bool] = lambda running: False
     end: Callable[[Running, Collection], bool] = lambda running, record: False
+    # Only called after CollectionWatch.watch_decision():
+    examine: Callable[[Running], None] = lambda running: None
+    subtracted: Callable[[Running], None] = lambda running: None
+    deduced: Callable[[Running], None] = lambda running: None
 
 
 class CollectionWatch:
     """Records every collection of every interpreter. *limit*: how many objects each record lists."""
 
     def __init__(self, session: Session, build: Callable[[Target], Build], listener: Listener, limit: int) -> None:
+        """Raises NotPython when the process is known to be a free-threaded build."""
+        self._session = session
         self._build = build
         self._listener = listener
+        _refuse_unsupported(session, build)
         self.limit = limit
         self._running: dict[int, list[Running]] = {}
         self.count = 0
         self.breakpoints: list[Breakpoint] = [
-            session.break_on(events.COLLECTION, self._begin),
-            session.break_on(events.COLLECTION, self._end, "return"),
+            session.break_on(events.COLLECTION, where_supported(build, self._begin)),
+            session.break_on(events.COLLECTION, where_supported(build, self._end), "return"),
         ]
         self.missing: list[str] = []  # functions that the compiler has inlined
         for role, on_hit in ((events.FINALIZERS, self._finalize), (events.CLEARING, self._clear)):
             try:
-                self.breakpoints.append(session.break_on(role, on_hit))
+                self.breakpoints.append(session.break_on(role, where_supported(build, on_hit)))
             except SymbolNotFound:
                 self.missing += role
+        self._decision: list[Breakpoint] = []
 
     def delete(self) -> None:
         """Stop watching."""
         for breakpoint_ in self.breakpoints:
             breakpoint_.delete()
+        self.ignore_decision()
+
+    def watch_decision(self) -> None:
+        """Watch how the collector decides, too. Raises SymbolNotFound where the compiler has inlined that."""
+        if self._decision:
+            return
+        try:
+            for role, on_hit in (
+                (events.EXAMINING, self._examine), (events.SUBTRACTED, self._subtract), (events.DEDUCED, self._deduce),
+            ):
+                self._decision.append(self._session.break_on(role, where_supported(self._build, on_hit)))
+        except SymbolNotFound:
+            self.ignore_decision()
+            raise
+
+    def ignore_decision(self) -> None:
+        """Watch that no more."""
+        for breakpoint_ in self._decision:
+            breakpoint_.delete()
+        self._decision = []
 
     def _begin(self, hit: Hit) -> bool:
         stop = Stop(self._build(hit.target))
@@ -104,6 +142,7 @@ class CollectionWatch:
             reason=events.reason(hit.callers(12 if finalizing else 3)),
             stack=frame_rows(stop.frames.stack(Thread(tstate, hit.thread), _STACK)),
             before=stats(stop.runtime, interpreter),
+            garbage_before=len(garbage(stop, interpreter)),
             tracked=tracked,
             survivors_after=last,
             started=hit.target.cpu_seconds(hit.thread),
@@ -117,6 +156,27 @@ class CollectionWatch:
             return None  # watched from its middle on
         runs[-1].stop = Stop(self._build(hit.target))
         return runs[-1]
+
+    def _examine(self, hit: Hit) -> bool:
+        running = self._current(hit)
+        if running is not None and running.examined is None:
+            running.examined = running.stop.lists.walk(hit.argument(hit.parameters[0]))
+            self._listener.examine(running)
+        return False
+
+    def _subtract(self, hit: Hit) -> bool:
+        running = self._current(hit)
+        if running is not None and running.examined is not None:
+            running.subtracted = running.stop.lists.walk(hit.argument(hit.parameters[0]))
+            self._listener.subtracted(running)
+        return False
+
+    def _deduce(self, hit: Hit) -> bool:
+        running = self._current(hit)
+        if running is not None and running.examined is not None:
+            running.deduced = running.stop.lists.walk(hit.argument("unreachable"))
+            self._listener.deduced(running)
+        return False
 
     def _finalize(self, hit: Hit) -> bool:
         running = self._current(hit)
@@ -144,6 +204,7 @@ class CollectionWatch:
                 if address not in found:
                     break
                 running.resurrected += 1
+                running.brought_back.append(address)
         return self._listener.clear(running)
 
     def _end(self, hit: Hit) -> bool:
@@ -191,6 +252,21 @@ class CollectionWatch:
         )
 
 
+def where_supported(build: Callable[[Target], Build], on_hit: OnHit) -> OnHit:
+    """*on_hit*, called only in builds that refdbg supports: a program may turn into another one."""
+    return lambda hit: not build(hit.target).traits.free_threaded and on_hit(hit)
+
+
+def _refuse_unsupported(session: Session, build: Callable[[Target], Build]) -> None:
+    try:
+        known = build(session.target())
+        running = any(Runtime(known).interpreters())
+    except RefdbgError:
+        return  # no process, or no Python in it so far
+    if running:
+        check_supported(known)
+
+
 def _signed(value: int) -> int:
     return (value & 0xFFFF_FFFF) - (1 << 32) if value >> 31 & 1 else value & 0xFFFF_FFFF
 
@@ -235,28 +311,64 @@ def object_rows(stop: Stop, objects: Objects, limit: int) -> list[ObjectRow]:
 
 def finalizers(stop: Stop, unreachable: Objects) -> list[Finalizer]:
     """The finalizers that finalize_garbage is about to call (Python/gc.c): tp_finalize, once per object."""
-    slots: dict[int, int] = {}
+    has_one: dict[int, bool] = {}
     calls: Counter[int] = Counter()
     for address, type_, _count in unreachable.rows():
-        slot = slots.get(type_)
-        if slot is None:
-            try:
-                slot = stop.types[type_].finalize
-            except (DecodeError, TargetError):
-                slot = 0
-            slots[type_] = slot
-        if slot and not stop.lists.is_finalized(address):
+        if type_ not in has_one:
+            has_one[type_] = has_finalizer(stop, type_)
+        if has_one[type_] and not stop.lists.is_finalized(address):
             calls[type_] += 1
     found: Counter[tuple[str, str | None, int | None]] = Counter()  # subclasses share one
     for type_, objects in calls.items():
-        try:
-            function = _del_method(stop, type_)  # slot_tp_finalize calls the Python method
-        except (RefdbgError, LookupError):
-            symbol = stop.runtime.target.symbol_at(slots[type_])
-            name = symbol.name if symbol else f"{slots[type_]:#x}"
-            function = f"{stop.texts.type_name(type_)} ({name})", None, None
-        found[function] += objects
+        found[finalizer_of(stop, type_)] += objects
     return [Finalizer(*function, objects) for function, objects in found.most_common()]
+
+
+def has_finalizer(stop: Stop, type_: int) -> bool:
+    """Whether the type (``PyTypeObject *``) has a tp_finalize."""
+    try:
+        return bool(stop.types[type_].finalize)
+    except (DecodeError, TargetError):
+        return False
+
+
+def finalizer_of(stop: Stop, type_: int) -> tuple[str, str | None, int | None]:
+    """What the tp_finalize of the type calls: qualified name, file and line, these None for a C function."""
+    try:
+        return _del_method(stop, type_)  # slot_tp_finalize calls the Python method
+    except (RefdbgError, LookupError):
+        name = _function_name(stop, stop.types[type_].finalize)
+        return f"{stop.texts.type_name(type_)} ({name})", None, None
+
+
+def legacy_finalizer(stop: Stop, type_: int) -> str:
+    """The C function that is the type's tp_del, for which the collector frees none of its objects; "" without one."""
+    slot = stop.runtime.memory.u64(type_ + stop.runtime.build.type.offset("tp_del"))
+    return _function_name(stop, slot) if slot else ""
+
+
+def _function_name(stop: Stop, address: int) -> str:
+    target = stop.runtime.target
+    symbol = target.symbol_at(address)
+    if symbol is None:
+        target.structs_of(address)  # reads the symbols of the library, which an unattended run has spared itself
+        symbol = target.symbol_at(address)
+    return symbol.name if symbol else "a C function without a name"
+
+
+def garbage(stop: Stop, interpreter: Interpreter) -> list[int]:
+    """The items of gc.garbage: what the collector found and did not free (``PyObject *``)."""
+    view = StructView(stop.runtime.memory, interpreter.address, stop.runtime.build.interpreter)
+    try:
+        return [item.target for item in stop.texts.containers.list_items(view["gc.garbage"])]
+    except (DecodeError, MemoryFault):
+        return []
+
+
+def saves_all(stop: Stop, interpreter: Interpreter) -> bool:
+    """Whether gc.set_debug(gc.DEBUG_SAVEALL) makes the collector keep what it finds."""
+    view = StructView(stop.runtime.memory, interpreter.address, stop.runtime.build.interpreter)
+    return bool(view["gc.debug"] & _SAVE_ALL)
 
 
 def _del_method(stop: Stop, type_: int) -> tuple[str, str | None, int | None]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from refdbg.cpython import heap
 from refdbg.cpython.heap import HeapObjects
 from refdbg.cpython.owned import Owned, check_object
-from refdbg.cpython.referrers import runtime_name
+from refdbg.cpython.places import runtime_name
 from refdbg.cpython.runtime import Interpreter
 from refdbg.cpython.stop import Stop
 from refdbg.cpython.threads import kernel_ids
@@ -129,13 +129,10 @@ def object_info(stop: Stop, address: int, depth: int = 3, limit: int = 400) -> O
     finalized: bool | None = None
     where: tuple[int, str] | None = None
     if is_gc(stop, address):
-        try:
-            tracked = stop.lists.is_tracked(address)
-            finalized = stop.lists.is_finalized(address)
-            if tracked:
-                where = heap.generation_of(stop.lists, list(stop.runtime.interpreters()), address)
-        except NotPython:
-            pass  # free-threaded: no lists
+        tracked = stop.lists.is_tracked(address)
+        finalized = stop.lists.is_finalized(address)
+        if tracked:
+            where = heap.generation_of(stop.lists, list(stop.runtime.interpreters()), address)
     return ObjectInfo(
         address,
         texts.type_name(type_.address),
@@ -230,7 +227,17 @@ def objects_in_scope(stop: Stop, tracked: bool = False) -> tuple[Objects, str]:
     found = Objects()
     for interpreter in stop.runtime.interpreters():
         found.extend(stop.lists.tracked(interpreter))
+    found.coverage.notes += collecting_notes(stop)
     return found, "objects tracked by the collector"
+
+
+def collecting_notes(stop: Stop) -> list[str]:
+    """What the collector's lists do not show at this stop: the garbage of the collections that are running."""
+    return [
+        f"interpreter {interpreter.number} is inside a collection: the objects that this one has found unreachable are "
+        "on none of its lists, and missing here. `refdbg gc unreachable` shows them when `refdbg gc stop` stopped it."
+        for interpreter in stop.runtime.interpreters() if stop.lists.collecting(interpreter)
+    ]
 
 
 def all_types(stop: Stop) -> Iterator[int]:
@@ -290,6 +297,8 @@ def status(stop: Stop) -> Status:
             )
         )
     traits = build.traits
+    if not traits.free_threaded:
+        notes += collecting_notes(stop)
     return Status(
         runtime.version,
         info.executable,
@@ -319,7 +328,7 @@ def _generations(stop: Stop, interpreter: Interpreter, notes: list[str]) -> list
     try:
         lists = stop.lists
     except NotPython as error:
-        notes.append(str(error))
+        notes.append(f"{error}. {error.hint}")
         return []
     limits = heap.thresholds(stop.runtime, interpreter)
     rows = []

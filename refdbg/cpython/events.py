@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 COLLECTION = ("gc_collect_main", "collect")  # 3.10+, 3.9
+# In this order, once a collection; the first two once more for what finalizers may have brought back.
+EXAMINING = ("deduce_unreachable", "update_refs")
+SUBTRACTED = ("move_unreachable",)
+DEDUCED = ("move_legacy_finalizers",)
 FINALIZERS = ("finalize_garbage",)
 CLEARING = ("delete_garbage",)
 RUN_MAIN = ("Py_RunMain",)  # initialised, and nothing of the program has run

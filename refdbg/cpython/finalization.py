@@ -6,21 +6,35 @@ _PyGC_Fini and PyInterpreterState_Delete, to the total that a debug build prints
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from refdbg.cpython import events
 from refdbg.cpython.census import moment
-from refdbg.cpython.collection import Running, object_rows
+from refdbg.cpython.collection import Running, object_rows, where_supported
+from refdbg.cpython.owned import Owned
 from refdbg.cpython.runtime import Build, Interpreter
 from refdbg.cpython.stop import Stop
+from refdbg.cpython.storage import edges_and_sizes
 from refdbg.cpython.total import totals
 from refdbg.cpython.types import TYPE_SUBCLASS
-from refdbg.errors import SymbolNotFound
+from refdbg.errors import DecodeError, SymbolNotFound, TargetError
 from refdbg.graph.objects import Coverage, Objects
-from refdbg.records import InterpreterEnd, LeftOver, Moment, Totals
+from refdbg.records import InterpreterEnd, LeftOver, Moment, TotalLine, Totals
 from refdbg.target import Breakpoint, Hit, Session, Target
 from refdbg.target.capture import Capture
+
+
+@dataclass(frozen=True)
+class LastEntry:
+    """The entry of an interpreter's last collection: a copy of the pages, what it *examined*, and what it *spared*.
+
+    Objects are spared in the permanent generation (gc.freeze), and in older ones than it was about.
+    """
+
+    capture: Capture
+    examined: Objects
+    spared: Objects
 
 
 @dataclass
@@ -30,7 +44,7 @@ class Ending:
     number: int
     moments: dict[str, Moment] = field(default_factory=dict)
     tracked_at_fini: frozenset[int] = frozenset()
-    last_collection: tuple[Capture, Objects] | None = None  # the pages at its entry, and what it examined
+    last_collection: LastEntry | None = None
     left_over: LeftOver | None = None
 
 
@@ -39,20 +53,20 @@ class FinalizationWatch:
 
     def __init__(
         self, session: Session, build: Callable[[Target], Build], limit: int,
-        explain: Callable[[Stop], None],
-        explain_kept: Callable[[int, Capture, Objects, Stop, Objects], None],
+        explain: Callable[[int, LastEntry | None, Stop, Objects], None], owners: Callable[[Stop], list[TotalLine]],
     ) -> None:
-        """Both are called where objects are left over and can still be read.
+        """*explain(number, last, stop, left_over)* is called where an interpreter's objects can still be read.
 
-        *explain(stop)*: the main interpreter's; *explain_kept(number, capture, tracked, stop, left_over)*: a
-        subinterpreter's, with the process as it was when its last collection began.
+        *last*: the process as it was when the interpreter's last collection began. *owners(stop)* itemises who holds
+        the references to the heap objects where the total is printed.
         """
         self._build = build
         self._limit = limit
         self._explain = explain
-        self._explain_kept = explain_kept
+        self._owners = owners
         self._endings: dict[int, Ending] = {}
         self._before: dict[int, dict[int, int]] = {}  # by interpreter number: objects before it was made
+        self._left: dict[int, int] = {}  # what others have left over while subinterpreters live on: address → type
         self._deleted = False
         self._names: dict[int, str] = {}  # of heap types, before their names are released
         self.totals: Totals | None = None
@@ -68,7 +82,7 @@ class FinalizationWatch:
             (events.THE_END, self._end),
         ):
             try:
-                self.breakpoints.append(session.break_on(role, on_hit))
+                self.breakpoints.append(session.break_on(role, where_supported(build, on_hit)))
             except SymbolNotFound as error:
                 self.warnings.append(f"{error}: what would be seen there is missing from the report")
 
@@ -76,6 +90,7 @@ class FinalizationWatch:
         """Another program runs now: what was recorded is not about it."""
         self._endings.clear()
         self._before.clear()
+        self._left.clear()
         self._deleted = False
         self._names.clear()
         self.totals = None
@@ -92,15 +107,15 @@ class FinalizationWatch:
         """Called at each collection: the newest one below the finalization is the last so far (capture A)."""
         if running.phase == "finalization":
             stop = running.stop
-            tracked = Objects()
+            spared = Objects()
             for generation in stop.lists.generations(running.interpreter)[running.generation + 1 :]:
-                tracked.extend(stop.lists.walk(generation.head))
+                spared.extend(stop.lists.walk(generation.head))
             everything = Objects()
             everything.extend(running.tracked)
-            everything.extend(tracked)
+            everything.extend(spared)
             ending = self._ending(running.interpreter)
-            if not running.interpreter.main and stop.runtime.traits.debug:
-                ending.last_collection = (Capture(stop.runtime.target), everything)
+            if stop.runtime.traits.debug:
+                ending.last_collection = LastEntry(Capture(stop.runtime.target), running.tracked, spared)
             ending.moments["last_collection"] = moment(
                 stop, running.reason, "tracked when the last collection began", everything
             )
@@ -160,22 +175,59 @@ class FinalizationWatch:
         if before is None:
             return False  # a release build, or it was made before refdbg came
         heap = stop.heap
-        rows = [row for row, (address, type_, _) in enumerate(heap.objects.rows()) if before.get(address) != type_]
-        mine = heap.objects.pick(rows)
         ending = self._ending(interpreter)
+        rows = [
+            row for row, (address, type_, _) in enumerate(heap.objects.rows())
+            if before.get(address) != type_ and self._left.get(address) != type_
+        ]
+        if "after_last_collection" in ending.moments:
+            others = self._held_by_others(stop, interpreter, ending.tracked_at_fini)
+            rows = [row for row in rows if row not in others]
+        else:
+            self.warnings.append(
+                f"interpreter {interpreter.number}: what other interpreters made meanwhile is in its left-over."
+            )
+        mine = heap.objects.pick(rows)
+        if self._before:  # an interpreter that is made later finds it there
+            self._left.update(zip(mine.addresses, mine.types))
+        else:
+            self._left.clear()
         # Since 3.11 (bpo-46070) _PyGC_Fini may untrack what is left and add a reference to each: not the program's.
         for row, address in enumerate(mine.addresses):
             if address in ending.tracked_at_fini and not stop.lists.is_tracked(address):
                 mine.refcounts[row] -= 1
         self._at_end(
-            hit, stop, ending, "objects that did not exist before the interpreter was made", mine,
+            hit, stop, ending, "objects made since the interpreter was, and not another interpreter's", mine,
             [heap.size(row) for row in rows],
         )
-        if ending.last_collection is not None:
-            if len(mine):
-                self._explain_kept(interpreter.number, *ending.last_collection, stop, mine)
-            ending.last_collection = None
+        if len(mine):
+            self._explain(interpreter.number, ending.last_collection, stop, mine)
+        ending.last_collection = None
         return False
+
+    def _held_by_others(self, stop: Stop, interpreter: Interpreter, own: frozenset[int]) -> set[int]:
+        """The rows of the heap that the other interpreters hold: what they track and run, and what hangs on it.
+
+        *own*: what the ending interpreter's collector tracked at its last moment (``PyObject *``). That is its own,
+        whoever holds it now, and so is what only it holds.
+        """
+        objects = stop.heap.objects
+        row_of = {address: row for row, address in enumerate(objects.addresses)}
+        owned = Owned(stop.texts)
+        held: list[int] = []
+        for other in stop.runtime.interpreters():
+            if other.address == interpreter.address:
+                continue
+            held += stop.lists.tracked(other).addresses
+            for thread in stop.runtime.threads(other):
+                for frame in stop.frames.stack(thread):
+                    held += _held_by_frame(owned, frame.address, row_of)
+        edges, _sizes = edges_and_sizes(stop, stop.heap)
+        roots = {row_of[address] for address in held if address in row_of}
+        mine = {row_of[address] for address in own if address in row_of}
+        # Where both have put something (a static type's table of subclasses), what else is there may be the leak's.
+        shared = {row for row in roots if not mine.isdisjoint(edges.of(row))}
+        return edges.reach(list(roots - shared), mine | shared) | shared
 
     def _print_total(self, hit: Hit) -> bool:
         self._sum(hit)
@@ -195,6 +247,8 @@ class FinalizationWatch:
         if not stop.runtime.traits.debug:
             return
         self.totals = totals(stop, hit.function)
+        if len(stop.heap.objects):
+            self.totals = replace(self.totals, owners=self._owners(stop))
         if self._deleted:  # 3.11+: the interpreter is gone already
             self._main_left_over(hit, stop)
 
@@ -205,7 +259,8 @@ class FinalizationWatch:
         self._at_end(hit, stop, ending, "objects that still exist", heap.objects, sizes)
         if len(heap.objects):
             self.coverage.add(stop.statics.coverage)
-            self._explain(stop)
+            self._explain(0, ending.last_collection, stop, heap.objects)
+        ending.last_collection = None
 
     def _at_end(
         self, hit: Hit, stop: Stop, ending: Ending, what: str, objects: Objects, sizes: Sequence[int]
@@ -215,3 +270,12 @@ class FinalizationWatch:
             end.objects, end.references, sum(sizes), end.by_type, object_rows(stop, objects, self._limit)
         )
         self.coverage.add(objects.coverage)
+
+
+def _held_by_frame(owned: Owned, frame: int, row_of: Mapping[int, int]) -> list[int]:
+    # What a frame that executes holds, and the frame itself where it is an object (until 3.10).
+    try:
+        references = owned.references(frame) if frame in row_of else owned.frame_words(frame)
+        return [frame, *(reference.target for reference in references)]
+    except (DecodeError, TargetError):
+        return [frame]

@@ -13,7 +13,7 @@ from itertools import repeat
 
 from refdbg.cpython.runtime import Interpreter, Runtime
 from refdbg.cpython.types import HIGHEST_ADDRESS, LOWEST_ADDRESS, Types
-from refdbg.errors import DecodeError, LayoutNotFound, MemoryFault, NotPython
+from refdbg.errors import DecodeError, LayoutNotFound, MemoryFault
 from refdbg.graph.objects import Coverage, Objects
 from refdbg.target.layout import StructView
 from refdbg.target.memory import PAGE_BITS, Region
@@ -22,6 +22,7 @@ from refdbg.target.memory import PAGE_BITS, Region
 _NEXT_MASK = ~0x3 & 0xFFFF_FFFF_FFFF_FFFF
 _PREV_MASK = ~0x3 & 0xFFFF_FFFF_FFFF_FFFF
 _FINALIZED = 1
+_REFS_SHIFT = 2  # _PyGC_PREV_SHIFT
 OBJECT_LIMIT = 1 << 26  # a longer list is a damaged one
 SANE_COUNT = 1 << 33  # a larger count is junk, not a count: immortal ones are 32-bit
 _REGION_LIMIT = 1 << 36
@@ -36,17 +37,15 @@ class Generation:
 
 
 class GenerationLists:
-    """Where the collector of a build with the GIL keeps its objects: doubly linked lists per generation."""
+    """Where the collector of a build with the GIL keeps its objects: doubly linked lists per generation.
+
+    While a collection runs, what it has found unreachable is in none of them, but on a list on the C stack.
+    """
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._memory = runtime.memory
         build = runtime.build
-        if build.traits.free_threaded:
-            raise NotPython(
-                "this is a free-threaded build: it has no generation lists",
-                "refdbg 0.1 reads builds with the GIL.",
-            )
         self.head_size = build.gc_head.size
         self._next = build.gc_head.offset("_gc_next")
         self._prev = build.gc_head.offset("_gc_prev")
@@ -163,12 +162,16 @@ class GenerationLists:
             yield link + self.head_size
 
     def collecting(self, interpreter: Interpreter) -> bool:
-        """Whether the interpreter's collector is at work."""
+        """Whether the interpreter's collector is at work: its lists are not complete then."""
         return bool(StructView(self._memory, interpreter.address, self._runtime.build.interpreter)["gc.collecting"])
 
     def is_tracked(self, address: int) -> bool:
         """Whether the collector tracks the object (its GC head is linked). *address*: ``PyObject *``, of a GC type."""
         return bool(self._memory.u64(address - self.head_size + self._next))
+
+    def gc_refs(self, address: int) -> int:
+        """The count that the collector has left of the object, where it stands in its GC head (Python/gc.c)."""
+        return self._memory.u64(address - self.head_size + self._prev) >> _REFS_SHIFT
 
     def is_finalized(self, address: int) -> bool:
         """Whether the collector has called the object's tp_finalize. *address*: ``PyObject *``, of a GC type."""
@@ -254,19 +257,22 @@ def heap_objects(runtime: Runtime, types: Types) -> HeapObjects:
     rows = array("Q")
     free = 0
     build = runtime.build
-    count_mask = 0xFFFF_FFFF if build.traits.immortal else 0xFFFF_FFFF_FFFF_FFFF
+    # 3.14 keeps flags beside the count (Include/refcount.h); 3.12 and 3.13 count in the lower half and leave the upper
+    # one 0 (Include/object.h, Py_INCREF), which a pointer's is not.
+    count_mask = 0xFFFF_FFFF if build.object["ob_refcnt"].size == 4 else 0xFFFF_FFFF_FFFF_FFFF
+    sane_count = 1 << 32 if build.traits.immortal else SANE_COUNT
     gc_head = build.gc_head.size
     smallest = build.object.size
     # (bytes before the object, where its count and its type stand in the block)
     places = [
         (prefix, prefix + build.ob_refcnt, prefix + build.ob_type) for prefix in (0, gc_head, 16 + gc_head, 16)
     ]
-    # Bytes before an object, by its type; -1: no type. Tuples are known from the start: a type that is the first item
-    # stands behind the tuple's length as if that were an instance's count.
-    tuples = runtime.target.address_of("PyTuple_Type")
-    known = {tuples: _prefix(types, tuples)}
+    known: dict[int, int] = {}  # bytes before an object, by its type; -1: no type
     word = _WORD.unpack_from
     size_of = _BIG_ENDIAN.unpack_from
+
+    def is_plausible(type_: int) -> bool:
+        return LOWEST_ADDRESS <= type_ < HIGHEST_ADDRESS and not type_ & 7
 
     def resolve(data: bytes, first: int, room: int) -> bool:
         # Asks for the words of a block that could be a type and were never met; True when one of them is.
@@ -274,7 +280,7 @@ def heap_objects(runtime: Runtime, types: Types) -> HeapObjects:
         for prefix, _, type_at in places:
             if prefix + smallest <= room:
                 type_ = word(data, first + type_at)[0]
-                if type_ not in known and LOWEST_ADDRESS <= type_ < HIGHEST_ADDRESS and not type_ & 7:
+                if type_ not in known and is_plausible(type_):
                     known[type_] = _prefix(types, type_)
                     found |= known[type_] == prefix
         return found
@@ -284,10 +290,15 @@ def heap_objects(runtime: Runtime, types: Types) -> HeapObjects:
         for prefix, count_at, type_at in places:
             if prefix + smallest <= room:
                 type_ = word(data, first + type_at)[0]
-                if known.get(type_) == prefix:
-                    count = word(data, first + count_at)[0] & count_mask
-                    if count < SANE_COUNT:  # else a pointer that happens to stand before a type's address
-                        return prefix, type_, count
+                before = known.get(type_)
+                if before == -1:
+                    continue
+                count = word(data, first + count_at)[0] & count_mask
+                if before is None and 0 < count < sane_count and is_plausible(type_):
+                    # Not met before: what looks like an object further behind may be a part of this one.
+                    before = known[type_] = _prefix(types, type_)
+                if before == prefix and count < sane_count:  # else a pointer that happens to stand before a type's
+                    return prefix, type_, count
         return None
 
     for start, data in resident_data(runtime, blocks.coverage):

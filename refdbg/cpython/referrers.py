@@ -3,31 +3,34 @@
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from refdbg.cpython.heap import HeapObjects, resident_data
+from refdbg.cpython.kinds import OBJECT
 from refdbg.cpython.owned import Owned, Reference
-from refdbg.cpython.runtime import Runtime
+from refdbg.cpython.places import Places
 from refdbg.cpython.stop import Stop
-from refdbg.cpython.threads import pthread
-from refdbg.errors import DecodeError, LayoutNotFound, MemoryFault
+from refdbg.cpython.total import interned_dicts, is_interned
+from refdbg.cpython.types import DICT_SUBCLASS
+from refdbg.errors import DecodeError, MemoryFault
 from refdbg.graph.objects import Coverage
-from refdbg.target.layout import StructLayout
-from refdbg.target.memory import Region
 
 _POINTERS = 40  # words from a block's start that an owner may point to: the values of a split dict begin inside
 _LEVELS = 3  # blocks that point to blocks: the nodes of an OrderedDict hang on its node table
+_KNOWN_STORAGE = ("dict", "defaultdict", "list", "set", "type")
+_ORDER = ("object", "frame", "interpreter", "thread", "runtime", "static", "block", "stack", "memory", "borrowed")
 
 
 @dataclass(frozen=True)
 class Holder:
-    """A word that equals the object's address. *exact*: known to own a reference.
+    """A word that equals the object's address. *exact*: known to own a reference; *declared*: the debug info says
+    that a reference stands there.
 
-    *kind*: "object", "borrowed" (inside an object, or what is left of one, but no reference), "static",
-    "interpreter", "thread", "frame", "stack", "block", "memory". *owner*: ``PyObject *``, 0 when it is no object.
+    *kind*: "object", "borrowed" (no reference: a weak one, a cache's, what is left of a freed object), "static",
+    "runtime", "interpreter", "thread", "frame", "stack", "block", "memory". *owner*: ``PyObject *``, 0 when it is no
+    object; it may be a static one. *offset*: of a state's field, in its struct.
     """
 
     kind: str
@@ -35,6 +38,8 @@ class Holder:
     owner: int
     label: str
     exact: bool
+    declared: bool = False
+    offset: int = 0
 
 
 class Referrers:
@@ -43,70 +48,137 @@ class Referrers:
     def __init__(self, stop: Stop, owned: Owned) -> None:
         self._stop = stop
         self._owned = owned
-        self._runtime = stop.runtime
         self._heap: HeapObjects = stop.heap
         self._object_in = dict(zip(self._heap.rows, self._heap.objects.addresses))
-        self._places = _Places(stop, owned)
+        self._type_of = dict(zip(self._heap.objects.addresses, self._heap.objects.types))
+        self._places = Places(stop, owned)
+        self._interned = interned_dicts(stop)
+        self._references: dict[int, dict[int, Reference]] = {}  # by owner, by place
         self.coverage = Coverage()
 
     def of(self, address: int) -> list[Holder]:
         """The words that equal *address* (``PyObject *``), objects first. Raises RefdbgError."""
+        return self.of_many([address])[address]
+
+    def of_many(self, addresses: Collection[int]) -> dict[int, list[Holder]]:
+        """The same for many objects, in one pass over the memory. Raises RefdbgError."""
         blocks = self._heap.blocks
-        found: list[Holder] = []
-        storage: defaultdict[int, list[int]] = defaultdict(list)
-        for place in self._search(address):
+        found: dict[int, list[Holder]] = {address: [] for address in addresses}
+        storage: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
+        for place, target in self._search(addresses):
             row = blocks.row_of(place)
             if row is None:
-                found.append(self._places.name(place))
+                found[target].append(self._outside(place, target))
             elif row in self._object_in:
-                found.append(self._in_object(self._object_in[row], place))
+                found[target].append(self._in_object(self._object_in[row], place, target))
             else:
-                storage[row].append(place)
+                storage[row].append((place, target))
         owners = self._owners(set(storage))
-        for row, places in storage.items():
-            found += (self._in_storage(row, place, owners.get(row, [])) for place in places)
-        order = ("object", "frame", "interpreter", "thread", "static", "block", "stack", "memory", "borrowed")
-        return sorted(found, key=lambda holder: (order.index(holder.kind), holder.place))
+        for row, words in storage.items():
+            for place, target in words:
+                found[target].append(self._in_storage(row, place, target, owners.get(row, [])))
+        for holders in found.values():
+            holders.sort(key=lambda holder: (_ORDER.index(holder.kind), holder.place))
+        return found
 
-    def _search(self, address: int) -> Iterator[int]:
-        pattern = address.to_bytes(8, "little")
-        for start, data in resident_data(self._runtime, self.coverage):
-            position = data.find(pattern)
-            while position >= 0:
-                if not (start + position) & 7:
-                    yield start + position
-                position = data.find(pattern, position + 1)
+    def references(self, owner: int) -> Collection[Reference]:
+        """What the object (``PyObject *``) owns, as `Owned.references` knows it; nothing where it is none."""
+        self._reference(owner, 0)
+        return self._references[owner].values()
 
-    def _in_object(self, owner: int, place: int) -> Holder:
+    def _search(self, addresses: Collection[int]) -> Iterator[tuple[int, int]]:
+        # (place, word) of each aligned word that equals one of the addresses.
+        if len(addresses) > 1:
+            yield from self._words(frozenset(addresses))
+            return
+        for address in addresses:
+            pattern = address.to_bytes(8, "little")
+            for start, data in resident_data(self._stop.runtime, self.coverage):
+                position = data.find(pattern)
+                while position >= 0:
+                    if not (start + position) & 7:
+                        yield start + position, address
+                    position = data.find(pattern, position + 1)
+
+    def _outside(self, place: int, target: int) -> Holder:
+        named = self._places.state(place)
+        if named is None:
+            inside = self._stop.statics.object_at(place)
+            if inside is not None:
+                return self._in_object(inside.address, place, target)
+            named = self._places.place(place)
+        if named.owns is False:
+            return Holder("borrowed", place, 0, named.label, False)
+        return Holder(named.kind, place, 0, named.label, named.owns is True, offset=named.offset)
+
+    def _in_object(self, owner: int, place: int, target: int) -> Holder:
         reference = self._reference(owner, place)
         if reference is None:
+            # 3.13+: an instance's dict owns the values that lie in the instance (Objects/dictobject.c).
+            for own in self._references[owner].values():
+                inner = self._reference(own.target, place) if own.label == "__dict__" else None
+                if inner is not None:
+                    return self._owning(own.target, inner, target)
             return Holder("borrowed", place, owner, f"{place - owner:+#x}", False)
-        return Holder("object", place, owner, reference.label, reference.exact)
+        return self._owning(owner, reference, target)
+
+    def _owning(self, owner: int, reference: Reference, target: int) -> Holder:
+        # The dict of interned strings owns its strings without counting (Objects/unicodeobject.c).
+        known = owner in self._interned and target in self._type_of
+        if known and is_interned(self._stop, target, self._type_of[target]):
+            return Holder("borrowed", reference.place, owner, f"{reference.label} (interned)", False)
+        return Holder("object", reference.place, owner, reference.label, reference.exact, reference.declared)
 
     def _reference(self, owner: int, place: int) -> Reference | None:
-        try:
-            return next((each for each in self._owned.references(owner) if each.place == place), None)
-        except (DecodeError, MemoryFault):
-            return None
+        known = self._references.get(owner)
+        if known is None:
+            try:
+                known = {each.place: each for each in self._owned.references(owner)}
+            except (DecodeError, MemoryFault):
+                known = {}
+            self._references[owner] = known
+        return known.get(place)
 
-    def _in_storage(self, row: int, place: int, owners: list[int]) -> Holder:
+    def _in_storage(self, row: int, place: int, target: int, owners: list[int]) -> Holder:
         for owner in owners:
             reference = self._reference(owner, place)
             if reference is not None:
-                return Holder("object", place, owner, reference.label, reference.exact)
+                return self._owning(owner, reference, target)
         named = self._places.state(place)
         if named is not None:
-            return named
+            if named.owns is False:
+                return Holder("borrowed", place, 0, named.label, False)
+            return Holder(named.kind, place, 0, named.label, named.owns is True, offset=named.offset)
         start, size = self._heap.blocks.starts[row], self._heap.blocks.sizes[row]
         free = self._on_free_list(start)
         if free is not None:
             return Holder("borrowed", place, 0, f"{free} on a free list", False)
         label = f"block of {size} bytes at {start:#x}{place - start:+#x}"
+        for owner in owners:
+            if self._is_shared_key(owner, place):
+                return Holder("object", place, owner, "shared key", True)
+            if self._kind(owner) in _KNOWN_STORAGE:  # all that it owns is known: this is a hash or a stale entry
+                return Holder("borrowed", place, owner, label, False)
         return Holder("block", place, owners[0] if owners else 0, label, False)
+
+    def _is_shared_key(self, owner: int, place: int) -> bool:
+        # A key of a table that several dicts share, and that no type has (any more).
+        if not self._stop.types[self._stop.texts.type_of(owner).address].flags & DICT_SUBCLASS:
+            return False
+        try:
+            return any(each.key_place == place for each in self._stop.texts.containers.dict_items(owner))
+        except (DecodeError, MemoryFault):
+            return False
+
+    def _kind(self, owner: int) -> str:
+        try:
+            return self._stop.texts.kinds.of(self._stop.texts.type_of(owner).address).name
+        except (DecodeError, MemoryFault):
+            return OBJECT
 
     def _on_free_list(self, start: int) -> str | None:
         # The type's name when the block holds an object with no references: kept for reuse, its words are stale.
-        build, memory, types = self._runtime.build, self._runtime.memory, self._stop.types
+        build, memory, types = self._stop.runtime.build, self._stop.runtime.memory, self._stop.types
         head = build.gc_head.size
         for prefix in (0, head, head + 16, 16):
             try:
@@ -134,131 +206,31 @@ class Referrers:
                 for row in rows
                 for word in range(min(_POINTERS, blocks.sizes[row] // 8 + 1))
             }
-            for place, word in self._words(pointers):
-                holder = blocks.row_of(place)
+            for place, word in self._words(frozenset(pointers)):
+                holder = self._object_at(place)
                 leads_to = above[pointers[word]]
-                if holder is None:
-                    continue
-                if holder in self._object_in:
+                if holder is not None:
                     for row in leads_to:
-                        if self._object_in[holder] not in found[row]:
-                            found[row].append(self._object_in[holder])
-                elif holder not in searched:
-                    above.setdefault(holder, set()).update(leads_to)
-            unresolved = {row for row in wanted if not found[row]}
-            if not unresolved:
+                        if holder not in found[row]:
+                            found[row].append(holder)
+                    continue
+                block = blocks.row_of(place)
+                if block is not None and block not in searched:
+                    above.setdefault(block, set()).update(leads_to)
+            if all(found[row] for row in wanted):
                 break
         return found
 
-    def _words(self, pointers: dict[int, int]) -> Iterator[tuple[int, int]]:
-        wanted = frozenset(pointers)
-        for start, data in resident_data(self._runtime, self.coverage):
+    def _object_at(self, place: int) -> int | None:
+        # The object, on the heap or static, that the word at *place* is a part of.
+        row = self._heap.blocks.row_of(place)
+        if row is not None:
+            return self._object_in.get(row)
+        inside = self._stop.statics.object_at(place)
+        return inside.address if inside is not None else None
+
+    def _words(self, wanted: frozenset[int]) -> Iterator[tuple[int, int]]:
+        for start, data in resident_data(self._stop.runtime, self.coverage):
             words = array("Q", data[: len(data) & ~7])
-            if wanted.isdisjoint(words):
-                continue
-            for index, word in enumerate(words):
-                if word in wanted:
-                    yield start + 8 * index, word
-
-
-class _Places:
-    # Names for the words outside of the allocator's blocks.
-    def __init__(self, stop: Stop, owned: Owned) -> None:
-        self._stop = stop
-        self._runtime = stop.runtime
-        self._regions = list(self._runtime.target.regions())
-        self._starts = [region.start for region in self._regions]
-        self._structs: list[tuple[int, StructLayout, str, str]] = []  # address, layout, name, kind
-        self._stacks: dict[int, str] = {}  # start of a region → its name
-        self._frames: dict[int, tuple[str, bool]] = {}
-        runtime = self._runtime
-        for interpreter in runtime.interpreters():
-            layout = runtime.build.interpreter
-            self._structs.append((interpreter.address, layout, f"interpreter {interpreter.number}", "interpreter"))
-            for number, thread in enumerate(runtime.threads(interpreter)):
-                name = f"thread {number} of interpreter {interpreter.number}"
-                self._structs.append((thread.address, runtime.build.layout("PyThreadState"), name, "thread"))
-                try:
-                    region = self._region(pthread(runtime, thread))
-                    if region is not None:
-                        self._stacks[region.start] = f"C stack of {name}"
-                except (MemoryFault, LayoutNotFound):
-                    pass
-                for frame in stop.frames.stack(thread, 1000):
-                    self._add_frame(owned, frame.address, f"{frame.function}() in {name}")
-
-    def _add_frame(self, owned: Owned, address: int, name: str) -> None:
-        try:
-            for reference in owned.frame_words(address):
-                self._frames[reference.place] = f"{reference.label} of {name}", reference.exact
-        except (LayoutNotFound, DecodeError, MemoryFault):
-            pass  # until 3.10 a frame is an object
-
-    def _region(self, address: int) -> Region | None:
-        index = bisect_right(self._starts, address) - 1
-        if index >= 0 and address < self._regions[index].end:
-            return self._regions[index]
-        return None
-
-    def state(self, place: int) -> Holder | None:
-        """The field of an interpreter or thread state that *place* is."""
-        for address, layout, name, kind in self._structs:
-            if address <= place < address + layout.size:
-                return Holder(kind, place, 0, f"{layout.name}.{field_path(layout, place - address)} of {name}", False)
-        return None
-
-    def name(self, place: int) -> Holder:
-        """What *place* belongs to."""
-        frame = self._frames.get(place)
-        if frame is not None:
-            return Holder("frame", place, 0, *frame)
-        state = self.state(place)
-        if state is not None:
-            return state
-        symbol = self._runtime.target.symbol_at(place)
-        if symbol is not None:
-            return Holder("static", place, 0, self._static(symbol.name, place, symbol.offset), False)
-        region = self._region(place)
-        if region is None:
-            return Holder("memory", place, 0, "memory that is not mapped", False)
-        if region.path == "[stack]" and region.start not in self._stacks:
-            return Holder("stack", place, 0, "C stack", False)
-        if region.start in self._stacks:
-            return Holder("stack", place, 0, self._stacks[region.start], False)
-        return Holder("memory", place, 0, f"memory of no known block ({region.path or 'anonymous'})", False)
-
-    def _static(self, name: str, place: int, offset: int) -> str:
-        build = self._runtime.build
-        layout: StructLayout | None = None
-        if place - offset == build.runtime_address:
-            layout = self._runtime.state.layout
-        elif self._stop.types.is_type(place - offset):
-            layout = build.type
-        if layout is not None and offset < layout.size:
-            return f"{name}.{field_path(layout, offset)}"
-        return f"{name}+{offset:#x}" if offset else name
-
-
-def field_path(layout: StructLayout, offset: int) -> str:
-    """The dotted path of the innermost field at *offset*, "+0x10" where there is none."""
-    best = None
-    for field in layout.fields.values():
-        if field.offset <= offset < field.offset + field.size * max(field.count, 1):
-            best = field
-            break
-    if best is None:
-        return f"+{offset:#x}"
-    inside = offset - best.offset
-    index = f"[{inside // best.size}]" if best.count > 1 else ""
-    inside %= best.size
-    if best.inner is not None:
-        return f"{best.name}{index}.{field_path(best.struct, inside)}"
-    return f"{best.name}{index}" + (f"+{inside:#x}" if inside else "")
-
-
-def runtime_name(runtime: Runtime, address: int) -> str | None:
-    """The C symbol at *address*, with the offset when it is not its start; None when there is none."""
-    symbol = runtime.target.symbol_at(address)
-    if symbol is None:
-        return None
-    return f"{symbol.name}+{symbol.offset:#x}" if symbol.offset else symbol.name
+            if not wanted.isdisjoint(words):
+                yield from ((start + 8 * index, word) for index, word in enumerate(words) if word in wanted)

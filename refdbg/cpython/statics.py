@@ -10,10 +10,13 @@ from functools import cached_property
 
 from refdbg.cpython.runtime import Runtime
 from refdbg.cpython.types import TYPE_SUBCLASS, Types
+from refdbg.errors import LayoutNotFound, MemoryFault, SymbolNotFound
 from refdbg.graph.objects import Coverage
 from refdbg.target.elf import DataSegment, Library, libraries
 
 _CACHES = ("interned",)  # Objects/unicodeobject.c (until 3.11; part of the runtime's state since)
+_METHOD_CACHE = "method_cache"  # Objects/typeobject.c (until 3.9; part of the interpreter's state since)
+_PARSERS = 1 << 16
 _LARGEST_STATIC_COUNT = 1 << 31
 _LOWEST_POINTER = 1 << 16
 # Include/internal/pycore_object.h (_PyObject_IMMORTAL_REFCNT, 3.11): counts around it are no pointers.
@@ -36,7 +39,8 @@ class StaticObject:
 class StaticWord:
     """A word in a library's data that equals the address of an object.
 
-    *inside*: the static object that it is a field of; *cache*: a table that CPython keeps on purpose.
+    *inside*: the static object that it is a field of; *cache*: a table that CPython keeps on purpose; *borrowed*:
+    it is known to own no reference.
     """
 
     address: int
@@ -46,6 +50,7 @@ class StaticWord:
     library: str
     inside: StaticObject | None
     cache: bool
+    borrowed: bool
 
 
 class Statics:
@@ -83,7 +88,7 @@ class Statics:
         build = self._runtime.build
         immortal = build.traits.immortal
         type_index, count_index = build.ob_type // 8, build.ob_refcnt // 8
-        for _, segment, start, words in self._words:
+        for library, segment, start, words in self._words:
             taken = 0  # a word inside a static type is a field of it
             for index, word in enumerate(words):
                 if word not in static_types or index < type_index:
@@ -92,18 +97,26 @@ class Statics:
                 if address < taken:
                     continue
                 count = words[index - type_index + count_index]
-                if immortal and count >> 31 == 1:
-                    continue  # never counted, and never freed
-                if count >= _LARGEST_STATIC_COUNT or (count > _LOWEST_POINTER and self._is_mapped(count)):
+                never_counted = immortal and count >> 31 == 1
+                if never_counted:
+                    pass
+                elif count >= _LARGEST_STATIC_COUNT or (count > _LOWEST_POINTER and self._is_mapped(count)):
                     continue  # a pointer: a C struct whose second word is a type
-                initial = segment.initial_word(address + build.ob_refcnt)
-                if immortal and initial >> 31 == 1:
+                initial = count if never_counted else segment.initial_word(address + build.ob_refcnt)
+                if not never_counted and immortal and initial >> 31 == 1:
                     initial = 0  # it stopped being immortal: what it had is in no total
                 size = max(types[word].basicsize, 16)
                 if types[word].flags & TYPE_SUBCLASS:
                     size = build.type.size
                     if types.is_type(address):
                         taken = address + size
+                    else:  # one that was cleared, or the second word of something else
+                        symbol = library.symbol_at(address)
+                        if symbol is None or symbol.offset:
+                            continue
+                room = library.room_at(address)
+                if room is not None and room < build.object.size:
+                    continue  # it would reach into another variable
                 yield StaticObject(address, word, count, count - initial, size)
 
     def _is_mapped(self, address: int) -> bool:
@@ -129,15 +142,42 @@ class Statics:
 
     def _word(self, library: Library, address: int, target: int) -> StaticWord:
         symbol = library.symbol_at(address)
+        name, offset = (symbol.name, symbol.offset) if symbol else ("", 0)
+        in_method_cache = name == _METHOD_CACHE
         return StaticWord(
-            address, target, symbol.name if symbol else "", symbol.offset if symbol else 0,
-            library.name, self.object_at(address), address in self._caches,
+            address, target, name, offset, library.name, self.object_at(address),
+            cache=in_method_cache or address in self._caches,
+            borrowed=in_method_cache and offset % self._entry[1] == self._entry[0],
         )
+
+    @cached_property
+    def _entry(self) -> tuple[int, int]:
+        # (offset of the borrowed value, size) of an entry of the method cache.
+        layout = self._runtime.build.layout("method_cache_entry")
+        return layout.offset("value"), layout.size
 
     @cached_property
     def _caches(self) -> frozenset[int]:
         runtime = self._runtime
-        return frozenset(runtime.target.address_of(name) for name in _CACHES if runtime.build.has_symbol(name))
+        found = {runtime.target.address_of(name) for name in _CACHES if runtime.build.has_symbol(name)}
+        return frozenset(found.union(self._keyword_names()))
+
+    def _keyword_names(self) -> Iterator[int]:
+        # The tuples that argument parsers make when they are first used (Python/getargs.c, parser_init).
+        runtime = self._runtime
+        try:
+            parser = runtime.build.layout("_PyArg_Parser")
+            if "getargs.static_parsers" in runtime.state.layout:  # 3.12+
+                address = runtime.state["getargs.static_parsers"]
+            else:
+                address = runtime.memory.u64(runtime.target.address_of("static_arg_parsers"))
+            for _ in range(_PARSERS):
+                if not address:
+                    return
+                yield address + parser.offset("kwtuple")
+                address = runtime.memory.u64(address + parser.offset("next"))
+        except (LayoutNotFound, SymbolNotFound, MemoryFault):
+            return
 
     def holding(self, targets: Collection[int]) -> Iterator[StaticWord]:
         """Every word that equals one of *targets* (``PyObject *``), with the C variable that it belongs to."""

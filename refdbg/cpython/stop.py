@@ -10,10 +10,19 @@ from refdbg.cpython.heap import GenerationLists, HeapObjects, heap_objects
 from refdbg.cpython.runtime import Build, Runtime
 from refdbg.cpython.text import Texts
 from refdbg.cpython.types import Types
-from refdbg.errors import RefdbgError
+from refdbg.errors import DecodeError, MemoryFault, NotPython, RefdbgError
 
 if TYPE_CHECKING:
     from refdbg.cpython.statics import Statics
+
+
+def check_supported(build: Build) -> None:
+    """Raises NotPython for a build whose objects refdbg cannot account for."""
+    if build.traits.free_threaded:
+        raise NotPython(
+            "this is a free-threaded build (--disable-gil): refdbg cannot read its objects yet",
+            "Run the program with a debug build that has the GIL; `refdbg status` and `refdbg frames` work here.",
+        )
 
 
 class Stop:
@@ -30,11 +39,13 @@ class Stop:
     @cached_property
     def lists(self) -> GenerationLists:
         """The collector's lists. Raises NotPython on a free-threaded build."""
+        check_supported(self.runtime.build)
         return GenerationLists(self.runtime)
 
     @cached_property
     def texts(self) -> Texts:
-        """Bounded reprs and type names."""
+        """Bounded reprs and type names. Raises NotPython on a free-threaded build."""
+        check_supported(self.runtime.build)
         return Texts(self.runtime, self.types)
 
     @cached_property
@@ -45,6 +56,7 @@ class Stop:
     @cached_property
     def heap(self) -> HeapObjects:
         """Every object in the allocator's blocks. Raises RefdbgError for a build without block headers."""
+        check_supported(self.runtime.build)
         if not self.runtime.traits.debug:
             raise RefdbgError(
                 "this is a release build: untracked objects cannot be found",
@@ -63,3 +75,23 @@ class Stop:
         """Whether *address* lies in ``_PyRuntime``."""
         start = self.runtime.build.runtime_address
         return start <= address < start + self.runtime.state.layout.size
+
+
+def module_definition(stop: Stop, address: int, type_: int) -> int:
+    """The ``PyModuleDef *`` that the module was made from, 0 where the object is no module or has none."""
+    try:
+        if stop.texts.kinds.of(type_).name == "module":
+            return stop.runtime.view(address, "PyModuleObject")["md_def"]
+    except (DecodeError, MemoryFault):
+        pass
+    return 0
+
+
+def module_traverse(stop: Stop, address: int) -> tuple[str, int]:
+    """The name of a module that was made from a definition, and its ``m_traverse``, 0 without one.
+
+    *address*: ``PyModuleObject *``. Raises MemoryFault.
+    """
+    runtime = stop.runtime
+    definition = runtime.view(runtime.view(address, "PyModuleObject")["md_def"], "PyModuleDef")
+    return f"module {runtime.memory.c_string(definition['m_name'])}", definition["m_traverse"]

@@ -70,6 +70,22 @@ def is_interned(stop: Stop, address: int, type_: int) -> bool:
     return StructView(stop.runtime.memory, address, layout)["state.interned"] == _INTERNED_MORTAL
 
 
+def interned_dicts(stop: Stop) -> frozenset[int]:
+    """The dicts of interned strings (``PyDictObject *``)."""
+    runtime = stop.runtime
+    found = set()
+    try:
+        found.add(runtime.memory.u64(runtime.target.address_of("interned")))  # until 3.11
+    except (SymbolNotFound, MemoryFault):
+        for interpreter in runtime.interpreters():
+            view = StructView(runtime.memory, interpreter.address, runtime.build.interpreter)
+            if "cached_objects.interned_strings" in view.layout:
+                found.add(view["cached_objects.interned_strings"])
+        if "cached_objects.interned_strings" in runtime.state.layout:
+            found.add(runtime.state["cached_objects.interned_strings"])
+    return frozenset(found - {0})
+
+
 def _interned(stop: Stop, heap: HeapObjects) -> int:
     # The two references that the dict of interned strings holds are taken off a string's count, not off the total.
     found = 0

@@ -6,13 +6,26 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 
 import gdb
-from refdbg.errors import CommandError, LayoutNotFound, NoProcess, RefdbgError, SymbolNotFound
-from refdbg.target import Console, Halt, NativeFrame, OnHit, Symbol, TargetInfo, Variable, Where
+from refdbg.errors import CommandError, LayoutNotFound, NoProcess, NotLive, RefdbgError, SymbolNotFound
+from refdbg.target import (
+    Console,
+    Halt,
+    NativeFrame,
+    OnChange,
+    OnHit,
+    PointedStruct,
+    Pointer,
+    Symbol,
+    TargetInfo,
+    Variable,
+    Where,
+)
 from refdbg.target.layout import Field, StructLayout
 from refdbg.target.memory import Memory, Region
-from refdbg.target.process import ProcessMemory
+from refdbg.target.process import CoreMemory, ProcessMemory
 
 # The integer argument registers and the result register, by the architecture's name in gdb
 # (System V psABI; Procedure Call Standard for the Arm 64-bit Architecture).
@@ -22,6 +35,9 @@ _REGISTERS = {
 }
 _DEADLY = ("SIGSEGV", "SIGBUS", "SIGABRT", "SIGFPE", "SIGILL", "SIGSYS")
 _ANONYMOUS = (gdb.TYPE_CODE_STRUCT, gdb.TYPE_CODE_UNION)
+_POINTER_NUMBERS = ("uintptr_t", "intptr_t")
+_POINTERS_LIMIT = 1 << 16
+_CORE_FILE = re.compile(r"core dump file:\s+`(.+)', file type")
 _SYMBOL_TEXT = re.compile(r"(?P<name>.+?)(?: \+ (?P<offset>\d+))? in section \S+(?: of (?P<file>.+))?$")
 
 
@@ -64,22 +80,28 @@ def _later(kind: gdb.Type) -> Callable[[], StructLayout]:
 
 
 class GdbTarget:
-    """The selected inferior: a live process through /proc, anything else through gdb's own reads."""
+    """The selected inferior: a live process through /proc, a core file, anything else through gdb's own reads."""
 
     def __init__(self, inferior: gdb.Inferior) -> None:
         self._inferior = inferior
-        connection = getattr(inferior, "connection", None)
-        kind = connection.type if connection is not None else "none"
+        kind, self._connection = _connection(inferior)
         self._process = ProcessMemory(inferior.pid) if kind == "native" else None
+        self._core = CoreMemory(_core_file(), self._read_through_gdb) if kind == "core" else None
+        direct = self._process or self._core
         self.info = TargetInfo(
             inferior.progspace.filename or "", inferior.pid or None, kind not in ("core", "none"),
             f"gdb {gdb.VERSION.split()[-1] if ' ' in gdb.VERSION else gdb.VERSION}",
             next((o.build_id or "" for o in gdb.objfiles() if o.filename == inferior.progspace.filename), ""),
         )
-        self.memory = Memory(self._process.read_some if self._process else self._read_through_gdb)
+        self.memory = Memory(direct.read_some if direct else self._read_through_gdb)
         self._layouts: dict[str, StructLayout | None] = {}  # None: asked for and not there
         self._addresses: dict[str, int | None] = {}
+        self._structs: dict[int, tuple[PointedStruct, ...]] = {}
         self._debug_folder: str | None = None  # gdb's own setting, while it is changed
+
+    def is_of(self, inferior: gdb.Inferior) -> bool:
+        """Whether this is still what the inferior is: a process and its core files share a pid."""
+        return self.info.pid == inferior.pid and self._connection == _connection(inferior)[1]
 
     def look_again(self) -> None:
         """A file was loaded: what was not found before may be in it."""
@@ -88,8 +110,9 @@ class GdbTarget:
 
     def close(self) -> None:
         """The process is gone."""
-        if self._process is not None:
-            self._process.close()
+        direct = self._process or self._core
+        if direct is not None:
+            direct.close()
 
     def _read_through_gdb(self, address: int, size: int) -> bytes:
         try:
@@ -98,7 +121,8 @@ class GdbTarget:
             return b""
 
     def regions(self) -> list[Region]:
-        return self._process.regions() if self._process else []
+        direct = self._process or self._core
+        return direct.regions() if direct else []
 
     def resident(self, start: int, end: int) -> list[tuple[int, int]]:
         """The parts of [start, end) that reading does not fault in."""
@@ -134,6 +158,24 @@ class GdbTarget:
                 return Variable(symbol.name + _member(found.type, symbol.offset), found.symtab.filename, found.line)
         return None
 
+    def structs_of(self, function: int) -> tuple[PointedStruct, ...]:
+        found = self._structs.get(function)
+        if found is None:
+            if gdb.block_for_pc(function) is None:
+                self._load_library_at(function)
+            try:
+                found = _structs_of(function)
+            except gdb.error:  # debug info that gdb cannot read
+                found = ()
+            self._structs[function] = found
+        return found
+
+    def _load_library_at(self, address: int) -> None:
+        # An unattended run does not load the symbols of each library.
+        for region in self.regions():
+            if region.start <= address < region.end and region.path.startswith("/"):
+                self._objfiles(region.path.rsplit("/", 1)[-1])
+
     def _objfiles(self, library: str) -> list[gdb.Objfile]:
         def loaded() -> list[gdb.Objfile]:
             return [o for o in gdb.objfiles() if o.filename and o.filename.rsplit("/", 1)[-1] == library]
@@ -165,6 +207,20 @@ class GdbTarget:
         except (gdb.error, ValueError):
             return 0
 
+    def stack_pointers(self) -> list[int]:
+        selected = gdb.selected_thread()
+        found = []
+        try:
+            for thread in self._inferior.threads():
+                thread.switch()
+                found.append(_register("sp"))
+        except (gdb.error, ValueError):
+            return []
+        finally:
+            if selected is not None and selected.is_valid():
+                selected.switch()
+        return found
+
     def cpu_seconds(self, thread: int) -> float | None:
         return self._process.cpu_seconds(thread) if self._process else None
 
@@ -181,6 +237,19 @@ class GdbTarget:
                 selected.switch()
 
 
+def _connection(inferior: gdb.Inferior) -> tuple[str, int]:
+    # How gdb is connected to it ("native", "core", "remote", …; "none" where it is not), and the connection's number.
+    connection = getattr(inferior, "connection", None)
+    return (connection.type, connection.num) if connection is not None else ("none", 0)
+
+
+def _core_file() -> str:
+    match = _CORE_FILE.search(gdb.execute("info files", to_string=True))
+    if match is None:
+        raise NoProcess("gdb does not say which core file it reads")
+    return match[1]
+
+
 def _member(type_: gdb.Type, offset: int) -> str:
     # The path of the member at a byte offset: "[2].func".
     type_ = type_.strip_typedefs()
@@ -195,6 +264,69 @@ def _member(type_: gdb.Type, offset: int) -> str:
                 name = f".{member.name}" if member.name else ""
                 return name + _member(member.type, offset - start)
     return f"+{offset}" if offset else ""
+
+
+def _structs_of(function: int) -> tuple[PointedStruct, ...]:
+    block = gdb.block_for_pc(function)
+    while block is not None and block.function is None:
+        block = block.superblock
+    found = []
+    for symbol in sorted(block or (), key=lambda symbol: not symbol.is_argument):
+        if not (symbol.is_argument or symbol.is_variable):
+            continue
+        type_ = symbol.type.strip_typedefs()
+        if type_.code == gdb.TYPE_CODE_PTR:
+            heads = _heads(type_.target())
+            struct = type_.target().strip_typedefs()
+            if heads:
+                found.append(PointedStruct(struct.sizeof, heads, _later_pointers(struct)))
+    return tuple(found)
+
+
+def _heads(type_: gdb.Type) -> tuple[str, ...]:
+    # The names of a struct and of those that it begins with; none for what is no struct, or not known inside.
+    names: list[str] = []
+    while True:
+        struct = type_.strip_typedefs()
+        if struct.code != gdb.TYPE_CODE_STRUCT or not struct.fields():
+            return tuple(names)
+        names.append(struct.tag or type_.name or "")
+        type_ = struct.fields()[0].type
+
+
+def _later_pointers(struct: gdb.Type) -> Callable[[], dict[int, Pointer]]:
+    def pointers() -> dict[int, Pointer]:
+        found: dict[int, Pointer] = {}
+        for offset, pointer in islice(_pointers(struct, 0, ""), _POINTERS_LIMIT):
+            known = found.get(offset)  # of a union's members the best known one
+            if known is None or len(pointer.heads) > len(known.heads):
+                found[offset] = pointer
+        return found
+
+    return pointers
+
+
+def _pointers(type_: gdb.Type, offset: int, path: str) -> Iterator[tuple[int, Pointer]]:
+    kind = type_.strip_typedefs()
+    if kind.code == gdb.TYPE_CODE_ARRAY:
+        element = kind.target()
+        inner = list(_pointers(element, 0, ""))
+        low, high = kind.range() if inner else (0, -1)
+        for index in range(high - low + 1):
+            for start, pointer in inner:
+                path_ = f"{path}[{index}]{pointer.path}"
+                yield offset + index * element.sizeof + start, Pointer(path_, pointer.heads)
+    elif kind.code in _ANONYMOUS:
+        for member in kind.fields():
+            if hasattr(member, "bitpos") and not member.bitsize:
+                name = f".{member.name}" if member.name else ""
+                yield from _pointers(member.type, offset + member.bitpos // 8, path + name)
+    elif kind.code == gdb.TYPE_CODE_PTR:
+        target = kind.target().strip_typedefs()
+        if target.code in (gdb.TYPE_CODE_VOID, *_ANONYMOUS):
+            yield offset, Pointer(path, _heads(kind.target()))
+    elif type_.name in _POINTER_NUMBERS:
+        yield offset, Pointer(path, ())
 
 
 def _stack(limit: int) -> list[NativeFrame]:
@@ -292,6 +424,31 @@ class _Stop(gdb.Breakpoint):  # type: ignore[misc]
 
     def stop(self) -> bool:
         return self._watch.hit()
+
+
+class _Watch(gdb.Breakpoint):  # type: ignore[misc]
+    # A hardware watchpoint on one word; silent from the change on whose report asks for no more.
+    def __init__(self, session: GdbSession, address: int, on_change: OnChange) -> None:
+        self._session = session
+        self._on_change = on_change
+        self._address = address
+        self._done = False
+        self._old = session.target().memory.integer(address, 8)
+        self.function = f"*{address:#x}"
+        super().__init__(f"*(unsigned long *) {address:#x}", gdb.BP_WATCHPOINT, gdb.WP_WRITE, internal=True)
+        self.silent = True
+
+    def stop(self) -> bool:
+        target = self._session.target()
+        target.memory.forget()
+        try:
+            word = target.memory.u64(self._address)
+            if not self._done and word != self._old:
+                self._old = word
+                self._done = not self._on_change(target.native_frames(limit=8))
+        except (gdb.error, RefdbgError) as error:
+            self._session.on_error(f"at a watchpoint: {error}")
+        return False
 
 
 class GdbBreakpoint:
@@ -401,7 +558,7 @@ class GdbSession:
         inferior = gdb.selected_inferior()
         if not inferior.pid or not inferior.threads():
             raise NoProcess("no process is stopped here")
-        if self._target is None or self._target.info.pid != inferior.pid:
+        if self._target is None or not self._target.is_of(inferior):
             self._drop()
             self._target = GdbTarget(inferior)
         return self._target
@@ -420,6 +577,8 @@ class GdbSession:
             raise CommandError(f"cannot evaluate {expression!r}: {error}") from error
 
     def break_on(self, functions: Sequence[str], on_hit: OnHit, where: Where = "entry") -> GdbBreakpoint:
+        if _connection(gdb.selected_inferior())[0] == "core":
+            raise NotLive("this is a core file: nothing runs in it, so nothing can be watched")
         watch = GdbBreakpoint(self, functions, on_hit, where)
         if not watch.placed:
             if gdb.lookup_global_symbol("_PyRuntime") is not None:
@@ -433,6 +592,16 @@ class GdbSession:
         for watches in (self._breakpoints, self._waiting):
             if watch in watches:
                 watches.remove(watch)
+
+    def watch_word(self, address: int, on_change: OnChange) -> _Watch | None:
+        try:
+            watch = _Watch(self, address, on_change)
+        except (gdb.error, RuntimeError):
+            return None
+        if watch.type != gdb.BP_HARDWARE_WATCHPOINT:
+            watch.delete()
+            return None
+        return watch
 
     def waiting(self) -> list[str]:
         return [watch.function for watch in self._waiting]

@@ -7,21 +7,25 @@ import os
 import signal
 import sys
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from refdbg import __version__
 from refdbg.commands.context import Context
 from refdbg.cpython import events
-from refdbg.cpython.collection import CollectionWatch, Listener, Running, frame_rows
-from refdbg.cpython.finalization import FinalizationWatch
-from refdbg.cpython.runtime import Build, Thread
-from refdbg.cpython.stop import Stop
-from refdbg.errors import RefdbgError
+from refdbg.cpython.collection import CollectionWatch, Listener, Running, frame_rows, garbage
+from refdbg.cpython.finalization import FinalizationWatch, LastEntry
+from refdbg.cpython.runtime import Interpreter, Thread
+from refdbg.cpython.stop import Stop, check_supported
+from refdbg.errors import NotPython, RefdbgError, SymbolNotFound
 from refdbg.graph.objects import Coverage, Objects
-from refdbg.records import Collection, Finding
+from refdbg.records import Collection, Finding, TotalLine
 from refdbg.render import plain
-from refdbg.target import Halt, Hit, Session, Target, TargetInfo
-from refdbg.target.capture import Capture
+from refdbg.target import Breakpoint, Halt, Hit, NativeFrame, Session, Target, TargetInfo
+
+if TYPE_CHECKING:
+    from refdbg.commands.decision import Agreement
+    from refdbg.commands.left_over import LeftOver
+    from refdbg.commands.not_freed import NotFreed
 
 SCHEMA = "refdbg-report/1"
 INTERRUPT = signal.SIGUSR1  # refdbg-run's word that the user pressed Ctrl-C
@@ -39,18 +43,26 @@ class Gathered:
     python: str = ""
     traits: dict[str, bool] = field(default_factory=dict)
     crash: dict[str, Any] | None = None
+    released: dict[str, list[NativeFrame]] = field(default_factory=dict)  # by signature: who did it, too late
 
 
 class Gatherer:
     """Watches one program from its first instruction to its end."""
 
-    def __init__(self, session: Session, pid: int, limit: int) -> None:
+    def __init__(self, session: Session, pid: int, limit: int, check: bool = False) -> None:
+        """*limit*: how many objects are listed one by one; *check*: replay each collection's decision."""
         self._session = session
         self._context = Context.of(session)
         self._limit = limit
         self._pid = pid
+        self._check = check
+        self._agreement: Agreement | None = None
+        self._not_freed: NotFreed | None = None
         self.seen = Gathered()
         self._left_by_subinterpreters: set[int] = set()
+        self._late: dict[str, int] = {}  # by signature: the field of an interpreter's state to watch
+        self._late_watches: list[Breakpoint] = []
+        self._balanced: LeftOver | None = None
         session.on_error = self._error
 
     def run(self) -> dict[str, Any]:
@@ -60,9 +72,14 @@ class Gatherer:
         session.attach(self._pid)
         self._target = session.target()
         self._watch = CollectionWatch(
-            session, self._context.build, Listener(begin=self._begins, end=self._ended), self._limit
+            session, self._context.build,
+            self._with_check(
+                Listener(begin=self._begins, finalize=self._finalizing, clear=self._clearing, end=self._ended)
+            ),
+            self._limit,
         )
-        self._ends = FinalizationWatch(session, self._context.build, self._limit, self._explain, self._explain_kept)
+        self._check_decisions()
+        self._ends = FinalizationWatch(session, self._context.build, self._limit, self._explain, self._owners)
         self._first = session.break_on(events.RUN_MAIN, self._started)
         while True:
             halt = session.resume()
@@ -77,11 +94,28 @@ class Gatherer:
             )
         return self._report(self._target.info)
 
+    def _with_check(self, listener: Listener) -> Listener:
+        if not self._check:
+            return listener
+        from refdbg.commands.decision import Agreement  # only a run that asks for it pays for it
+
+        self._agreement = found = Agreement()
+        return replace(listener, examine=found.examine, subtracted=found.subtracted, deduced=found.deduced)
+
+    def _check_decisions(self) -> None:
+        try:
+            if self._check:
+                self._watch.watch_decision()
+        except SymbolNotFound as error:
+            self._agreement = None
+            self.seen.warnings.append(f"no collection can be checked: {error}. {error.hint}")
+
     def _look(self, target: Target) -> None:
         # After an exec the report is about the new program, unless that is no Python.
         if target is not self._target:
             self._target = target
             self.seen = Gathered(partial=self.seen.partial)
+            self._not_freed = None
             self._watch.count = 0
             self._ends.forget()
 
@@ -90,37 +124,115 @@ class Gatherer:
         stop = Stop(self._context.build(hit.target))
         self.seen.python = stop.runtime.version
         self.seen.traits = plain(stop.runtime.traits)
+        try:
+            check_supported(stop.runtime.build)
+        except NotPython as error:
+            self._error(f"{error}. Nothing of its collector was recorded. {error.hint}")
         return False
 
     def _begins(self, running: Running) -> bool:
         self._look(running.stop.runtime.target)
         self._ends.collection_begins(running)
+        if running.phase == "finalization":
+            self._watch_late(running.interpreter)
         return False
 
-    def _ended(self, _running: Running, record: Collection) -> bool:
+    def _watch_late(self, interpreter: Interpreter) -> None:
+        # What earlier interpreters released too late this one releases too: after which collection, and by whom.
+        for watch in self._late_watches:
+            watch.delete()
+        self._late_watches = []
+        for signature, offset in self._late.items():
+            if signature not in self.seen.released:
+                def changed(stack: list[NativeFrame], signature: str = signature) -> None:
+                    self.seen.released[signature] = stack
+
+                placed = self._session.watch_word(interpreter.address + offset, changed)
+                if placed is not None:
+                    self._late_watches.append(placed)
+
+    def _finalizing(self, running: Running) -> bool:
+        from refdbg.commands.over_visit import at_finalization
+
+        if len(running.unreachable):
+            for found in at_finalization(running.stop, running.unreachable, running.interpreter.number):
+                if all(found.signature != old.signature for old in self.seen.findings):
+                    self.seen.findings.append(found)
+        return False
+
+    def _clearing(self, running: Running) -> bool:
+        if running.brought_back:
+            self._gather_not_freed().brought_back(running)
+        return False
+
+    def _gather_not_freed(self) -> NotFreed:
+        if self._not_freed is None:
+            from refdbg.commands.not_freed import NotFreed  # only a run with such objects pays for it
+
+            self._not_freed = NotFreed(self._limit)
+        return self._not_freed
+
+    def _ended(self, running: Running, record: Collection) -> bool:
         self.seen.collections.append(record)
+        if len(garbage(running.stop, running.interpreter)) > running.garbage_before:
+            self._gather_not_freed().ended(running)
+        if self._agreement is not None:
+            self._agreement.ended(running, record)
         return False
 
-    def _explain(self, stop: Stop) -> None:
-        from refdbg.commands.explain import static_findings  # only a run that leaves something over pays for it
-
-        findings, notes = static_findings(stop, self._limit, frozenset(self._left_by_subinterpreters))
-        self.seen.findings += findings
-        self.seen.warnings += notes
-
-    def _explain_kept(
-        self, number: int, capture: Capture, tracked: Objects, now: Stop, left_over: Objects
+    def _explain(
+        self, number: int, last: LastEntry | None, now: Stop, left_over: Objects
     ) -> None:
-        from refdbg.commands.last_collection import LastCollection
+        from refdbg.commands.explain import explain  # only a run that leaves something over pays for it
 
-        self._left_by_subinterpreters.update(left_over.addresses)
-        found, notes = LastCollection(Stop(Build(capture)), tracked, now, left_over).findings(number, self._limit)
-        for each in found:
+        earlier = self._left_by_subinterpreters
+        if number:
+            earlier.update(left_over.addresses)
+        else:
+            known = sum(1 for address in left_over.addresses if address in earlier)
+            left_over = left_over.pick(
+                row for row, address in enumerate(left_over.addresses) if address not in earlier
+            )
+            if known:
+                self.seen.warnings.append(f"{known} objects were left over by subinterpreters: see there.")
+        if self._not_freed is not None:
+            self._not_freed.left_over(left_over)
+        why = explain(self._left_over(now, left_over, number), last, self._limit)
+        self._late.update(why.late)
+        for each in why.findings:
             # Every subinterpreter leaks alike: the newest finding stands for all, the first ones have more noise.
             same = [old for old in self.seen.findings if old.signature == each.signature]
             self.seen.findings = [old for old in self.seen.findings if old not in same]
-            self.seen.findings.append(replace(each, repetitions=1 + sum(old.repetitions for old in same)))
-        self.seen.warnings += notes
+            shown = each if number or not same else same[0]
+            self.seen.findings.append(replace(shown, repetitions=1 + sum(old.repetitions for old in same)))
+        self.seen.warnings += why.notes
+
+    def _findings(self) -> list[Finding]:
+        findings = []
+        for found in self.seen.findings:
+            stack = self.seen.released.get(found.signature)
+            if stack:
+                from refdbg.verdicts.kept_root import released_by
+
+                source = f"{stack[0].file}:{stack[0].line}" if stack[0].file else ""
+                found = released_by(found, stack[0].function, [frame.function for frame in stack[1:]], source)
+            findings.append(found)
+        return findings + (self._not_freed.findings() if self._not_freed is not None else [])
+
+    def _checks(self) -> list[str]:
+        return [*self._agreement.warnings, self._agreement.summary()] if self._agreement is not None else []
+
+    def _owners(self, stop: Stop) -> list[TotalLine]:
+        return self._left_over(stop, stop.heap.objects, 0).owners()
+
+    def _left_over(self, stop: Stop, objects: Objects, number: int) -> LeftOver:
+        # Where the total is printed, the same is asked for twice.
+        from refdbg.commands.left_over import LeftOver
+
+        known = self._balanced
+        if known is None or known.stop is not stop or known.objects != len(objects):
+            known = self._balanced = LeftOver(stop, objects, number)
+        return known
 
     def _error(self, text: str) -> None:
         self.seen.partial = self.seen.partial or text.splitlines()[0]
@@ -169,7 +281,8 @@ class Gatherer:
         seen.coverage.add(ends.coverage)
         totals = plain(ends.totals) if ends.totals else None
         last = "at_end" if seen.traits.get("debug") else "before_clear"
-        if seen.crash is None and seen.traits and not any(last in end.moments for end in ends.endings()):
+        watched = seen.traits and not seen.traits["free_threaded"]
+        if seen.crash is None and watched and not any(last in end.moments for end in ends.endings()):
             seen.warnings.append(
                 "the interpreter was not finalized (os._exit, a signal, or exec): what it leaves over is not known."
             )
@@ -177,7 +290,7 @@ class Gatherer:
             "schema": SCHEMA,
             "refdbg": __version__,
             "partial": seen.partial,
-            "warnings": seen.warnings + ends.warnings,
+            "warnings": seen.warnings + ends.warnings + self._checks(),
             "target": {
                 "argv": [], "pid": self._pid, "executable": info.executable, "build_id": info.build_id,
                 "python": seen.python, "traits": seen.traits, "debugger": info.debugger,
@@ -186,7 +299,7 @@ class Gatherer:
             "collections": plain(seen.collections),
             "interpreters": plain(ends.endings()),
             "totals": totals,
-            "findings": plain(sorted(seen.findings, key=_weight, reverse=True)),
+            "findings": plain(sorted(self._findings(), key=_weight, reverse=True)),
             "coverage": {
                 "objects": sum(end.left_over.objects for end in ends.endings() if end.left_over),
                 "unreadable": seen.coverage.unreadable, "undecided_types": [],
@@ -205,7 +318,7 @@ def main(session: Session) -> None:
     orders = json.loads(os.environ["REFDBG_GATHER"])
     report: dict[str, Any]
     try:
-        report = Gatherer(session, orders["pid"], orders["objects"]).run()
+        report = Gatherer(session, orders["pid"], orders["objects"], orders["check"]).run()
     except RefdbgError as error:
         report = {"error": error.text()}
     with open(orders["output"], "w", encoding="utf-8", errors="backslashreplace") as file:

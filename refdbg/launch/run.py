@@ -54,6 +54,8 @@ def parser() -> argparse.ArgumentParser:
     root.add_argument("--text", metavar="FILE", help="write the report as text to FILE instead of stderr")
     root.add_argument("--objects", metavar="N", type=_count, default=10,
                       help="how many objects to list one by one, per collection and at the end (default 10)")
+    root.add_argument("--check", action="store_true",
+                      help="replay what each collection decides, and report where it decided otherwise (slow)")
     root.add_argument("--gdb", metavar="PATH", default="gdb", help="the gdb to use (default: gdb)")
     root.add_argument("--version", action="version", version=f"refdbg {__version__}")
     root.add_argument("program", metavar="PROGRAM")
@@ -92,7 +94,8 @@ def main() -> NoReturn:
     folder = os.path.join(os.environ.get("TMPDIR") or "/tmp", f"refdbg-{os.getpid()}-{os.urandom(8).hex()}")
     os.mkdir(folder, 0o700)
     try:
-        status, report = _run(program, [orders.program, *orders.arguments], debugger, orders.objects, folder)
+        wanted = {"objects": orders.objects, "check": orders.check}
+        status, report = _run(program, [orders.program, *orders.arguments], debugger, wanted, folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     try:
@@ -122,7 +125,7 @@ def _original_environment() -> dict[bytes, bytes]:
 
 
 def _run(
-    program: str, argv: list[str], debugger: str, objects: int, folder: str
+    program: str, argv: list[str], debugger: str, wanted: dict[str, Any], folder: str
 ) -> tuple[int, dict[str, Any]]:
     # Returns the program's wait status and the report.
     environment = _original_environment()
@@ -131,7 +134,7 @@ def _run(
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, watched)
     pid = _start_stopped(program, argv, environment, mask, children)
     output = os.path.join(folder, "report.json")
-    gdb = _start_gdb(debugger, {"pid": pid, "objects": objects, "output": output}, environment, folder)
+    gdb = _start_gdb(debugger, {**wanted, "pid": pid, "output": output}, environment, folder)
     from refdbg.render.report import prepare  # what the report needs is imported while the program runs
 
     prepare()

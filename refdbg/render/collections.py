@@ -11,13 +11,14 @@ from refdbg.records import (
     GcStop,
     Message,
     ObjectRow,
-    Visits,
-    VisitsOfType,
+    ObjectVisits,
+    TypeVisits,
 )
 from refdbg.render import plain, text
 from refdbg.render.report import by_type_table, collection_table, frame_line, table
 
 _STACK = 5
+_FIELDS = 100
 
 
 @text.register
@@ -37,6 +38,7 @@ def log_text(record: GcLog, width: int) -> str:
     for collection in record.collections:
         if collection.unreachable:
             lines += ["", *_found(collection)]
+    lines += [""] * bool(record.checks) + [f"check: {check}" for check in record.checks]
     return "\n".join(line.rstrip() for line in lines)
 
 
@@ -88,8 +90,9 @@ def stop_text(record: GcStop, width: int) -> str:
 
 @text.register
 def again_text(record: GcAgain, width: int) -> str:
-    """What would be freed."""
-    lines = [f"A full collection would find {record.unreachable} of {record.tracked} tracked objects unreachable."]
+    """What would be found."""
+    count = f"at least {record.unreachable}" if record.undecided else f"{record.unreachable}"
+    lines = [f"A full collection would find {count} of {record.tracked} tracked objects unreachable."]
     if record.unreachable:
         lines += by_type_table([plain(row) for row in record.by_type], 12)
         lines += _objects(record.objects, record.unreachable)
@@ -98,33 +101,65 @@ def again_text(record: GcAgain, width: int) -> str:
 
 
 @text.register
-def visits_text(record: Visits, width: int) -> str:
+def visits_text(record: ObjectVisits, width: int) -> str:
     """Each reference, visited or not."""
-    traverse = record.traverse or "no tp_traverse"
-    lines = [f"{record.object.type} {record.object.repr}, traversed by {traverse}:"]
+    why = "it is static, or its type has no Py_TPFLAGS_HAVE_GC"
+    lines = [f"{record.object.type} {record.object.repr}, {_traversed(record.traverse, record.is_gc, why)}:"]
     rows = [
-        [field.field, "visited" if field.visited else "NOT VISITED", "" if field.exact else "a guess", field.repr or ""]
-        for field in record.fields
+        [field.field, _verdict(field) or "visited", *(f"{target.address:#x} {target.repr}" for target in field.targets)]
+        for field in sorted(record.fields, key=lambda field: field.visited)[:_FIELDS]
     ]
-    lines += table(rows, ["field", "", "", "refers to"], ("left",) * 4)
-    lines += [f"  visited and not owned: {row.address:#x} {row.repr}" for row in record.extra]
+    lines += table(rows, ["field", "", "refers to"], ("left",) * 3)
+    lines += _more(record.fields) + _excused(record.excused)
+    lines += [
+        f"  visited, with no owned reference that refdbg knows: {row.address:#x} {row.repr}" for row in record.extra
+    ]
     return "\n".join(line.rstrip() for line in lines)
 
 
 @text.register
-def type_visits_text(record: VisitsOfType, width: int) -> str:
+def type_visits_text(record: TypeVisits, width: int) -> str:
     """The fields of a type, unvisited ones first."""
-    if not record.is_gc:
-        lines = [f"{record.type}: its objects take no part in collection (no Py_TPFLAGS_HAVE_GC)."]
-    else:
-        lines = [f"{record.type}: {record.objects} objects traversed by {record.traverse or 'no tp_traverse'}"]
-    lines += table([_field_row(field) for field in record.fields], ["field", "owned", "visited", ""])
+    looked_at = record.objects + sum(record.undecided.values())
+    traversed = _traversed(record.traverse, record.is_gc, "no Py_TPFLAGS_HAVE_GC")
+    lines = [f"{record.type}: {record.objects} objects, {traversed}"]
+    if not record.total:
+        lines.append(f"  `refdbg objects {record.type} --subclasses` lists its subclasses' objects, if there are any.")
+    if looked_at < record.total:
+        lines.append(f"  looked at {looked_at} of {record.total} objects (--limit N looks at more)")
+    rows = [[field.field, field.owned, field.visited, _verdict(field)] for field in record.fields[:_FIELDS]]
+    lines += table(rows, ["field", "held", "visited", ""], ("left", "right", "right", "left"))
+    lines += _more(record.fields) + _excused(record.excused)
     if record.extra:
-        lines.append(f"  {record.extra} visits had no owned reference that refdbg knows")
-    lines += [f"  undecided: {reason}" for reason in record.undecided]
+        lines.append(f"  {record.extra} visits have no owned reference that refdbg knows.")
+    lines += [f"  {number} objects undecided: {reason}" for reason, number in record.undecided.items()]
     return "\n".join(line.rstrip() for line in lines)
 
 
-def _field_row(field: FieldVisits) -> list[str | int]:
-    remark = "" if field.visited == field.owned else "NOT VISITED" if not field.visited else "not always visited"
-    return [field.field, field.owned, field.visited, remark + ("" if field.exact else " (a guess)")]
+def _traversed(traverse: str, is_gc: bool, why: str) -> str:
+    if not is_gc:
+        return f"not traversed, as it takes no part in collection ({why})"
+    return f"traversed by {traverse}" if traverse else "not traversed: the type has no tp_traverse"
+
+
+def _verdict(field: FieldVisits) -> str:
+    if field.visited == field.owned:
+        return ""
+    remarks = [] if field.exact else ["may be borrowed" if field.declared else "a guess"]
+    if field.elsewhere == field.owned - field.visited:
+        remarks.append("its object is visited, for another field")
+    remark = f" ({'; '.join(remarks)})" if remarks else ""
+    return ("not always visited" if field.visited else "NOT VISITED") + remark
+
+
+def _more(fields: list[FieldVisits]) -> list[str]:
+    return [f"  … and {len(fields) - _FIELDS} more (--json has them all)"] if len(fields) > _FIELDS else []
+
+
+def _excused(numbers: dict[str, int]) -> list[str]:
+    why = {
+        "atomic": "to str, bytes, int, float, bool or None: these refer to nothing, so that no cycle is missed",
+        "uncollected": "to objects that take no part in collection: a visit of them changes nothing",
+        "running": "from a frame that is running, whose locals the collector never sees",
+    }
+    return [f"  not visited and left out: {number} {why[excuse]}" for excuse, number in numbers.items()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +12,8 @@ from refdbg.errors import MissingDependency
 
 _TYPES = 12  # rows of a table by type
 _FINDINGS = 8
+_OTHERS = 4
+_NOT_FREED = ("resurrected", "uncollectable")
 _STACK = 12
 _COLLECTIONS = 20
 
@@ -57,17 +60,31 @@ def _lines(report: dict[str, Any], width: int) -> Iterator[str]:
         yield from (f"note: {warning}" for warning in report["warnings"])
 
 
+_EXPLAIN = {
+    "static-reference": "C variables of {}",
+    "state-reference": "fields of the interpreter's state",
+    "native-reference": "memory of C code",
+    "stack-reference": "stacks",
+    "lost-reference": "references that nobody holds",
+    "missing-visit": "references that no tp_traverse reports",
+    "late-garbage": "what was released after the last collection",
+}
+
+
 def _headline(report: dict[str, Any]) -> Iterator[str]:
     left = [end["left_over"] for end in report["interpreters"] if end["id"] == 0 and end["left_over"]]
     if not left or not left[0]["objects"]:
         return
-    findings = [finding for finding in report["findings"] if finding["interpreter"] == 0]
-    explained = sum(finding["explains"]["references"] for finding in findings)
-    text = f"{left[0]['objects']} objects with {left[0]['references']} references are left over"
-    if findings:
-        holders = {finding["holder"]["library"] for finding in findings if finding["explains"]["references"]}
-        text += f"; C variables of {', '.join(sorted(holders))} hold {explained} of the references"
-    yield text + "."
+    references = report["totals"]["references_reported"] if report["totals"] else left[0]["references"]
+    yield f"{left[0]['objects']} objects are left over; the interpreter counts {references} references at its end."
+    explained: dict[str, list[dict[str, Any]]] = {}
+    for finding in report["findings"]:
+        if finding["interpreter"] == 0 and finding["verdict"] in _EXPLAIN:
+            explained.setdefault(finding["verdict"], []).append(finding)
+    for verdict, findings in explained.items():
+        libraries = {finding["holder"]["library"] for finding in findings if finding["holder"]["library"]}
+        what = _EXPLAIN[verdict].format(", ".join(sorted(libraries)))
+        yield f"  {sum(finding['explains']['references'] for finding in findings)} are explained by {what}"
 
 
 def _rule(title: str, width: int) -> str:
@@ -120,31 +137,50 @@ def frame_line(frame: dict[str, Any]) -> str:
     return f"{frame['function']} ({frame['file']}:{frame['line']})"
 
 
-def _findings(report: dict[str, Any]) -> Iterator[str]:
-    main = [finding for finding in report["findings"] if finding["explains"]["references"]]
-    for number, finding in enumerate(main[:_FINDINGS], 1):
-        yield ""
-        yield f"{number}. {finding['verdict']} ({finding['confidence']}): {finding['message']}"
-        if finding["repetitions"] > 1:
-            yield f"     in {finding['repetitions']} interpreters; these are the numbers of interpreter " \
-                  f"{finding['interpreter']}"
-        for evidence in finding["evidence"][: 3 if finding["counterfactual"] is None else None]:
+def finding_lines(number: int, finding: dict[str, Any], brief: bool = False) -> Iterator[str]:
+    """One finding: the sentence, the evidence, the fix and what to do next; *brief*: the sentence and its name."""
+    yield f"{number}. {finding['verdict']} ({finding['confidence']}): {finding['message']}"
+    if finding["repetitions"] > 1:
+        yield f"     in {finding['repetitions']} interpreters; these are the numbers of interpreter " \
+              f"{finding['interpreter']}"
+    if not brief:
+        for evidence in finding["evidence"]:
             yield f"     evidence: {evidence['text']}"
         yield f"     fix:      {finding['fix']}"
         yield f"     next:     {finding['next']}"
-        yield f"     signature {finding['signature']}"
+    yield f"     signature {finding['signature']}"
+
+
+def _findings(report: dict[str, Any]) -> Iterator[str]:
+    main = [finding for finding in report["findings"] if finding["explains"]["references"]]
+    # What a collection did not free is worth a word, even where nothing of it is left over.
+    others = [finding for finding in report["findings"] if finding not in main and finding["verdict"] in _NOT_FREED]
+    met: Counter[str] = Counter()
+    for number, finding in enumerate([*main[:_FINDINGS], *others[:_OTHERS]], 1):
+        yield ""
+        # The advice is the same for each of a kind: the first two stand for the others.
+        yield from finding_lines(number, finding, brief=met[finding["verdict"]] >= 2)
+        met[finding["verdict"]] += 1
     rest = len(main) - _FINDINGS
     if rest > 0:
         references = sum(finding["explains"]["references"] for finding in main[_FINDINGS:])
         yield ""
         yield f"… and {rest} more findings that explain {references} references (all are in --json)"
-    if report["totals"] and not report["findings"] and _left_over(report) == 0:
+    if _is_clean(report):
         yield ""
         yield "Nothing is left over."
 
 
-def _left_over(report: dict[str, Any]) -> int:
-    return sum(end["left_over"]["objects"] for end in report["interpreters"] if end["left_over"])
+def _is_clean(report: dict[str, Any]) -> bool:
+    # Only where the very end was seen, whole, and the interpreter's own total agrees.
+    left = {end["id"]: end["left_over"] for end in report["interpreters"]}
+    seen_whole = left.get(0) is not None and None not in left.values() and not report["partial"]
+    if not seen_whole or report["coverage"]["unreadable"] or report["coverage"]["truncated"]:
+        return False
+    return bool(
+        report["totals"] and report["totals"]["references_reported"] == 0 and not report["findings"]
+        and not any(each["objects"] for each in left.values())
+    )
 
 
 _MOMENTS = ("before_clear", "last_collection", "after_last_collection", "at_end")
@@ -175,6 +211,10 @@ def _totals(totals: dict[str, Any] | None) -> Iterator[str]:
     rows = [[line["what"], line["references"]] for line in totals["lines"]]
     rows.append(["unattributed", totals["references_unattributed"]])
     yield from table(rows, ["made of", "references"])
+    if totals["owners"]:
+        yield "  heap objects are held by " + ", ".join(
+            f"{line['what']} {line['references']}" for line in sorted(totals["owners"], key=lambda one: -one["references"])
+        )
 
 
 def _collections(collections: list[dict[str, Any]]) -> Iterator[str]:

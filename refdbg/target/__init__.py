@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -37,6 +37,29 @@ class Variable:
     path: str
     file: str
     line: int
+
+
+@dataclass(frozen=True)
+class Pointer:
+    """A pointer in a C struct: its path (``.slots[2].func``) and, as *heads*, the struct that it refers to.
+
+    That struct's name comes first, then those of the structs that it begins with; none for ``void *`` and the like.
+    """
+
+    path: str
+    heads: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class PointedStruct:
+    """A C struct that a function has a pointer to. *heads*: its name, and those of the structs that it begins with.
+
+    *pointers*: asks for the pointers in it, by their offsets.
+    """
+
+    size: int
+    heads: tuple[str, ...]
+    pointers: Callable[[], Mapping[int, Pointer]]
 
 
 @dataclass(frozen=True)
@@ -91,12 +114,23 @@ class Target(Protocol):
         """The declaration of the variable that *symbol* is in, None without debug info."""
         ...
 
+    def structs_of(self, function: int) -> Sequence[PointedStruct]:
+        """The structs that the C function at *function* gets or declares pointers to, parameters first.
+
+        None of them without debug info.
+        """
+        ...
+
     def native_threads(self) -> list[int]:
         """The kernel ids of the threads."""
         ...
 
     def thread_pointer(self) -> int:
         """The selected thread's thread-local storage base (fs on x86-64), 0 when not known."""
+        ...
+
+    def stack_pointers(self) -> Sequence[int]:
+        """The threads' stack pointers: what lies below one in its stack is dead. Empty when not known."""
         ...
 
     def cpu_seconds(self, thread: int) -> float | None:
@@ -131,10 +165,11 @@ class Hit(Protocol):
 
 Where = Literal["entry", "return"]
 OnHit = Callable[[Hit], bool]
+OnChange = Callable[[list[NativeFrame]], "bool | None"]
 
 
 class Breakpoint(Protocol):
-    """A watched function."""
+    """A watched function, or a watched word: what it is called."""
 
     function: str
 
@@ -174,6 +209,13 @@ class Session(Protocol):
 
         *on_hit* may only read and record; it returns True to stop the program there.
         Waits when no Python is loaded yet; raises SymbolNotFound when it has none of them.
+        """
+        ...
+
+    def watch_word(self, address: int, on_change: OnChange) -> Breakpoint | None:
+        """Call *on_change*, with the C stack, when the 64-bit word at *address* changes; again if it returns True.
+
+        None when the processor has no watchpoint left; a program is never stepped for it.
         """
         ...
 

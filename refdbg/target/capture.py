@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 
-from refdbg.target import NativeFrame, Symbol, Target, TargetInfo, Variable
+from refdbg.target import NativeFrame, PointedStruct, Symbol, Target, TargetInfo, Variable
 from refdbg.target.layout import StructLayout
 from refdbg.target.memory import Memory, Region
 
@@ -22,6 +22,7 @@ class Capture:
         self._target = target
         self._regions = list(target.regions())
         self._thread_pointer = target.thread_pointer()
+        self._stack_pointers = list(target.stack_pointers())
         self._starts: list[int] = []
         self._copies: list[bytes] = []
         self.bytes = 0
@@ -79,6 +80,9 @@ class Capture:
     def thread_pointer(self) -> int:
         return self._thread_pointer
 
+    def stack_pointers(self) -> Sequence[int]:
+        return self._stack_pointers
+
     def address_of(self, symbol: str) -> int:
         return self._target.address_of(symbol)
 
@@ -90,6 +94,9 @@ class Capture:
 
     def variable(self, symbol: Symbol) -> Variable | None:
         return self._target.variable(symbol)
+
+    def structs_of(self, function: int) -> Sequence[PointedStruct]:
+        return self._target.structs_of(function)
 
     def native_threads(self) -> list[int]:
         return []  # the stacks are in the copy, the threads have gone on

@@ -5,7 +5,9 @@ The evidence is a kept root's gc_refs, itemised: owned references that no collec
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from refdbg.records import Counterfactual, Evidence, Explains, Finding, ObjectRow
 from refdbg.verdicts.signature import library_name, signature
@@ -19,7 +21,9 @@ class Reason:
 
     *owner*: an object's type, a C variable's or a state's struct name; *field*: the reference in it.
     *still_held*: at the interpreter's end it holds them still. *library*, *source*: where the variable lives, ""
-    when not known. *traverse*: the owner type's tp_traverse, "" without one; *has_gc*: it takes part in collection.
+    when not known; *offset*: the field's, in the state's struct. *traverse*: the owner type's tp_traverse, "" without
+    one; *has_gc*: it takes part in collection; *own_type*: the owners own their type; *opaque*: what the field points
+    to is for the type's users to know.
     """
 
     kind: str
@@ -30,6 +34,9 @@ class Reason:
     source: str = ""
     traverse: str = ""
     has_gc: bool = True
+    own_type: bool = True
+    opaque: bool = False
+    offset: int = dataclasses.field(default=0, compare=False)
 
 
 @dataclass(frozen=True)
@@ -57,7 +64,7 @@ def finding(kept: KeptRoots) -> Finding:
     """The verdict. Proven when nothing of gc_refs is left over and the replayed collector then frees everything."""
     reason = kept.reason
     verdict, message, fix = _words(kept)
-    complete = kept.itemised + kept.others == kept.gc_refs and kept.freed == kept.explained
+    complete = kept.itemised + kept.others == kept.gc_refs and kept.freed == kept.explained and not reason.opaque
     evidence = [
         Evidence("gc_refs", f"the last collection kept {row.type} {row.repr}, reference count {row.refcount}")
         for row in kept.roots[:3]
@@ -94,8 +101,20 @@ def finding(kept: KeptRoots) -> Finding:
         objects=kept.roots,
         evidence=evidence,
         fix=fix,
-        next=f"refdbg visits --type {reason.owner}" if reason.kind == "object" else "refdbg referrers ADDRESS",
+        next=f"refdbg visits {reason.owner}" if reason.kind == "object" else "refdbg gc stop --at begin, then refdbg leaks",
         counterfactual=Counterfactual(kept.freed.objects, kept.freed.references),
+    )
+
+
+def released_by(late: Finding, function: str, callers: Sequence[str], source: str) -> Finding:
+    """The late-garbage finding with the C function that released the field after the last collection."""
+    through = f", called by {callers[0]}" if callers else ""
+    where = f" ({source})" if source else ""
+    return replace(
+        late,
+        message=late.message.replace("was released only after", f"was released by {function}() only after", 1),
+        evidence=[*late.evidence, Evidence("released", f"a watchpoint saw {function}{where}{through} clear it")],
+        fix=f"Clear it before the last collection of the interpreter: call {function} earlier.",
     )
 
 
@@ -124,14 +143,23 @@ def _words(kept: KeptRoots) -> tuple[str, str, str]:
 
 def _missing_visit(reason: Reason) -> tuple[str, str]:
     owner = reason.owner
-    if not reason.has_gc:
+    if reason.opaque:
+        unseen = f"{reason.traverse} does not visit it" if reason.has_gc else "takes no part in collection"
         return (
-            f"{owner}: instances own references (their heap type among them) and take no part in collection",
+            f"{owner}: an instance seems to own the object that its {reason.field} points to, and {unseen}",
+            f"Keep the object where a tp_traverse visits it, and let the {reason.field} borrow; or break the cycle "
+            "yourself before its last user is gone.",
+        )
+    if not reason.has_gc:
+        own_type = " (their heap type among them)" if reason.own_type else f" ({reason.field})"
+        return (
+            f"{owner}: instances own references{own_type} and take no part in collection",
             "Give the type Py_TPFLAGS_HAVE_GC, a tp_traverse that visits each owned reference and Py_TYPE(self), "
             "and a dealloc that untracks.",
         )
     if not reason.traverse:
-        return f"{owner}: no tp_traverse", "Write one that visits each owned reference and Py_TYPE(self)."
+        own_type = " and Py_TYPE(self)" if reason.own_type else ""
+        return f"{owner}: no traverse function", f"Write one that visits each owned reference{own_type}."
     if reason.field == OWN_TYPE:
         return (
             f"{owner}: instances own their heap type, and {reason.traverse} never visits it",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -290,6 +291,65 @@ def test_gc_stop_at_begin_and_end(python311: str, tmp_path: Path) -> None:
     assert "has not looked for garbage yet" in refused.text and "--at finalize" in refused.text
     assert "garbage.py:18)) found 7 unreachable objects" in ended.text
     assert "its garbage is gone" in over.text
+
+
+@pytest.mark.parametrize("step", ["finalize", "clear"])
+def test_inside_a_collection_its_garbage_is_missed_and_said_to_be(interpreter: str, tmp_path: Path, step: str) -> None:
+    before, *_, halted, census, again, whole, listed, _, after = _gdb(
+        interpreter, tmp_path, "refdbg status --json", f"refdbg gc stop --type Other --at {step}", "continue",
+        "refdbg status --json", "refdbg census --tracked --limit 1000 --json", "refdbg gc again --json",
+        "refdbg census --limit 1000 --json", "refdbg gc unreachable --json", "continue", "refdbg status --json",
+    )  # fmt: skip
+    assert before.record["notes"] == after.record["notes"] == whole.record["notes"] == []
+    for answer in (halted, census, again):
+        assert "inside a collection" in answer.record["notes"][0]
+        assert "refdbg gc unreachable" in answer.record["notes"][0]
+    assert "__main__.Other" not in types_of(census.record["by_type"])
+    assert types_of(whole.record["by_type"])["__main__.Other"] == 6
+    assert types_of(listed.record["by_type"])["__main__.Other"] == 6
+    assert "looks kept" in again.record["notes"][1]
+    assert again.record["tracked"] == census.record["objects"] > 1000
+
+
+def test_gc_again_names_finalizers(interpreter: str, tmp_path: Path) -> None:
+    program = tmp_path / "garbage.py"
+    program.write_text(GARBAGE.replace("gc.collect(", "int("))
+    _, again, text = run_gdb(
+        interpreter, program, ["continue", "refdbg gc again --json", "refdbg gc again"], folder=tmp_path
+    )
+    assert types_of(again.record["by_type"])["__main__.Other"] == 6
+    (note,) = again.record["notes"]
+    assert "Other.__del__" in note and f"{program}:6" in note and "6 of them" in note
+    assert "would find" in text.text and "free" not in text.text.partition("note:")[0]
+
+
+def test_gc_again_is_a_lower_bound_where_visits_are_undecided(python311: str, tmp_path: Path) -> None:
+    program = tmp_path / "broken.py"
+    program.write_text("import gc\ngc.disable()\nclass Broken: pass\nbroken = Broken()\n"
+                       "garbage = []\ngarbage.append(garbage)\ndel garbage\nascii(broken)\n")
+    whole, _, text, record = run_gdb(
+        python311, program,
+        ["refdbg gc again", "set var obj->ob_type->tp_traverse = (traverseproc)16", "refdbg gc again",
+         "refdbg gc again --json"], folder=tmp_path,
+    )  # fmt: skip
+    assert whole.text.startswith("A full collection would find 1 of ")
+    assert text.text.startswith("A full collection would find at least 1 of ")
+    assert record.record["undecided"] == 1
+    assert "what __main__.Broken objects visit is undecided (" in text.text
+
+
+def test_gc_again_names_what_is_visited_too_often(python311: str, tmp_path: Path) -> None:
+    modules = subprocess.run([ROOT / "tests" / "extensions" / "build", python311], stdout=subprocess.PIPE, text=True,
+                             check=True).stdout.strip()  # fmt: skip
+    program = tmp_path / "watched.py"
+    program.write_text(
+        f"import sys\nsys.path.insert(0, {modules!r})\nimport over_visit\nwatched = ['in', 'use']\n"
+        "watchers = [over_visit.Watcher(watched) for _ in range(3)]\nascii(watched)\n"
+    )
+    again, text = run_gdb(python311, program, ["refdbg gc again --json", "refdbg gc again"], folder=tmp_path)
+    (note,) = again.record["notes"]
+    assert "list at 0x" in note and "['in', 'use']" in note
+    assert note in text.text
 
 
 def test_gc_stop_with_bad_orders(python311: str, tmp_path: Path) -> None:

@@ -27,9 +27,12 @@ CASES = [
     ("gc-never", "leak_gc.py", [
         ("state-reference", "codec_search_path"), ("state-reference", "codec_search_cache"),
     ]),
-    ("gc-late", "leak_gc.py", [("late-garbage", "codec_search_path"), ("late-garbage", "codec_search_cache")]),
-    ("ast-never", "leak_ast.py", [("state-reference", "PyInterpreterState.ast")]),
-    ("ast-late", "leak_ast.py", [("late-garbage", "PyInterpreterState.ast")]),
+    ("gc-late", "leak_gc.py", [
+        ("late-garbage", "codec_search_path` was released by interpreter_clear()"),
+        ("late-garbage", "codec_search_cache` was released by interpreter_clear()"),
+    ]),
+    ("ast-never", "leak_ast.py", [("state-reference", "`PyInterpreterState.ast` still holds")]),
+    ("ast-late", "leak_ast.py", [("late-garbage", "`PyInterpreterState.ast` was released by _PyAST_Fini()")]),
 ]  # fmt: skip
 
 
@@ -59,13 +62,12 @@ def test_the_culprit_comes_first(build: str, program: str, expected: list[tuple[
     for verdict, words in expected:
         assert [f for f in findings[:3] if f["verdict"] == verdict and words in f["message"]], findings[0]["message"]
     for finding in findings[: len(expected)]:
-        assert finding["repetitions"] == 3
+        assert finding["repetitions"] >= 3  # the main interpreter may have the same defect
         assert finding["explains"]["references"] > 0
         freed = finding["counterfactual"]["freed_references"]
         assert freed > 0.9 * finding["explains"]["references"]
-        assert (finding["confidence"] == "proven") == (freed == finding["explains"]["references"])
-    left = found["interpreters"][-1]["left_over"]["references"]
-    assert sum(f["explains"]["references"] for f in findings) <= left
+        assert finding["confidence"] == "likely" or freed == finding["explains"]["references"]
+    assert sum(f["explains"]["objects"] for f in findings) <= found["interpreters"][-1]["left_over"]["objects"]
 
 
 @pytest.mark.parametrize("program", sorted({case[1] for case in CASES}))

@@ -15,7 +15,10 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspa
 
 import gdb
 from refdbg.analysis.collector import replay
+from refdbg.commands.account import accounts
 from refdbg.cpython.collection import CollectionWatch, Listener, Running
+from refdbg.cpython.owned import Owned
+from refdbg.cpython.referrers import Referrers
 from refdbg.cpython.runtime import Build
 from refdbg.cpython.stop import Stop
 from refdbg.cpython.traverse import Traverse
@@ -81,10 +84,31 @@ def decisions(_told: str) -> dict[str, Any]:
     return {"collections": records}
 
 
+def balance(_told: str) -> dict[str, Any]:
+    """The objects whose reference count the words of the process do not explain, when the program calls ascii()."""
+    gdb.execute("break builtin_ascii")
+    gdb.execute("run")
+    stop = Stop(Build(GdbSession().target()))
+    objects = stop.heap.objects
+    counts = {address: count for address, _, count in objects.rows() if not stop.runtime.is_immortal(count)}
+    found = {
+        address: account.balance
+        for address, account in accounts(Referrers(stop, Owned(stop.texts, lambda: stop.heap)), counts).items()
+    }
+    return {
+        "objects": len(found),
+        "known": sum(one.owned == one.count for one in found.values()),
+        "wrong": [
+            [stop.texts.repr(address), one.lost, one.surplus]
+            for address, one in found.items() if one.lost or one.surplus
+        ],
+    }
+
+
 orders = json.loads(os.environ["REFDBG_CHECK"])
 gdb.execute("set pagination off")
 gdb.execute("set confirm off")
-answer = {"visits": visits, "decisions": decisions}[orders["what"]](orders["told"])
+answer = {"visits": visits, "decisions": decisions, "balance": balance}[orders["what"]](orders["told"])
 with open(orders["output"], "w", encoding="utf-8") as output:
     json.dump(answer, output)
 if gdb.selected_inferior().pid:

@@ -1,0 +1,60 @@
+"""Why objects are left over when an interpreter ends: who holds them still, then why its last collection kept them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from refdbg.commands.last_collection import LastCollection
+from refdbg.commands.left_over import LeftOver
+from refdbg.cpython.finalization import LastEntry
+from refdbg.cpython.runtime import Build
+from refdbg.cpython.stop import Stop
+from refdbg.records import Finding
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """*findings* on what an interpreter has left over, *notes* on what they do not explain.
+
+    *late*: by a finding's signature, the offset in ``PyInterpreterState`` of the field that was released too late.
+    """
+
+    findings: list[Finding]
+    notes: list[str]
+    late: dict[str, int]
+
+
+def explain(end: LeftOver, last: LastEntry | None, limit: int) -> Explanation:
+    """Why an interpreter has left over what *end* is about. Raises RefdbgError.
+
+    *last*: the process at the entry of its last collection.
+    """
+    now, number = end.stop, end.interpreter
+    held = end.explain(limit)
+    findings, notes, rest = held.findings, held.notes, held.rest
+    late: dict[str, int] = {}
+    if len(rest) and last is not None:
+        spared = end.behind(rest, last.spared)
+        if len(spared):
+            notes.append(
+                f"{sum(end.held(spared).values())} references of {len(spared)} objects hang on what the last "
+                "collection did not examine: the permanent generation (gc.freeze)."
+            )
+            known = frozenset(spared.addresses)
+            rest = rest.pick(row for row, address in enumerate(rest.addresses) if address not in known)
+    if len(rest) and last is not None:
+        then = Stop(Build(last.capture))
+        collection = LastCollection(then, last.examined, now, rest, end.held(rest))
+        kept, more = collection.findings(number, limit)
+        late = collection.late
+        findings += kept
+        notes += more
+    elif len(rest):
+        notes.append(
+            f"{sum(end.held(rest).values())} references of {len(rest)} objects are held by each other only, and the "
+            "collection that should have freed them was not seen."
+        )
+    prefix = f"interpreter {number}: " if number else ""
+    return Explanation(
+        findings, [note if note.startswith("interpreter") else prefix + note for note in notes], late
+    )

@@ -1,0 +1,74 @@
+"""`refdbg leaks`, `refdbg balance`: references that nobody holds, and garbage that no collection frees, right now."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from refdbg.commands.account import accounts, trust
+from refdbg.commands.context import Context
+from refdbg.commands.inspect import number, object_address
+from refdbg.commands.last_collection import LastCollection
+from refdbg.commands.left_over import LeftOver
+from refdbg.cpython import describe
+from refdbg.cpython.owned import Owned
+from refdbg.cpython.referrers import Referrers
+from refdbg.graph.objects import Objects
+from refdbg.records import BalanceHolder, BalanceOf, Leaks
+
+
+def add_commands(subcommands: Any) -> None:
+    """Add this module's subcommands."""
+    leaks = subcommands.add_parser(
+        "leaks", help="what leaks now: references that nobody holds, and garbage that no collection would free"
+    )
+    leaks.add_argument("--objects", type=number, default=5, metavar="N", help="list N objects of each finding")
+    leaks.add_argument("--all", action="store_true", help="list what C variables, states and stacks hold, too")
+    leaks.set_defaults(run=show_leaks)
+    balance = subcommands.add_parser(
+        "balance", help="an object's reference count against every word of the process that holds it"
+    )
+    balance.add_argument("expression", nargs="+", metavar="OBJ", help="an address or an expression of the debugger")
+    balance.set_defaults(run=show_balance)
+
+
+def show_leaks(context: Context, arguments: argparse.Namespace) -> Leaks:
+    """The findings at this stop. Raises RefdbgError."""
+    stop = context.stop
+    objects = stop.heap.objects
+    everything = LeftOver(stop, objects, 0)
+    held = everything.explain(arguments.objects, "" if arguments.all else "lost-reference")
+    tracked = Objects()
+    notes = []
+    for interpreter in stop.runtime.interpreters():
+        tracked.extend(stop.lists.tracked(interpreter))
+        if stop.lists.collecting(interpreter):
+            notes.append(
+                f"interpreter {interpreter.number} is in the middle of a collection: what that takes for garbage is "
+                "in no list, and is not judged here."
+            )
+    leaked = everything.stays(held.rest)
+    collection = LastCollection(stop, tracked, stop, leaked, everything.held(leaked))
+    kept, more = collection.findings(0, arguments.objects)
+    findings = sorted(held.findings + kept, key=lambda finding: -finding.explains.references)
+    return Leaks(len(objects), len(held.rest), len(leaked), findings, notes + more)
+
+
+def show_balance(context: Context, arguments: argparse.Namespace) -> BalanceOf:
+    """One object's account. Raises RefdbgError."""
+    stop = context.stop
+    address = object_address(context, arguments.expression)
+    row = describe.row(stop, address)
+    referrers = Referrers(stop, Owned(stop.texts, lambda: stop.heap))
+    if stop.runtime.is_immortal(row.refcount):
+        return BalanceOf(row, True, [], 0, 0, 0, 0)
+    account = accounts(referrers, {address: row.refcount})[address]
+    found = account.balance
+    taken = set(found.taken)
+    holders = []
+    for position, holder in enumerate(account.holders):
+        owner = describe.row(stop, holder.owner) if holder.owner else None
+        counts = holder.exact or position in taken
+        holders.append(BalanceHolder(holder.kind, holder.label, owner, trust(holder).name.lower(), counts))
+    holders.sort(key=lambda each: not each.counts)
+    return BalanceOf(row, False, holders, found.owned, found.spare, found.lost, found.surplus)

@@ -1,0 +1,264 @@
+"""Who holds what is left over at an interpreter's end: joins the decoded process, the analysis and the verdicts."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from refdbg.analysis.collector import released
+from refdbg.analysis.retention import shares
+from refdbg.commands.account import accounts
+from refdbg.cpython.collection import object_rows
+from refdbg.cpython.owned import Owned
+from refdbg.cpython.referrers import Holder, Referrers
+from refdbg.cpython.stop import Stop, module_definition
+from refdbg.cpython.total import is_interned
+from refdbg.cpython.traverse import Traverse
+from refdbg.graph.edges import Edges
+from refdbg.graph.objects import Objects
+from refdbg.records import Explains, Finding, TotalLine
+from refdbg.target import Symbol, Variable
+from refdbg.verdicts.outside import Outside, finding
+
+_VERDICTS = {
+    "static": "static-reference", "runtime": "state-reference", "interpreter": "state-reference",
+    "thread": "state-reference", "block": "native-reference", "stack": "stack-reference",
+    "memory": "native-reference", "frame": "stack-reference",
+}
+
+
+@dataclass(frozen=True)
+class Explained:
+    """The findings, the notes on what they do not explain, and the objects that nothing from outside holds."""
+
+    findings: list[Finding]
+    notes: list[str]
+    rest: Objects
+
+
+@dataclass(frozen=True)
+class _Group:
+    # One holder from outside. *owner*: a C variable, a state's field, a thread; *library*: its file's name.
+    verdict: str
+    owner: str
+    library: str = ""
+
+
+_OWNERS = {
+    "kept by design": "fields of static objects", "held by other objects": "objects that are not left over",
+    "static-reference": "C variables", "state-reference": "interpreter state", "native-reference": "memory of C code",
+    "stack-reference": "frames and stacks", "lost-reference": "nobody",
+}
+_DESIGN = _Group("kept by design", "")
+_OTHERS = _Group("held by other objects", "")
+
+
+class LeftOver:
+    """The objects that are left over at a stop, with the balance of each."""
+
+    def __init__(self, stop: Stop, left: Objects, interpreter: int) -> None:
+        """Raises RefdbgError."""
+        self.stop = stop
+        self._left = left
+        self.objects = len(left)
+        self.interpreter = interpreter
+        self._row_of = {address: row for row, address in enumerate(left.addresses)}
+        # Immortal objects are in no total, and nobody's references to them are counted.
+        self._counts = [0 if stop.runtime.is_immortal(count) else count for count in left.refcounts]
+        self._referrers = Referrers(stop, Owned(stop.texts, lambda: stop.heap))
+        self._accounts = accounts(self._referrers, dict(zip(left.addresses, self._counts)))
+        self._edges, self._direct = self._graph()
+        self._held = [self._references_of(row) for row in range(len(left))]
+
+    def explain(self, limit: int, only: str = "") -> Explained:
+        """Who holds them. *limit*: how many objects a finding lists; *only*: findings of this verdict."""
+        design = self._edges.reach(list(self._direct.get(_DESIGN, ())))
+        others = self._edges.reach(list(self._direct.get(_OTHERS, ())), design)
+        groups = sorted(self._direct.keys() - {_DESIGN, _OTHERS}, key=lambda group: (group.owner, group.library))
+        held_by = {number: list(self._direct[group]) for number, group in enumerate(groups)}
+        found = shares(held_by, self._edges, self._held, design | others)
+        taken = (design | others).union(*(share.rows for share in found))
+        findings = [
+            self._finding(groups[share.holder], share.rows, limit)
+            for share in found if only in ("", groups[share.holder].verdict)
+        ]
+        notes = []
+        if design:
+            direct = self._direct[_DESIGN]
+            references = sum(direct.values()) + sum(self._held[row] for row in design)
+            notes.append(
+                f"{references} references of {len(design)} objects are kept by design: static types and other static "
+                f"objects hold them ({self._designers(direct)})."
+            )
+        if others:
+            references = sum(self._direct[_OTHERS].values()) + sum(self._held[row] for row in others)
+            notes.append(f"{references} references of {len(others)} objects: objects that are not left over hold them.")
+        return Explained(findings, notes, self._left.pick(row for row in range(len(self._left)) if row not in taken))
+
+    def owners(self) -> list[TotalLine]:
+        """Who holds the references to the objects, each reference once."""
+        found: Counter[str] = Counter({"left-over objects": len(self._edges.targets)})
+        for group, direct in self._direct.items():
+            found[_OWNERS[group.verdict]] += sum(direct.values())
+        return [TotalLine(what, number) for what, number in found.items()]
+
+    def behind(self, rest: Objects, roots: Objects) -> Objects:
+        """Those of the objects *rest* that the *roots* reach, themselves included."""
+        reached = self._edges.reach([self._row_of[address] for address in roots.addresses if address in self._row_of])
+        return rest.pick(row for row, address in enumerate(rest.addresses) if self._row_of[address] in reached)
+
+    def stays(self, rest: Objects) -> Objects:
+        """Those of the objects *rest* that a collection would not free."""
+        freed = released(*self._graphs, {})
+        return rest.pick(row for row, address in enumerate(rest.addresses) if self._row_of[address] not in freed)
+
+    def held(self, rest: Objects) -> dict[int, int]:
+        """How many references each of the objects *rest* holds (``PyObject *``)."""
+        return {address: self._held[self._row_of[address]] for address in rest.addresses}
+
+    def _graph(self) -> tuple[Edges, dict[_Group, Counter[int]]]:
+        # The references between the objects, and how many each object has from each holder outside.
+        outgoing: defaultdict[int, list[int]] = defaultdict(list)
+        direct: defaultdict[_Group, Counter[int]] = defaultdict(Counter)
+        for address, account in self._accounts.items():
+            row = self._row_of[address]
+            for holder in account.standing():
+                owner = self._row_of.get(holder.owner)
+                if owner is not None and holder.kind == "object":
+                    outgoing[owner].append(row)
+                else:
+                    direct[self._group(holder, row)][row] += 1
+            if account.balance.lost:
+                direct[_Group("lost-reference", self._victim(row))][row] += account.balance.lost
+        edges = Edges.empty()
+        for row in range(len(self._left)):
+            for target in outgoing[row]:
+                edges.add(target)
+            edges.close_row()
+        return edges, dict(direct)
+
+    def _group(self, holder: Holder, row: int) -> _Group:
+        if holder.kind == "object" and self.stop.statics.object_at(holder.owner) is None:
+            return _OTHERS
+        if holder.kind == "object" or holder.exact:
+            return _DESIGN
+        verdict = _VERDICTS[holder.kind]
+        if holder.kind == "static":
+            word = self.stop.statics.word_at(holder.place, 0)
+            if is_interned(self.stop, self._left.addresses[row], self._left.types[row]):
+                return _DESIGN  # a C identifier (Include/internal/pycore_object.h and cpython/object.h, _Py_Identifier)
+            if word is not None:
+                return _Group(verdict, word.symbol or f"{word.address:#x}", word.library)
+        if verdict == "state-reference":
+            # One for each member of the state, however many fields that has: PyInterpreterState.ast.
+            return _Group(verdict, ".".join(holder.label.split(" of ", 1)[0].split("[")[0].split(".")[:2]))
+        return _Group(verdict, self._victim(row) if verdict == "native-reference" else holder.label)
+
+    def _victim(self, row: int) -> str:
+        # What names an object in every run: its own qualified name, else its type and what it holds.
+        address, type_ = self._left.addresses[row], self._left.types[row]
+        texts = self.stop.texts
+        if self.stop.types.is_type(address):
+            return texts.type_name(address)
+        references = {reference.label: reference.target for reference in self._referrers.references(address)}
+        for label in ("__qualname__", "__name__", "md_name"):
+            name = texts.string(references[label]) if label in references else None
+            if name:
+                return f"{texts.type_name(type_)} {name}"
+        return f"{texts.type_name(type_)} {', '.join(sorted(references.keys() - {'ob_type'})[:8])}".rstrip()
+
+    def _references_of(self, row: int) -> int:
+        # What the object holds: references to other left-over objects, and to those that are counted elsewhere.
+        number = len(self._edges.of(row))
+        for reference in self._referrers.references(self._left.addresses[row]):
+            if reference.exact and reference.target not in self._row_of:
+                count = self.stop.runtime.memory.u64(reference.target + self.stop.runtime.build.ob_refcnt)
+                number += not self.stop.runtime.is_immortal(count)
+        return number
+
+    def _designers(self, direct: Iterable[int]) -> str:
+        # The static objects that hold most.
+        owners: Counter[str] = Counter()
+        for row in direct:
+            for holder in self._accounts[self._left.addresses[row]].standing():
+                if holder.owner and holder.owner not in self._row_of:
+                    symbol = self.stop.statics.word_at(holder.owner, 0)
+                    owners[symbol.library if symbol else "?"] += 1
+        return ", ".join(f"{number} by those of {name}" for name, number in owners.most_common(4))
+
+    def _finding(self, group: _Group, rows: frozenset[int], limit: int) -> Finding:
+        direct = self._direct[group]
+        roots = sorted(direct, key=lambda row: -self._held[row])
+        balances = [self._accounts[self._left.addresses[row]].balance for row in roots]
+        holders = [next(self._holders(group, row), None) for row in roots[:limit]]
+        variables = [self._variable(holder) if group.library and holder else None for holder in holders]
+        paths = [
+            variable.path if variable else holder.label if holder else "nobody"
+            for holder, variable in zip(holders, variables)
+        ]
+        declared = next((variable for variable in variables if variable), None)
+        freed = released(*self._graphs, direct) & rows
+        alone = len(freed) == len(rows)
+        if not alone:
+            freed = released(*self._graphs, self._all_direct) & rows
+        words = sum(direct.values())
+        return finding(Outside(
+            generations=tuple(self._generations(rows)),
+            verdict=group.verdict,
+            owner=group.owner,
+            paths=tuple(paths),
+            directly=object_rows(self.stop, self._left.pick(roots[:limit]), limit),
+            number=len(roots),
+            references=sum(each.count for each in balances),
+            rest=sum(each.count - each.owned for each in balances),
+            words=words,
+            spare=sum(each.spare for each in balances),
+            behind=Explains(len(rows), words + sum(self._held[row] for row in rows)),
+            freed=Explains(len(freed), words + sum(self._held[row] for row in freed)),
+            alone=alone,
+            interpreter=self.interpreter,
+            library=group.library,
+            library_path=next((each.path for each in self.stop.statics.libraries if each.name == group.library), ""),
+            file=declared.file if declared else None,
+            line=declared.line if declared else None,
+        ))
+
+    def _generations(self, rows: Iterable[int]) -> Iterator[str]:
+        # Modules that were made more than once: their exec functions ran again over what the first run had set.
+        made: Counter[int] = Counter()
+        names = {}
+        for row in rows:
+            address = self._left.addresses[row]
+            definition = module_definition(self.stop, address, self._left.types[row])
+            if definition:
+                made[definition] += 1
+                names[definition] = self._victim(row)
+        for definition, number in made.items():
+            if number > 1:
+                yield f"{number} module objects from one PyModuleDef: {names[definition]} was made {number} times"
+
+    def _holders(self, group: _Group, row: int) -> Iterator[Holder]:
+        account = self._accounts[self._left.addresses[row]]
+        return (holder for holder in account.standing() if self._group(holder, row) == group)
+
+    def _variable(self, holder: Holder) -> Variable | None:
+        word = self.stop.statics.word_at(holder.place, 0)
+        return self.stop.runtime.target.variable(Symbol(word.symbol, word.offset, word.library)) if word else None
+
+    @cached_property
+    def _all_direct(self) -> Counter[int]:
+        # Every reference that a finding's holder has.
+        found: Counter[int] = Counter()
+        for group, direct in self._direct.items():
+            if group not in (_DESIGN, _OTHERS):
+                found.update(direct)
+        return found
+
+    @cached_property
+    def _graphs(self) -> tuple[Sequence[int], Edges, Edges, Sequence[int]]:
+        # Counts, owned and visited references, and the rows that a collector looks at: what `released` asks for.
+        visits = Traverse(self.stop).visits(self._left.addresses, self._left.types)
+        collected = [row for row, type_ in enumerate(self._left.types) if self.stop.types[type_].is_gc]
+        return self._counts, self._edges, visits.edges(self._left.addresses), collected

@@ -1,0 +1,59 @@
+"""The blocks of the C library's allocator in the process's first heap (glibc, malloc/malloc.c: struct malloc_chunk)."""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_right
+from dataclasses import dataclass
+
+from refdbg.errors import MemoryFault
+from refdbg.target.memory import Memory, Region
+
+_FLAGS = 7
+_IN_USE = 1  # PREV_INUSE, in the size of the chunk that follows
+_HEADER = 16
+_SMALLEST = 32
+
+
+@dataclass(frozen=True)
+class NativeBlock:
+    """A block of malloc: address of its data, bytes."""
+
+    address: int
+    size: int
+
+
+class NativeBlocks:
+    """The blocks of one heap, found by walking it from its start. What cannot be walked is left out."""
+
+    def __init__(self, memory: Memory, heap: Region) -> None:
+        self._memory = memory
+        self._chunks = array("Q")
+        self._end = position = heap.start
+        try:
+            while position + _SMALLEST <= heap.end:
+                size = memory.u64(position + 8) & ~_FLAGS
+                if size < _SMALLEST or size & 15 or position + size > heap.end:
+                    break
+                self._chunks.append(position)
+                position += size
+                self._end = position
+        except MemoryFault:
+            pass
+
+    def at(self, address: int) -> NativeBlock | None:
+        """The block that contains *address*, None when it is free or not known.
+
+        What the allocator keeps for quick reuse looks as if it were in use.
+        """
+        row = bisect_right(self._chunks, address) - 1
+        if row < 0 or address >= self._end:
+            return None
+        chunk = self._chunks[row]
+        following = self._chunks[row + 1] if row + 1 < len(self._chunks) else self._end
+        try:
+            if row + 1 < len(self._chunks) and not self._memory.u64(following + 8) & _IN_USE:
+                return None
+        except MemoryFault:
+            return None
+        return NativeBlock(chunk + _HEADER, following - chunk - 8) if address >= chunk + _HEADER else None
