@@ -19,8 +19,8 @@ class Owned:
     """One owned reference: its label, and what it refers to.
 
     *exact*: known to own; *declared*: C says that it is an object, which may be borrowed. Neither: a guess.
-    *excuse*: why no traverse function needs to visit it: its target is "atomic", refers to nothing as str and int do, or
-    is "uncollected", takes no part in collection; or it belongs to a frame that is "running". "" when there is no excuse.
+    *excuse*: why no traverse function needs to visit it: its target is "atomic", refers to nothing as str and int do,
+    or is "uncollected", takes no part in collection; or it belongs to a frame that is "running". "" when there is none.
     """
 
     label: str

@@ -7,15 +7,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from refdbg.analysis.balance import Trust
 from refdbg.analysis.collector import released
-from refdbg.analysis.retention import shares
-from refdbg.commands.account import accounts
+from refdbg.analysis.retention import Share, shares
+from refdbg.commands.account import accounts, trust
 from refdbg.cpython.collection import object_rows
 from refdbg.cpython.owned import Owned
 from refdbg.cpython.referrers import Holder, Referrers
 from refdbg.cpython.stop import Stop, module_definition
 from refdbg.cpython.total import is_interned
 from refdbg.cpython.traverse import Traverse
+from refdbg.errors import MemoryFault
 from refdbg.graph.edges import Edges
 from refdbg.graph.objects import Objects
 from refdbg.records import Explains, Finding, TotalLine
@@ -40,10 +42,12 @@ class Explained:
 
 @dataclass(frozen=True)
 class _Group:
-    # One holder from outside. *owner*: a C variable, a state's field, a thread; *library*: its file's name.
+    # One holder from outside. *owner*: a C variable, a state's field, a thread; *library*: its file's name. *weak*: the
+    # words are on stacks, or in memory that nobody is known to use.
     verdict: str
     owner: str
     library: str = ""
+    weak: bool = False
 
 
 _OWNERS = {
@@ -74,19 +78,26 @@ class LeftOver:
 
     def explain(self, limit: int, only: str = "") -> Explained:
         """Who holds them. *limit*: how many objects a finding lists; *only*: findings of this verdict."""
-        design = self._edges.reach(list(self._direct.get(_DESIGN, ())))
+        immortal = [row for row, count in enumerate(self._left.refcounts) if self.stop.runtime.is_immortal(count)]
+        design = self._edges.reach([*self._direct.get(_DESIGN, ()), *immortal])
         others = self._edges.reach(list(self._direct.get(_OTHERS, ())), design)
         groups = sorted(self._direct.keys() - {_DESIGN, _OTHERS}, key=lambda group: (group.owner, group.library))
-        held_by = {number: list(self._direct[group]) for number, group in enumerate(groups)}
-        found = shares(held_by, self._edges, self._held, design | others)
-        taken = (design | others).union(*(share.rows for share in found))
+        taken = design | others
+        found: list[Share] = []
+        for weak in (False, True):  # such words are often stale: they explain what nothing else does
+            held_by = {
+                number: list(self._direct[group])
+                for number, group in enumerate(groups) if group.weak is weak
+            }
+            found += shares(held_by, self._edges, self._held, taken)
+            taken = taken.union(*(share.rows for share in found))
         findings = [
             self._finding(groups[share.holder], share.rows, limit)
             for share in found if only in ("", groups[share.holder].verdict)
         ]
         notes = []
         if design:
-            direct = self._direct[_DESIGN]
+            direct = self._direct.get(_DESIGN, Counter())
             references = sum(direct.values()) + sum(self._held[row] for row in design)
             notes.append(
                 f"{references} references of {len(design)} objects are kept by design: static types and other static "
@@ -154,7 +165,8 @@ class LeftOver:
         if verdict == "state-reference":
             # One for each member of the state, however many fields that has: PyInterpreterState.ast.
             return _Group(verdict, ".".join(holder.label.split(" of ", 1)[0].split("[")[0].split(".")[:2]))
-        return _Group(verdict, self._victim(row) if verdict == "native-reference" else holder.label)
+        owner = self._victim(row) if verdict == "native-reference" else holder.label
+        return _Group(verdict, owner, weak=trust(holder) is Trust.STACK)
 
     def _victim(self, row: int) -> str:
         # What names an object in every run: its own qualified name, else its type and what it holds.
@@ -174,7 +186,10 @@ class LeftOver:
         number = len(self._edges.of(row))
         for reference in self._referrers.references(self._left.addresses[row]):
             if reference.exact and reference.target not in self._row_of:
-                count = self.stop.runtime.memory.u64(reference.target + self.stop.runtime.build.ob_refcnt)
+                try:
+                    count = self.stop.runtime.memory.u64(reference.target + self.stop.runtime.build.ob_refcnt)
+                except MemoryFault:
+                    continue  # its memory went with another interpreter
                 number += not self.stop.runtime.is_immortal(count)
         return number
 

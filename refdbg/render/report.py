@@ -212,9 +212,8 @@ def _totals(totals: dict[str, Any] | None) -> Iterator[str]:
     rows.append(["unattributed", totals["references_unattributed"]])
     yield from table(rows, ["made of", "references"])
     if totals["owners"]:
-        yield "  heap objects are held by " + ", ".join(
-            f"{line['what']} {line['references']}" for line in sorted(totals["owners"], key=lambda one: -one["references"])
-        )
+        owners = sorted(totals["owners"], key=lambda line: -line["references"])
+        yield "  heap objects are held by " + ", ".join(f"{line['what']} {line['references']}" for line in owners)
 
 
 def _collections(collections: list[dict[str, Any]]) -> Iterator[str]:

@@ -47,6 +47,8 @@ class NativeBlocks:
         What the allocator keeps for quick reuse looks as if it were in use.
         """
         row = bisect_right(self._chunks, address) - 1
+        if row >= 0 and address < self._chunks[row] + 8:
+            row -= 1  # a block's last word lies where the next chunk begins
         if row < 0 or address >= self._end:
             return None
         chunk = self._chunks[row]

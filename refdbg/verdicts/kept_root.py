@@ -66,13 +66,14 @@ def finding(kept: KeptRoots) -> Finding:
     verdict, message, fix = _words(kept)
     complete = kept.itemised + kept.others == kept.gc_refs and kept.freed == kept.explained and not reason.opaque
     evidence = [
-        Evidence("gc_refs", f"the last collection kept {row.type} {row.repr}, reference count {row.refcount}")
+        Evidence("gc_refs", f"the collector kept {row.type} {row.repr}, reference count {row.refcount}")
         for row in kept.roots[:3]
     ]
     evidence.append(
         Evidence(
             "balance",
-            f"gc_refs of these roots: {kept.gc_refs}; {kept.itemised} of them from {reason.owner}.{reason.field}"
+            f"gc_refs of these roots: {kept.gc_refs}; {kept.itemised} of them from {reason.owner}."
+            + reason.field.lstrip(".")
             + (f", {kept.others} from other holders" if kept.others else ""),
         )
     )
@@ -101,7 +102,8 @@ def finding(kept: KeptRoots) -> Finding:
         objects=kept.roots,
         evidence=evidence,
         fix=fix,
-        next=f"refdbg visits {reason.owner}" if reason.kind == "object" else "refdbg gc stop --at begin, then refdbg leaks",
+        next=f"refdbg visits {reason.owner}" if reason.kind == "object"
+        else "refdbg gc stop --at begin, then refdbg leaks",
         counterfactual=Counterfactual(kept.freed.objects, kept.freed.references),
     )
 
@@ -160,12 +162,13 @@ def _missing_visit(reason: Reason) -> tuple[str, str]:
     if not reason.traverse:
         own_type = " and Py_TYPE(self)" if reason.own_type else ""
         return f"{owner}: no traverse function", f"Write one that visits each owned reference{own_type}."
+    field = reason.field.lstrip(".")
     if reason.field == OWN_TYPE:
         return (
             f"{owner}: instances own their heap type, and {reason.traverse} never visits it",
             f"Add `Py_VISIT(Py_TYPE(self));` to {reason.traverse}.",
         )
     return (
-        f"{owner}: {reason.field} is owned, and {reason.traverse} never visits it",
-        f"Add a `Py_VISIT` of {reason.field} to {reason.traverse}.",
+        f"{owner}: {field} is owned, and {reason.traverse} never visits it",
+        f"Add a `Py_VISIT` of {field} to {reason.traverse}.",
     )

@@ -19,7 +19,7 @@ TESTS = Path(__file__).parents[1]
 CASES = [
     ("static_cache", "static-reference", "C variable `cache` of static_cache", {"proven"}),
     ("forgotten_field", "missing-visit",
-     "forgotten_field.Pair: .second is owned, and pair_traverse never visits it", {"proven"}),
+     "forgotten_field.Pair: second is owned, and pair_traverse never visits it", {"proven"}),
     ("forgotten_type", "missing-visit",
      "forgotten_type.Pair: instances own their heap type, and pair_traverse never visits it", {"proven", "likely"}),
     ("over_visit", "over-visit", "over_visit.Watcher: watcher_traverse visits .watched", {"proven"}),
