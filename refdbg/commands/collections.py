@@ -240,7 +240,8 @@ def stop_record(running: Running, at: str, stop: Stop, limit: int) -> GcStop:
 def log_collections(context: Context, arguments: argparse.Namespace) -> object:
     """Start recording, or show the record."""
     collector = _Collector.of(context)
-    if not collector.logging and not arguments.off:
+    starts_checking = arguments.check and collector.agreement is None
+    if (not collector.logging or starts_checking) and not arguments.off:
         collector.watch(arguments.objects)
         if arguments.check:
             collector.watch_decision()

@@ -127,9 +127,8 @@ class Agreement:
 
     def summary(self) -> str:
         """How many collections were checked, and how many disagreed."""
-        if not self.warnings:
-            return f"{self.checked} collections were replayed: each decided as the replayed collector does."
-        return f"{self.checked} collections were replayed; {len(self.warnings)} of them decided otherwise."
+        number = f"{self.checked} collection{' was' if self.checked == 1 else 's were'} replayed"
+        return f"{number}; {f'{len(self.warnings)} decided otherwise' if self.warnings else 'all decided alike'}."
 
     def _list(self, names: list[str]) -> str:
         # Each object is named once: it is kept again by every later collection.

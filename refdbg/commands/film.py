@@ -14,7 +14,7 @@ from refdbg.commands.references import References
 from refdbg.cpython import describe, heap
 from refdbg.cpython.collection import Running, finalizer_of, has_finalizer, saves_all
 from refdbg.cpython.holders import Outside
-from refdbg.cpython.life import Life
+from refdbg.cpython.life import Life, reason
 from refdbg.cpython.referrers import Referrers
 from refdbg.cpython.stop import Stop
 from refdbg.errors import DecodeError, MemoryFault
@@ -264,7 +264,7 @@ class Film:
         if stop.types.is_type(type_):
             self._type = type_
             return True
-        self._freed_early = stack
+        self._freed_early = reason(stack)
         return False
 
     @property

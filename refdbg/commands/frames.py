@@ -11,6 +11,7 @@ from refdbg.cpython import threads
 from refdbg.cpython.frames import STACK_LIMIT, Frame
 from refdbg.cpython.runtime import Interpreter, Runtime, Thread
 from refdbg.cpython.stop import Stop
+from refdbg.cpython.text import Texts
 from refdbg.errors import CommandError, TargetError
 from refdbg.records import FrameRow, Stacks, ThreadStack
 from refdbg.target import Session
@@ -124,4 +125,5 @@ def _locals(stop: Stop, frame: Frame) -> dict[str, str]:
     pairs = stop.frames.locals(frame)
     if frame.function == "<module>":  # these are the module's globals: __builtins__ and the like say nothing
         pairs = [(name, value) for name, value in pairs if not (name.startswith("__") and name.endswith("__"))]
-    return {name: stop.texts.repr(value) for name, value in pairs}
+    texts = Texts(stop.runtime, stop.types)  # stop.texts is for objects that can be found: not on free-threaded builds
+    return {name: texts.repr(value) for name, value in pairs}

@@ -209,12 +209,18 @@ class LastCollection:
         if owner >= 0:
             type_ = self._then.types[self._objects.types[owner]]
             name, function = self._then.texts.type_name(type_.address), type_.traverse
+            base = self._then.types[type_.base] if type_.base else None
+            inherited = (
+                base is not None and base.traverse == function
+                and base.basicsize <= holder.place - holder.owner < type_.basicsize
+            )
             if holder.label.startswith(MODULE_STATE):
                 name, function = module_traverse(self._then, holder.owner)
             symbol = self._then.runtime.target.symbol_at(function) if function else None
             traverse = symbol.name if symbol else ""
             return Reason(
                 "object", name, holder.label, True, traverse=traverse, has_gc=type_.is_gc, own_type=type_.is_heap,
+                inherited=inherited,
                 opaque=self._then.texts.kinds.name(type_.address) in OPAQUE,
             )
         if holder.exact:
@@ -231,7 +237,9 @@ class LastCollection:
         path = variable.path if variable else word.symbol
         source = f"{variable.file}:{variable.line}" if variable else ""
         still_held = self._still_held(holder.place, address)
-        return Reason("static", word.symbol.split(".")[0], path, still_held, word.library, source)
+        # One for each variable, however many members it has.
+        field = path.split(".")[0].split("[")[0]
+        return Reason("static", word.symbol.split(".")[0], field, still_held, word.library, source)
 
     def _still_held(self, place: int, address: int) -> bool:
         try:

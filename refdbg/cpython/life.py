@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import re
+from itertools import dropwhile
+
 from refdbg.cpython import events
 from refdbg.cpython.stop import Stop
 from refdbg.target import NativeFrame, Session
 
-_INLINE = ("INCREF", "DECREF", "SET_REFCNT", "IMMORTAL")  # in the names of functions that only count
+# Functions that only count references, or only give memory back: never the reason for it.
+_INNER = re.compile(r".*(INCREF|DECREF|SET_REFCNT|memset|fill_mem_debug)|_?PyMem_|PyObject_Free$|PyObject_GC_Del$")
 _DEALLOC_FINALIZER = "PyObject_CallFinalizerFromDealloc"  # for its time the object has a reference again
 _DEAD = 0xDDDD_DDDD  # PYMEM_DEADBYTE
+
+
+def reason(stack: list[NativeFrame]) -> list[NativeFrame]:
+    """The C stack from the function on that had a reason to change a count, or to free an object."""
+    return list(dropwhile(lambda frame: _INNER.match(frame.function), stack))
 
 
 class Life:
@@ -39,8 +48,7 @@ class Life:
     def _changed(self, stack: list[NativeFrame]) -> bool:
         # Whether to watch on.
         before, self._count = self._count, self._session.target().memory.u64(self._place) & 0xFFFF_FFFF
-        while stack and any(name in stack[0].function for name in _INLINE):
-            stack = stack[1:]
+        stack = reason(stack)
         if not before:
             # Else the memory is overwritten, or a new object's.
             if all(frame.function != _DEALLOC_FINALIZER for frame in stack):

@@ -30,6 +30,7 @@ _OWNED_BY_FRAME_OBJECT = 2  # enum _frameowner
 _STATIC_BUILTIN = 1 << 1  # Py_TPFLAGS: since 3.12 such a type's dict is in the interpreter state
 _STATE_LIMIT = 1 << 20
 _SLOTS_LIMIT = 1 << 16
+_GUESSED_BYTES = 1 << 18  # of an object whose C struct is not known
 _REFERENCES_LIMIT = 1 << 22
 
 
@@ -163,7 +164,7 @@ class Owned:
             row = self._heap.blocks.row_of(address)
             if row is not None:
                 end = min(end, self._heap.blocks.starts[row] + self._heap.blocks.sizes[row] - address)
-        return start, end
+        return start, min(end, start + _GUESSED_BYTES)
 
     def _conservative(
         self, address: int, type_: Type, start: int, end: int, found: dict[int, Reference]

@@ -41,8 +41,8 @@ _MAIN = "_main_interpreter."
 _VTABLE = "_ZTV"
 _RED_ZONE = 128  # below the stack pointer, and in use (System V AMD64 ABI)
 _OF_STATIC_TYPES = (".tp_dict", ".tp_subclasses")
-# Its value is borrowed, its name is not (struct type_cache_entry, until 3.9 struct method_cache_entry).
-_BORROWED_LAST = (("type_cache.", ".value"), ("types.type_cache.", ".value"))
+# struct type_cache_entry (until 3.9 struct method_cache_entry, a C variable): its value is borrowed, its name is not.
+_TYPE_CACHES = ("type_cache.", "types.type_cache.")
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Place:
 
     *kind*: "static", "runtime", "interpreter", "thread", "frame", "stack", "block", "memory".
     *owns*: True where it is known to own the reference that it holds, False where it is known not to, else None.
-    *offset*: in the state's struct.
+    *offset*: in the state's struct, or in the C variable.
     """
 
     kind: str
@@ -156,7 +156,8 @@ class Places:
             borrowed = variable.borrowed or (
                 variable.symbol in _BORROWED_VARIABLES and variable.library == self._own_library
             )
-            return Place("static", label, False if borrowed else True if variable.cache else None)
+            owns = False if borrowed else True if variable.cache else None
+            return Place("static", label, owns, variable.offset)
         region = self._region(address)
         if region is None:
             return Place("memory", "memory that is not mapped", False)
@@ -197,7 +198,7 @@ def _owns(path: str) -> bool | None:
         return False
     if any(path == start or path.startswith((f"{start}.", f"{start}[")) for start in _BORROWED_STATE):
         return False
-    return False if any(path.startswith(start) and path.endswith(end) for start, end in _BORROWED_LAST) else None
+    return path.endswith(".name") if path.startswith(_TYPE_CACHES) else None
 
 
 def field_path(layout: StructLayout, offset: int) -> str:

@@ -30,7 +30,7 @@ class Holder:
 
     *kind*: "object", "borrowed" (no reference: a weak one, a cache's, what is left of a freed object), "static",
     "runtime", "interpreter", "thread", "frame", "stack", "block", "memory". *owner*: ``PyObject *``, 0 when it is no
-    object; it may be a static one. *offset*: of a state's field, in its struct.
+    object; it may be a static one. *offset*: of a state's field, or in the C variable.
     """
 
     kind: str
@@ -78,7 +78,10 @@ class Referrers:
             for place, target in words:
                 found[target].append(self._in_storage(row, place, target, owners.get(row, [])))
         for holders in found.values():
-            holders.sort(key=lambda holder: (_ORDER.index(holder.kind), holder.place))
+            # A member of a C struct may be a copy of what a variable of its own owns (Modules/socketmodule.h).
+            holders.sort(key=lambda holder: (
+                _ORDER.index(holder.kind), holder.kind == "static" and holder.offset > 0, holder.place
+            ))
         return found
 
     def references(self, owner: int) -> Collection[Reference]:
@@ -152,7 +155,11 @@ class Referrers:
         start, size = self._heap.blocks.starts[row], self._heap.blocks.sizes[row]
         free = self._on_free_list(start)
         if free is not None:
-            return Holder("borrowed", place, 0, f"{free} on a free list", False)
+            name = self._stop.texts.type_name(free[1])
+            if place == free[0] + self._stop.runtime.build.ob_type and self._stop.types[target].is_heap:
+                # Whoever put it there may have kept its reference to the type.
+                return Holder("block", place, 0, f"ob_type of a freed {name} on a free list", False)
+            return Holder("borrowed", place, 0, f"{name} on a free list", False)
         label = f"block of {size} bytes at {start:#x}{place - start:+#x}"
         for owner in owners:
             if self._is_shared_key(owner, place):
@@ -176,8 +183,8 @@ class Referrers:
         except (DecodeError, MemoryFault):
             return OBJECT
 
-    def _on_free_list(self, start: int) -> str | None:
-        # The type's name when the block holds an object with no references: kept for reuse, its words are stale.
+    def _on_free_list(self, start: int) -> tuple[int, int] | None:
+        # The object and its type when the block holds one with no references: kept for reuse, its words are stale.
         build, memory, types = self._stop.runtime.build, self._stop.runtime.memory, self._stop.types
         head = build.gc_head.size
         for prefix in (0, head, head + 16, 16):
@@ -185,7 +192,7 @@ class Referrers:
                 type_ = memory.u64(start + prefix + build.ob_type)
                 if types.is_type(type_) and types[type_].prefix == prefix:
                     count = memory.u64(start + prefix + build.ob_refcnt)
-                    return self._stop.texts.type_name(type_) if count == 0 else None
+                    return (start + prefix, type_) if count == 0 else None
             except (DecodeError, MemoryFault):
                 continue
         return None

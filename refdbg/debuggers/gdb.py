@@ -37,6 +37,7 @@ _DEADLY = ("SIGSEGV", "SIGBUS", "SIGABRT", "SIGFPE", "SIGILL", "SIGSYS")
 _ANONYMOUS = (gdb.TYPE_CODE_STRUCT, gdb.TYPE_CODE_UNION)
 _POINTER_NUMBERS = ("uintptr_t", "intptr_t")
 _POINTERS_LIMIT = 1 << 16
+_CHANGE_FRAMES = 14  # of the C stack that has changed a word: freeing alone takes half a dozen
 _CORE_FILE = re.compile(r"core dump file:\s+`(.+)', file type")
 _SYMBOL_TEXT = re.compile(r"(?P<name>.+?)(?: \+ (?P<offset>\d+))? in section \S+(?: of (?P<file>.+))?$")
 
@@ -445,7 +446,7 @@ class _Watch(gdb.Breakpoint):  # type: ignore[misc]
             word = target.memory.u64(self._address)
             if not self._done and word != self._old:
                 self._old = word
-                self._done = not self._on_change(target.native_frames(limit=8))
+                self._done = not self._on_change(target.native_frames(limit=_CHANGE_FRAMES))
         except (gdb.error, RefdbgError) as error:
             self._session.on_error(f"at a watchpoint: {error}")
         return False

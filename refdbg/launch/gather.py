@@ -152,9 +152,9 @@ class Gatherer:
                     self._late_watches.append(placed)
 
     def _finalizing(self, running: Running) -> bool:
-        from refdbg.commands.over_visit import at_finalization
+        if len(running.unreachable) and running.stack:  # no frame runs when the interpreter ends
+            from refdbg.commands.over_visit import at_finalization
 
-        if len(running.unreachable):
             for found in at_finalization(running.stop, running.unreachable, running.interpreter.number):
                 if all(found.signature != old.signature for old in self.seen.findings):
                     self.seen.findings.append(found)

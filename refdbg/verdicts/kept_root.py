@@ -23,7 +23,7 @@ class Reason:
     *still_held*: at the interpreter's end it holds them still. *library*, *source*: where the variable lives, ""
     when not known; *offset*: the field's, in the state's struct. *traverse*: the owner type's tp_traverse, "" without
     one; *has_gc*: it takes part in collection; *own_type*: the owners own their type; *opaque*: what the field points
-    to is for the type's users to know.
+    to is for the type's users to know; *inherited*: the tp_traverse is a base's, which does not have the field.
     """
 
     kind: str
@@ -36,6 +36,7 @@ class Reason:
     has_gc: bool = True
     own_type: bool = True
     opaque: bool = False
+    inherited: bool = False
     offset: int = dataclasses.field(default=0, compare=False)
 
 
@@ -102,8 +103,7 @@ def finding(kept: KeptRoots) -> Finding:
         objects=kept.roots,
         evidence=evidence,
         fix=fix,
-        next=f"refdbg visits {reason.owner}" if reason.kind == "object"
-        else "refdbg gc stop --at begin, then refdbg leaks",
+        next=_next(kept),
         counterfactual=Counterfactual(kept.freed.objects, kept.freed.references),
     )
 
@@ -118,6 +118,14 @@ def released_by(late: Finding, function: str, callers: Sequence[str], source: st
         evidence=[*late.evidence, Evidence("released", f"a watchpoint saw {function}{where}{through} clear it")],
         fix=f"Clear it before the last collection of the interpreter: call {function} earlier.",
     )
+
+
+def _next(kept: KeptRoots) -> str:
+    if kept.reason.kind != "object":
+        return "refdbg gc stop --at begin, then refdbg leaks"
+    # What a module's state owns, no type is to be asked for.
+    subject = f"{kept.owners[0].address:#x}" if " " in kept.reason.owner else kept.reason.owner
+    return f"refdbg visits {subject}"
 
 
 def _words(kept: KeptRoots) -> tuple[str, str, str]:
@@ -167,6 +175,11 @@ def _missing_visit(reason: Reason) -> tuple[str, str]:
         return (
             f"{owner}: instances own their heap type, and {reason.traverse} never visits it",
             f"Add `Py_VISIT(Py_TYPE(self));` to {reason.traverse}.",
+        )
+    if reason.inherited:
+        return (
+            f"{owner}: {field} is owned, and {reason.traverse}, which the type inherits, never visits it",
+            f"Give the type a tp_traverse of its own that visits {field}, and then calls {reason.traverse}.",
         )
     return (
         f"{owner}: {field} is owned, and {reason.traverse} never visits it",

@@ -150,7 +150,8 @@ def uncollectable(seen: Uncollectable) -> Finding:
 def _remaining(remain: Explains) -> str:
     if not remain.objects:
         return ""
-    return f". {_counted(remain.objects, 'object')} of these with {_counted(remain.references, 'reference')} left over"
+    counts = f"{_counted(remain.objects, 'object')} with {_counted(remain.references, 'reference')}"
+    return f". Of these {counts} left over at the end"
 
 
 def _counted(number: int, thing: str) -> str:

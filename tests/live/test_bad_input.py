@@ -463,7 +463,7 @@ def test_in_a_process_that_is_no_python(tmp_path: Path) -> None:
 def test_a_free_threaded_build(build: Callable[[str], str], tmp_path: Path) -> None:
     refused = ["refdbg census", "refdbg census --tracked", "refdbg object obj", "refdbg objects dict",
                "refdbg referrers obj", "refdbg referents obj", "refdbg gc log", "refdbg gc stop", "refdbg gc again",
-               "refdbg type dict", "refdbg visits --type dict"]  # fmt: skip
+               "refdbg type dict", "refdbg visits dict"]  # fmt: skip
     status, frames, *answers, last = _gdb(
         build("3.13t"), tmp_path, "def inner():\n    ascii([])\ninner()", "refdbg status", "refdbg frames", *refused,
         "print 6 * 7",

@@ -84,3 +84,21 @@ def test_the_signature_has_no_address() -> None:
     again = of_subinterpreters(report("3.11-leak-thread", "leak_thread.py"))[0]
     assert first["signature"] == again["signature"]
     assert first["signature"] != of_subinterpreters(report("3.11-leak-abc-no-type", "leak_abc.py"))[0]["signature"]
+
+
+def test_overwritten_handlers_are_lost_in_the_main_interpreter() -> None:
+    """_signal imported again: its exec function overwrites Handlers[…].func, and releases nobody."""
+    findings = report("3.11-leak-signal-handlers", "leak_signal_handlers.py")["findings"]
+    assert [finding["verdict"] for finding in findings[:2]] == ["lost-reference"] * 2
+    assert "import_again.<locals>.<lambda>" in findings[0]["message"]
+    assert "and 2 more objects: 3 references that nobody holds" in findings[0]["message"]
+    assert "default_int_handler" in findings[1]["message"]
+    for finding in findings[:2]:
+        assert finding["counterfactual"]["freed_references"] == finding["explains"]["references"]
+    clean = report("3.11", "leak_signal_handlers.py")["findings"]
+    assert "lost-reference" not in {finding["verdict"] for finding in clean}
+
+
+def test_a_module_made_anew_for_nothing_is_held_by_the_one_before() -> None:
+    """_weakref (bpo-40050) leaks while the program runs, and is gone when it ends: nothing is left over."""
+    assert report("3.11-leak-weakref", "leak_weakref.py")["findings"] == []

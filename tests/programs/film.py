@@ -1,4 +1,4 @@
-"""Gives the object of the case argv[1] to ascii(), and collects generation argv[2]."""
+"""For each CASE:GENERATION of the arguments, gives an object to ascii() and then collects that generation."""
 
 import gc
 import sys
@@ -65,7 +65,7 @@ def outlived():
 
 
 def collect():
-    gc.collect(int(sys.argv[2]))
+    gc.collect(generation)
 
 
 def old():
@@ -73,13 +73,14 @@ def old():
     gc.collect()
     ascii(node)
     del node
-    for generation in 0, 1, 2:
-        gc.collect(generation)
+    for each in 0, 1, 2:
+        gc.collect(each)
 
 
 def save_all():
     gc.set_debug(gc.DEBUG_SAVEALL)
     garbage(Node)
+    gc.set_debug(0)
 
 
 def untracked():
@@ -107,5 +108,8 @@ cases = {
     "node": lambda: garbage(Node), "finalized": lambda: garbage(Finalized), "phoenix": lambda: garbage(Phoenix),
     "text": lambda: ascii("text"), "breaker": lambda: garbage(Breaker), "skipped": lambda: garbage(type("Skipped", (Node,), {})),
 }
-gc.collect()
-cases.get(sys.argv[1], globals().get(sys.argv[1]))()
+for argument in sys.argv[1:]:
+    case, _, number = argument.partition(":")
+    generation = int(number)
+    gc.collect()
+    cases.get(case, globals().get(case))()

@@ -14,16 +14,13 @@ from typing import Any
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
 import gdb
-from refdbg.analysis.collector import replay
 from refdbg.commands.account import accounts
-from refdbg.cpython.collection import CollectionWatch, Listener, Running
 from refdbg.cpython.owned import Owned
 from refdbg.cpython.referrers import Referrers
 from refdbg.cpython.runtime import Build
 from refdbg.cpython.stop import Stop
 from refdbg.cpython.traverse import Traverse
 from refdbg.debuggers.gdb import GdbSession
-from refdbg.target import Target
 
 
 def visits(told: str) -> dict[str, Any]:
@@ -43,45 +40,6 @@ def visits(told: str) -> dict[str, Any]:
     ]
     traversed = {stop.types[type_].traverse for type_ in types}
     return {"objects": len(addresses), "types": len(set(types)), "functions": len(traversed), "different": different}
-
-
-def decisions(_told: str) -> dict[str, Any]:
-    """Each collection's garbage as replayed at its beginning against the collector's own list."""
-    builds: list[Build] = []
-
-    def build(target: Target) -> Build:
-        if not builds or builds[0].target is not target:
-            builds[:] = [Build(target)]
-        return builds[0]
-
-    predicted: dict[int, set[int]] = {}
-    records: list[dict[str, Any]] = []
-
-    def begin(running: Running) -> bool:
-        objects = running.tracked
-        found = Traverse(running.stop).visits(objects.addresses, objects.types)
-        decision = replay(
-            objects.refcounts, found.edges(objects.addresses), range(len(objects)),
-            running.stop.runtime.immortal_count,
-        )
-        predicted[running.thread] = {objects.addresses[row] for row in decision.unreachable}
-        records.append({
-            "interpreter": running.interpreter.number, "generation": running.generation,
-            "undecided": len(found.undecided), "negative": len(decision.negative),
-            "predicted": len(decision.unreachable),
-        })
-        return False
-
-    def finalize(running: Running) -> bool:
-        own = set(running.unreachable.addresses)
-        records[-1]["unreachable"] = len(own)
-        records[-1]["only_predicted"] = len(predicted[running.thread] - own)
-        records[-1]["only_found"] = len(own - predicted[running.thread])
-        return False
-
-    CollectionWatch(GdbSession(), build, Listener(begin=begin, finalize=finalize), 0)
-    gdb.execute("run")
-    return {"collections": records}
 
 
 def balance(_told: str) -> dict[str, Any]:
@@ -108,7 +66,7 @@ def balance(_told: str) -> dict[str, Any]:
 orders = json.loads(os.environ["REFDBG_CHECK"])
 gdb.execute("set pagination off")
 gdb.execute("set confirm off")
-answer = {"visits": visits, "decisions": decisions, "balance": balance}[orders["what"]](orders["told"])
+answer = {"visits": visits, "balance": balance}[orders["what"]](orders["told"])
 with open(orders["output"], "w", encoding="utf-8") as output:
     json.dump(answer, output)
 if gdb.selected_inferior().pid:
