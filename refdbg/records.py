@@ -712,10 +712,11 @@ class BalanceOf:
 
 @dataclass(frozen=True)
 class Leaks:
-    """What leaks at a stop. *garbage*: objects that nothing outside of them holds; *leaked*: those of them that a
-    collection would not free."""
+    """What leaks at a stop. *weak*: objects that only words hold that are often stale, on stacks; *garbage*: objects
+    that nothing outside of them holds; *leaked*: those of them that a collection would not free."""
 
     objects: int
+    weak: int
     garbage: int
     leaked: int
     findings: list[Finding]

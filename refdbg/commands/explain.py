@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 
 from refdbg.commands.last_collection import LastCollection
 from refdbg.commands.left_over import LeftOver
@@ -44,7 +45,7 @@ def explain(end: LeftOver, last: LastEntry | None, limit: int) -> Explanation:
             rest = rest.pick(row for row, address in enumerate(rest.addresses) if address not in known)
     if len(rest) and last is not None:
         then = Stop(Build(last.capture))
-        collection = LastCollection(then, last.examined, now, rest, end.held(rest))
+        collection = LastCollection(then, last.examined, now, rest, end.held(rest), held.let_go)
         kept, more = collection.findings(number, limit)
         late = collection.late
         findings += kept
@@ -54,7 +55,19 @@ def explain(end: LeftOver, last: LastEntry | None, limit: int) -> Explanation:
             f"{sum(end.held(rest).values())} references of {len(rest)} objects are held by each other only, and the "
             "collection that should have freed them was not seen."
         )
+    findings = _distinct(findings)
     prefix = f"interpreter {number}: " if number else ""
     return Explanation(
         findings, [note if note.startswith("interpreter") else prefix + note for note in notes], late
     )
+
+
+def _distinct(findings: list[Finding]) -> list[Finding]:
+    # Two that are alike in all that is stable (two functions' statics of the same name) are two all the same.
+    met: Counter[str] = Counter()
+    found = []
+    for each in findings:
+        met[each.signature] += 1
+        number = met[each.signature]
+        found.append(replace(each, signature=f"{each.signature}-{number}") if number > 1 else each)
+    return found

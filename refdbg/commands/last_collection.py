@@ -10,9 +10,10 @@ from functools import cached_property
 from refdbg.analysis.balance import balance
 from refdbg.analysis.collector import replay
 from refdbg.commands.account import Account, trust, unvisited
+from refdbg.commands.left_over import LetGo
 from refdbg.commands.over_visit import over_visits
 from refdbg.cpython.collection import object_rows
-from refdbg.cpython.fields import OPAQUE
+from refdbg.cpython.fields import CARRIERS, OPAQUE
 from refdbg.cpython.owned import MODULE_STATE, Owned
 from refdbg.cpython.referrers import Holder, Referrers
 from refdbg.cpython.stop import Stop, module_traverse
@@ -44,18 +45,25 @@ class LastCollection:
     """The heap at the entry of an interpreter's last collection, and what of it is left over at the end."""
 
     def __init__(
-        self, then: Stop, tracked: Objects, now: Stop, left_over: Objects, held: Mapping[int, int]
+        self, then: Stop, tracked: Objects, now: Stop, left_over: Objects, held: Mapping[int, int],
+        let_go: LetGo | None = None,
     ) -> None:
         """*then*, *tracked*: the capture and what the interpreter's collector tracked; *now*, *left_over*: at the end.
 
-        *held*: how many references each left-over object (``PyObject *``) holds.
+        *held*: how many references each left-over object (``PyObject *``) holds; *let_go*: holders that other findings
+        are about.
         Raises EmulationError, MissingDependency.
         """
+        self._alive: set[int] = set()  # left-over rows that outside holders keep
         self.late: dict[str, int] = {}  # by signature: the field of the interpreter's state that was released too late
         self._then, self._now = then, now
         self._objects = then.heap.objects
         self._row_of = {address: row for row, address in enumerate(self._objects.addresses)}
         self._counts = list(self._objects.refcounts)
+        self._let_go = let_go or LetGo()
+        for address, number in self._let_go.references.items():
+            if address in self._row_of:
+                self._counts[self._row_of[address]] -= number
         self._immortal = then.runtime.immortal_count
         self._referrers = Referrers(then, Owned(then.texts, lambda: then.heap))
         traverse = Traverse(then)
@@ -79,8 +87,20 @@ class LastCollection:
     def findings(self, interpreter: int, limit: int) -> tuple[list[Finding], list[str]]:
         """The reasons as findings, and notes on what they do not explain."""
         suspects = {self._objects.addresses[row]: row for row in self._roots()}
-        holders = self._referrers.of_many(list(suspects))
+        holders = {
+            address: [holder for holder in words if holder.place not in self._let_go.words]
+            for address, words in self._referrers.of_many(list(suspects)).items()
+        }
         roots = [self._itemise(row, holders[address]) for address, row in suspects.items()]
+        # What a state or a variable kept holds whatever it holds, visited or not: that hides nothing.
+        self._alive = self._behind(
+            root.row for root in roots if root.by_design or any(reason.kind != "object" for reason in root.reasons)
+        )
+        if self._alive:
+            roots = [
+                self._itemise(root.row, holders[self._objects.addresses[root.row]]) if root.row in self._alive else root
+                for root in roots
+            ]
         groups: defaultdict[Reason, list[_Root]] = defaultdict(list)
         by_design: list[int] = []
         for root in roots:
@@ -161,6 +181,8 @@ class LastCollection:
         by_design = 0
         for holder in Account(unreported, account).standing():
             owner = self._row_of.get(holder.owner, -1)
+            if owner in self._alive or holder.label in CARRIERS:
+                continue
             if owner in self._replay.kept and not (owner in self._left and self._in_one_cycle(owner, row)):
                 continue  # it holds the object, but lives for another reason
             reason = self._reason(holder, owner, address)
@@ -252,7 +274,7 @@ class LastCollection:
         merged: defaultdict[Reason, list[_Root]] = defaultdict(list)
         for reason, roots in groups.items():
             if reason.kind == "object" and reason.own_type and not (reason.traverse and reason.has_gc):
-                reason = replace(reason, field=OWN_TYPE)
+                reason = replace(reason, field=OWN_TYPE, inherited=False)
             merged[reason] += [root for root in roots if root not in merged[reason]]
         return merged
 
@@ -266,8 +288,8 @@ class LastCollection:
             owner for root in roots for other, rows_ in root.owners.items() if _same(other, reason) for owner in rows_
         ))
         freed = self._freed({reason: roots}, rows)
-        alone = len(freed) == len(rows)
-        if not alone:
+        alone = len(freed) == len(rows) and not self._let_go.words
+        if len(freed) < len(rows):
             freed = self._freed(groups, rows)
         explained = Explains(len(rows), sum(self._left[row] for row in rows))
         return KeptRoots(
@@ -334,4 +356,4 @@ class LastCollection:
 
 def _same(other: Reason, reason: Reason) -> bool:
     # Whether a root's own reason is the one that stands for it since `_merged`.
-    return other == reason or replace(other, field=OWN_TYPE) == reason
+    return other == reason or replace(other, field=OWN_TYPE, inherited=False) == reason

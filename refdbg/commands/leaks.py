@@ -51,7 +51,7 @@ def show_leaks(context: Context, arguments: argparse.Namespace) -> Leaks:
     collection = LastCollection(stop, tracked, stop, leaked, everything.held(leaked))
     kept, more = collection.findings(0, arguments.objects)
     findings = sorted(held.findings + kept, key=lambda finding: -finding.explains.references)
-    return Leaks(len(objects), len(held.rest), len(leaked), findings, notes + more)
+    return Leaks(len(objects), held.weak, len(held.rest), len(leaked), findings, notes + more)
 
 
 def show_balance(context: Context, arguments: argparse.Namespace) -> BalanceOf:

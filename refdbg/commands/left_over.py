@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from refdbg.analysis.balance import Trust
@@ -32,12 +32,27 @@ _VERDICTS = {
 
 
 @dataclass(frozen=True)
+class LetGo:
+    """Holders that are taken away: their *words*, by address, and the *references* to each object (``PyObject *``)."""
+
+    words: frozenset[int] = frozenset()
+    references: Mapping[int, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Explained:
-    """The findings, the notes on what they do not explain, and the objects that nothing from outside holds."""
+    """The findings, the notes on what they do not explain, and the objects that nothing from outside holds.
+
+    *weak*: how many objects only words hold that are often stale, on stacks and in memory of nobody known. *let_go*:
+    where the rest stays even without the holders of the findings: these words, by address, and how many references
+    they and the lost ones are of each object (``PyObject *``).
+    """
 
     findings: list[Finding]
     notes: list[str]
     rest: Objects
+    weak: int
+    let_go: LetGo
 
 
 @dataclass(frozen=True)
@@ -84,29 +99,45 @@ class LeftOver:
         groups = sorted(self._direct.keys() - {_DESIGN, _OTHERS}, key=lambda group: (group.owner, group.library))
         taken = design | others
         found: list[Share] = []
-        for weak in (False, True):  # such words are often stale: they explain what nothing else does
+        for tier in (False, True):  # such words are often stale: they explain what nothing else does
             held_by = {
                 number: list(self._direct[group])
-                for number, group in enumerate(groups) if group.weak is weak
+                for number, group in enumerate(groups) if group.weak is tier
             }
             found += shares(held_by, self._edges, self._held, taken)
             taken = taken.union(*(share.rows for share in found))
+        # What stays even when every holder lets go is kept by something that no count shows: the last collection tells.
+        stuck: set[int] = set()
+        if found and not only:
+            stuck = set().union(*(share.rows for share in found)) - released(*self._graphs, self._all_direct)
+            stuck.difference_update(*(share.roots for share in found))
+            taken = taken - stuck
         findings = [
-            self._finding(groups[share.holder], share.rows, limit)
+            self._finding(groups[share.holder], share.rows - stuck, limit)
             for share in found if only in ("", groups[share.holder].verdict)
         ]
         notes = []
-        if design:
+        mortal = [row for row in design if self._counts[row]]
+        if mortal:
             direct = self._direct.get(_DESIGN, Counter())
-            references = sum(direct.values()) + sum(self._held[row] for row in design)
+            references = sum(direct.values()) + sum(self._held[row] for row in mortal)
             notes.append(
-                f"{references} references of {len(design)} objects are kept by design: static types and other static "
-                f"objects hold them ({self._designers(direct)})."
+                f"{references} references of {len(mortal)} objects are kept by design: static types and other static "
+                f"objects hold them{self._designers(direct)}."
             )
         if others:
             references = sum(self._direct[_OTHERS].values()) + sum(self._held[row] for row in others)
             notes.append(f"{references} references of {len(others)} objects: objects that are not left over hold them.")
-        return Explained(findings, notes, self._left.pick(row for row in range(len(self._left)) if row not in taken))
+        weak = sum(len(share.rows) for share in found if groups[share.holder].weak)
+        rest = self._left.pick(row for row in range(len(self._left)) if row not in taken)
+        return Explained(findings, notes, rest, weak, self._let_go() if stuck else LetGo())
+
+    def _let_go(self) -> LetGo:
+        words = {
+            holder.place for group, direct in self._direct.items() if group not in (_DESIGN, _OTHERS)
+            for row in direct for holder in self._holders(group, row)
+        }
+        return LetGo(frozenset(words), {self._left.addresses[row]: n for row, n in self._all_direct.items()})
 
     def owners(self) -> list[TotalLine]:
         """Who holds the references to the objects, each reference once."""
@@ -200,8 +231,10 @@ class LeftOver:
             for holder in self._accounts[self._left.addresses[row]].standing():
                 if holder.owner and holder.owner not in self._row_of:
                     symbol = self.stop.statics.word_at(holder.owner, 0)
-                    owners[symbol.library if symbol else "?"] += 1
-        return ", ".join(f"{number} by those of {name}" for name, number in owners.most_common(4))
+                    if symbol:
+                        owners[symbol.library] += 1
+        listed = ", ".join(f"{number} by those of {name}" for name, number in owners.most_common(4))
+        return f" ({listed})" if listed else ""
 
     def _finding(self, group: _Group, rows: frozenset[int], limit: int) -> Finding:
         direct = self._direct[group]
@@ -223,6 +256,7 @@ class LeftOver:
             generations=tuple(self._generations(rows)),
             verdict=group.verdict,
             owner=group.owner,
+            weak=group.weak,
             paths=tuple(paths),
             directly=object_rows(self.stop, self._left.pick(roots[:limit]), limit),
             number=len(roots),

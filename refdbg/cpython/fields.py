@@ -28,6 +28,9 @@ _GENERATOR: Fields = {
 _BUILTIN: Fields = {"m_self": "__self__", "m_module": "__module__"}
 _DESCRIPTOR: Fields = {"d_type": "__objclass__", "d_name": "__name__", "d_qualname": "__qualname__"}
 
+# Unvisited on purpose, and only on the way to weak references (Objects/typeobject.c, type_traverse).
+CARRIERS = frozenset({"tp_subclasses"})
+
 # Kind → (struct, its members).
 FIELDS: dict[str, tuple[tuple[str, Fields], ...]] = {
     "function": (

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
 from refdbg.cpython.owned import Owned
-from refdbg.cpython.runtime import Runtime
+from refdbg.cpython.runtime import Runtime, Thread
 from refdbg.cpython.stop import Stop
 from refdbg.cpython.threads import pthread
 from refdbg.errors import DecodeError, LayoutNotFound, MemoryFault
@@ -36,6 +37,7 @@ _FREE_LIST = re.compile(r"(^|[._])free_?lists?(\[|\.|$)")
 _BORROWED_VARIABLES = ("free_list", "keys_free_list", "ag_value_freelist", "ag_asend_freelist", "refchain")
 # What static types own, in each interpreter's state since 3.12 (managed_static_type_state).
 _STATIC_TYPES = ("types.builtins", "types.for_extensions")
+_FRAMES = 1000
 _HEAP = "[heap]"
 _MAIN = "_main_interpreter."
 _VTABLE = "_ZTV"
@@ -76,6 +78,7 @@ class Places:
             if region is not None:
                 self._stack_pointers[region.start] = pointer
         self._frames: dict[int, Place] = {}
+        self._data_stacks: list[tuple[int, int, int, str]] = []  # start, end of what is in use, end, name
         runtime = self._runtime
         for interpreter in runtime.interpreters():
             layout = runtime.build.interpreter
@@ -89,8 +92,26 @@ class Places:
                         self._stacks[region.start] = f"C stack of {name}"
                 except (MemoryFault, LayoutNotFound):
                     pass
-                for frame in stop.frames.stack(thread, 1000):
+                for frame in stop.frames.stack(thread, _FRAMES):
                     self._add_frame(owned, frame.address, f"{frame.function}() in {name}")
+                for start, top, end in self._chunks(thread):
+                    self._data_stacks.append((start, top, end, f"data stack of {name}"))
+
+    def _chunks(self, thread: Thread) -> Iterator[tuple[int, int, int]]:
+        # (start, end of what is in use, end) of the memory in which the thread's frames lie (3.11+, _PyStackChunk).
+        try:
+            view = self._runtime.view(thread.address, "PyThreadState")
+            address = view["datastack_chunk"] if "datastack_chunk" in view.layout else 0
+            top = view["datastack_top"] if address else 0
+            for _ in range(_FRAMES):
+                if not address:
+                    return
+                chunk = self._runtime.view(address, "_PyStackChunk")
+                end = address + chunk["size"]
+                yield address, top if address <= top < end else end, end
+                address = chunk["previous"]
+        except (MemoryFault, LayoutNotFound):
+            return
 
     def _add_frame(self, owned: Owned, address: int, name: str) -> None:
         try:
@@ -139,6 +160,9 @@ class Places:
         frame = self._frames.get(address)
         if frame is not None:
             return frame
+        for start, top, end, name in self._data_stacks:
+            if start <= address < end:  # no frame's word: what earlier frames have left, or one that is being made
+                return Place("stack", name, False if address >= top else None)
         state = self.state(address)
         if state is not None:
             return state

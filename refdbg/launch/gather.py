@@ -199,12 +199,14 @@ class Gatherer:
             self._not_freed.left_over(left_over)
         why = explain(self._left_over(now, left_over, number), last, self._limit)
         self._late.update(why.late)
+        earlier_findings = {found.signature: found for found in self.seen.findings}
         for each in why.findings:
             # Every subinterpreter leaks alike: the newest finding stands for all, the first ones have more noise.
-            same = [old for old in self.seen.findings if old.signature == each.signature]
-            self.seen.findings = [old for old in self.seen.findings if old not in same]
-            shown = each if number or not same else same[0]
-            self.seen.findings.append(replace(shown, repetitions=1 + sum(old.repetitions for old in same)))
+            same = earlier_findings.get(each.signature)
+            if same is not None:
+                self.seen.findings.remove(same)
+                each = replace(each if number else same, repetitions=same.repetitions + 1)
+            self.seen.findings.append(each)
         self.seen.warnings += why.notes
 
     def _findings(self) -> list[Finding]:

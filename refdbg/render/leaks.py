@@ -16,11 +16,16 @@ def leaks_text(record: Leaks, width: int) -> str:
     for number, finding in enumerate(record.findings, 1):
         lines += [*finding_lines(number, plain(finding)), ""]
     if not record.findings:
-        lines.append("No leak was found: each reference has a holder, and a collection would free all garbage.")
+        lines.append("No leak was found.")
     lines.append(
-        f"{record.objects} objects; nothing outside holds {record.garbage} of them, and a collection would not free "
-        f"{record.leaked} of those."
+        f"Of {record.objects} objects {record.garbage} are garbage, and the next collection frees "
+        f"{record.garbage - record.leaked} of these."
     )
+    if record.weak:
+        lines.append(
+            f"{record.weak} objects are held only by words that may be stale, on stacks and in memory of nobody known: "
+            "some may be leaked. `refdbg leaks --all` lists them."
+        )
     return "\n".join([*lines, *(f"note: {note}" for note in record.notes)])
 
 

@@ -32,6 +32,7 @@ class Outside:
     freed: Explains
     alone: bool
     interpreter: int
+    weak: bool = False
     generations: tuple[str, ...] = ()
     library: str = ""
     library_path: str = ""
@@ -68,7 +69,7 @@ def finding(held: Outside) -> Finding:
     module = library_name(held.library)
     return Finding(
         verdict=held.verdict,
-        confidence="proven" if proven else "possible" if held.verdict == "stack-reference" else "likely",
+        confidence="proven" if proven else "possible" if held.weak or held.verdict == "stack-reference" else "likely",
         signature=signature(held.verdict, module, held.owner.split(".")[0] if module else held.owner),
         message=message,
         interpreter=held.interpreter,
@@ -118,7 +119,7 @@ def _words(held: Outside) -> tuple[str, str]:
         )
     if held.verdict == "native-reference":
         return (
-            f"{held.paths[0]}, memory of C code, holds {what}{behind}",
+            f"{held.paths[0]}{'' if held.weak else ', memory of C code,'} holds {what}{behind}",
             "Release the reference before the block is forgotten or freed.",
         )
     if held.verdict == "stack-reference":
