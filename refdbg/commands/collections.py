@@ -6,6 +6,7 @@ import argparse
 from dataclasses import dataclass
 from typing import Any
 
+from refdbg.answers import GcFilm, GcLog, GcStop, Message
 from refdbg.commands import traverse
 from refdbg.commands.context import Context
 from refdbg.commands.decision import Agreement
@@ -16,7 +17,7 @@ from refdbg.cpython.collection import CollectionWatch, Listener, Running, object
 from refdbg.cpython.stop import Stop
 from refdbg.errors import CommandError
 from refdbg.graph.objects import Objects
-from refdbg.records import Collection, GcFilm, GcLog, GcStop, Message, TypeRow
+from refdbg.records import Collection, TypeRow
 from refdbg.render import as_json, as_text
 
 _KEPT = 10_000  # collections; the oldest are dropped, and said to be

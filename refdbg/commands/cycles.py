@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from refdbg.analysis.collector import replay
 from refdbg.analysis.cycles import covering, entries, holding, passing
+from refdbg.answers import Component, Cycles, Keeper, ReferenceStep
 from refdbg.commands.context import Context
 from refdbg.commands.inspect import object_address
 from refdbg.commands.references import Drawing, References
@@ -21,7 +22,6 @@ from refdbg.graph.components import Components, components
 from refdbg.graph.edges import Edges
 from refdbg.graph.objects import Objects
 from refdbg.graph.paths import shortest_cycle
-from refdbg.records import Component, Cycles, Keeper, ReferenceStep
 
 _CYCLES = 3  # written out for each group
 _KEEPERS = 6

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 
 from refdbg.analysis.balance import balance
+from refdbg.answers import BalanceHolder, FilmStep, GcFilm, GcRefs, NativeFrameRow, ReferenceStep
 from refdbg.commands.account import Account, trust, unvisited
 from refdbg.commands.context import Context
 from refdbg.commands.decision import Decision, decide
@@ -20,7 +21,7 @@ from refdbg.cpython.stop import Stop
 from refdbg.errors import DecodeError, MemoryFault
 from refdbg.graph.objects import Objects
 from refdbg.graph.paths import path, search
-from refdbg.records import BalanceHolder, Collection, FilmStep, GcFilm, GcRefs, NativeFrameRow, ObjectRow, ReferenceStep
+from refdbg.records import Collection, ObjectRow
 from refdbg.target import NativeFrame
 
 _VISITORS = 10  # that are listed

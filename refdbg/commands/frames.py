@@ -6,6 +6,7 @@ import argparse
 from dataclasses import dataclass
 from typing import Any
 
+from refdbg.answers import Stacks, ThreadStack
 from refdbg.commands.context import Context
 from refdbg.cpython import threads
 from refdbg.cpython.frames import STACK_LIMIT, Frame
@@ -13,7 +14,7 @@ from refdbg.cpython.runtime import Interpreter, Runtime, Thread
 from refdbg.cpython.stop import Stop
 from refdbg.cpython.text import Texts
 from refdbg.errors import CommandError, TargetError
-from refdbg.records import FrameRow, Stacks, ThreadStack
+from refdbg.records import FrameRow
 from refdbg.target import Session
 
 # What pthread_self() is, as a debugger names it: the thread pointer of x86-64.

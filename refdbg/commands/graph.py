@@ -7,13 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from refdbg.answers import Cycles, Why
 from refdbg.commands.context import Context
 from refdbg.commands.cycles import show_cycles
 from refdbg.commands.inspect import number
 from refdbg.commands.retained import show_retained
 from refdbg.commands.why import show_why
 from refdbg.errors import CommandError
-from refdbg.records import Cycles, Why
 from refdbg.render import dot
 
 _OBJECT = "a debugger expression that is a PyObject *, or an address"

@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from refdbg.answers import Census
 from refdbg.commands.context import Context
 from refdbg.commands.inspect import number
 from refdbg.cpython import describe
 from refdbg.cpython.census import by_type
-from refdbg.records import Census
 
 
 def add_commands(subcommands: Any) -> None:

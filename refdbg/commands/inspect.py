@@ -7,13 +7,13 @@ import difflib
 import re
 from typing import Any
 
+from refdbg.answers import HolderRow, ObjectInfo, ObjectList, ReferenceRow, Referents, ReferrerList, TypeInfo
 from refdbg.commands.context import Context
 from refdbg.cpython import describe
 from refdbg.cpython.owned import Owned, check_object
 from refdbg.cpython.referrers import Holder, Referrers
 from refdbg.cpython.stop import Stop
 from refdbg.errors import CommandError, DecodeError, RefdbgError
-from refdbg.records import HolderRow, ObjectInfo, ObjectList, ReferenceRow, Referents, ReferrerList, TypeInfo
 
 _NAME = re.compile(r"[\w.<>]+$")
 _TYPE = "a type's name (dict, collections.deque), or a debugger expression"

@@ -252,7 +252,7 @@ class LastCollection:
             struct, _, field = path.partition(".")
             still_held = self._still_held(holder.place, address)
             return Reason("state", struct, field.split(".")[0], still_held, offset=holder.offset)
-        word = self._then.statics.word_at(holder.place, address) if holder.kind == "static" else None
+        word = self._then.statics.word_at(holder.place) if holder.kind == "static" else None
         if word is None or not word.symbol:
             return None
         variable = self._then.runtime.target.variable(Symbol(word.symbol, word.offset, word.library))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from refdbg.answers import BalanceHolder, BalanceOf, Leaks
 from refdbg.commands.account import accounts, trust
 from refdbg.commands.context import Context
 from refdbg.commands.inspect import number, object_address
@@ -14,7 +15,6 @@ from refdbg.cpython import describe
 from refdbg.cpython.owned import Owned
 from refdbg.cpython.referrers import Referrers
 from refdbg.graph.objects import Objects
-from refdbg.records import BalanceHolder, BalanceOf, Leaks
 
 
 def add_commands(subcommands: Any) -> None:

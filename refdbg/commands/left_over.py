@@ -188,7 +188,7 @@ class LeftOver:
             return _DESIGN
         verdict = _VERDICTS[holder.kind]
         if holder.kind == "static":
-            word = self.stop.statics.word_at(holder.place, 0)
+            word = self.stop.statics.word_at(holder.place)
             if is_interned(self.stop, self._left.addresses[row], self._left.types[row]):
                 return _DESIGN  # a C identifier (Include/internal/pycore_object.h and cpython/object.h, _Py_Identifier)
             if word is not None:
@@ -230,7 +230,7 @@ class LeftOver:
         for row in direct:
             for holder in self._accounts[self._left.addresses[row]].standing():
                 if holder.owner and holder.owner not in self._row_of:
-                    symbol = self.stop.statics.word_at(holder.owner, 0)
+                    symbol = self.stop.statics.word_at(holder.owner)
                     if symbol:
                         owners[symbol.library] += 1
         listed = ", ".join(f"{number} by those of {name}" for name, number in owners.most_common(4))
@@ -293,7 +293,7 @@ class LeftOver:
         return (holder for holder in account.standing() if self._group(holder, row) == group)
 
     def _variable(self, holder: Holder) -> Variable | None:
-        word = self.stop.statics.word_at(holder.place, 0)
+        word = self.stop.statics.word_at(holder.place)
         return self.stop.runtime.target.variable(Symbol(word.symbol, word.offset, word.library)) if word else None
 
     @cached_property

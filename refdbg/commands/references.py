@@ -7,12 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from refdbg.analysis import audit
+from refdbg.answers import Graph, GraphEdge, GraphNode, ReferenceStep
 from refdbg.commands.context import Context
 from refdbg.cpython import describe
 from refdbg.cpython.owned import Owned
 from refdbg.cpython.traverse import Traverse
 from refdbg.errors import DecodeError, MemoryFault
-from refdbg.records import Graph, GraphEdge, GraphNode, ObjectRow, ReferenceStep
+from refdbg.records import ObjectRow
 
 _LABELS = 3  # labels on one edge of a drawing
 

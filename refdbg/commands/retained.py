@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 
 from refdbg.analysis.retention import Retention, retained_together, retention
+from refdbg.answers import Retained, RetainedRow
 from refdbg.commands.context import Context
 from refdbg.commands.inspect import object_address, type_address
 from refdbg.cpython import describe
@@ -15,7 +16,7 @@ from refdbg.cpython.storage import edges_and_sizes
 from refdbg.errors import CommandError, RefdbgError
 from refdbg.graph.dominators import ROOT, UNREACHED
 from refdbg.graph.edges import Edges
-from refdbg.records import ObjectRow, Retained, RetainedRow, TypeRow
+from refdbg.records import ObjectRow, TypeRow
 
 _TYPES = 12
 

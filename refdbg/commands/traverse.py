@@ -8,6 +8,7 @@ from typing import Any
 
 from refdbg.analysis import audit
 from refdbg.analysis.collector import replay
+from refdbg.answers import FieldVisits, GcAgain, ObjectVisits, TypeVisits
 from refdbg.commands.context import Context
 from refdbg.commands.inspect import number, object_address, type_address
 from refdbg.cpython import describe
@@ -18,7 +19,6 @@ from refdbg.cpython.stop import Stop
 from refdbg.cpython.traverse import Traverse
 from refdbg.errors import CommandError, DecodeError, MemoryFault, RefdbgError
 from refdbg.graph.objects import Objects
-from refdbg.records import FieldVisits, GcAgain, ObjectVisits, TypeVisits
 
 _VISITS = """Checks a tp_traverse function.
 

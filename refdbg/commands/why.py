@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import islice, zip_longest
 
+from refdbg.answers import Graph, HolderPath, OutsideHolder, UnknownReferences, Why
 from refdbg.commands.context import Context
 from refdbg.commands.inspect import object_address
 from refdbg.commands.references import Drawing, References
@@ -16,7 +17,6 @@ from refdbg.cpython.holders import BLOCK, STACK, SURE, Outside, strength
 from refdbg.cpython.referrers import Holder, Referrers
 from refdbg.cpython.stop import Stop
 from refdbg.graph.paths import UNREACHED, grouped, path, search, shortest_cycle
-from refdbg.records import Graph, HolderPath, OutsideHolder, UnknownReferences, Why
 
 _LEVELS = 60
 _OBJECTS = 20_000  # whose holders are searched in all

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from refdbg.answers import GenerationRow, InterpreterRow, ObjectInfo, Status, TypeInfo, TypeSlot
 from refdbg.cpython import heap
 from refdbg.cpython.heap import HeapObjects
 from refdbg.cpython.owned import Owned, check_object
@@ -14,7 +15,7 @@ from refdbg.cpython.threads import kernel_ids
 from refdbg.cpython.types import Type
 from refdbg.errors import DecodeError, LayoutNotFound, MemoryFault, NotPython
 from refdbg.graph.objects import Objects
-from refdbg.records import GenerationRow, InterpreterRow, ObjectInfo, ObjectRow, Status, TypeInfo, TypeSlot
+from refdbg.records import ObjectRow
 from refdbg.target.layout import StructView
 
 _COUNT_MASK = 0xFFFF_FFFF

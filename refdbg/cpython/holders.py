@@ -61,7 +61,7 @@ class Outside:
 
     def _variable(self, holder: Holder) -> str:
         # The member path and the place of its declaration, where debug info has them.
-        word = self._stop.statics.word_at(holder.place, 0)
+        word = self._stop.statics.word_at(holder.place)
         if word is None or not word.symbol:
             return holder.label
         variable = self._stop.runtime.target.variable(Symbol(word.symbol, word.offset, word.library))

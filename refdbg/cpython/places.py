@@ -134,13 +134,13 @@ class Places:
 
     @cached_property
     def _own_library(self) -> str:
-        own = self._stop.statics.word_at(self._runtime.build.runtime_address, 0)
+        own = self._stop.statics.word_at(self._runtime.build.runtime_address)
         return own.library if own is not None else ""
 
     def _vtable(self, address: int) -> str:
         # What a C++ object is, by its first word.
         try:
-            vtable = self._stop.statics.word_at(self._runtime.memory.u64(address), 0)
+            vtable = self._stop.statics.word_at(self._runtime.memory.u64(address))
         except MemoryFault:
             return ""
         if vtable is None or not vtable.symbol.startswith(_VTABLE):
@@ -174,7 +174,7 @@ class Places:
                 name = self._runtime.build.interpreter.name
                 return Place("interpreter", f"{name}.{path} of interpreter 0", _owns(path))
             return Place("runtime", f"_PyRuntime.{path}", _owns(path))
-        variable = self._stop.statics.word_at(address, 0)
+        variable = self._stop.statics.word_at(address)
         if variable is not None and variable.symbol:
             label = f"{variable.symbol}+{variable.offset:#x}" if variable.offset else variable.symbol
             borrowed = variable.borrowed or (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -37,18 +37,15 @@ class StaticObject:
 
 @dataclass(frozen=True)
 class StaticWord:
-    """A word in a library's data that equals the address of an object.
+    """A word in a library's data: the C variable that it is in, and where.
 
-    *inside*: the static object that it is a field of; *cache*: a table that CPython keeps on purpose; *borrowed*:
-    it is known to own no reference.
+    *cache*: it is part of a table that CPython keeps on purpose; *borrowed*: it is known to own no reference.
     """
 
     address: int
-    target: int
     symbol: str
     offset: int
     library: str
-    inside: StaticObject | None
     cache: bool
     borrowed: bool
 
@@ -133,19 +130,19 @@ class Statics:
             return self.objects[row]
         return None
 
-    def word_at(self, address: int, target: int) -> StaticWord | None:
-        """The C variable that the word at *address* belongs to, or None. *target*: what the word holds."""
+    def word_at(self, address: int) -> StaticWord | None:
+        """The C variable that the word at *address* belongs to, or None."""
         for library, segment, _start, _words in self._words:
             if segment.start <= address < segment.end:
-                return self._word(library, address, target)
+                return self._word(library, address)
         return None
 
-    def _word(self, library: Library, address: int, target: int) -> StaticWord:
+    def _word(self, library: Library, address: int) -> StaticWord:
         symbol = library.symbol_at(address)
         name, offset = (symbol.name, symbol.offset) if symbol else ("", 0)
         in_method_cache = name == _METHOD_CACHE
         return StaticWord(
-            address, target, name, offset, library.name, self.object_at(address),
+            address, name, offset, library.name,
             cache=in_method_cache or address in self._caches,
             borrowed=in_method_cache and offset % self._entry[1] == self._entry[0],
         )
@@ -178,21 +175,3 @@ class Statics:
                 address = runtime.memory.u64(address + parser.offset("next"))
         except (LayoutNotFound, SymbolNotFound, MemoryFault):
             return
-
-    def holding(self, targets: Collection[int]) -> Iterator[StaticWord]:
-        """Every word that equals one of *targets* (``PyObject *``), with the C variable that it belongs to."""
-        for library, _segment, start, words in self._words:
-            for index, word in enumerate(words):
-                if word in targets and not self._is_link(start + 8 * index):
-                    yield self._word(library, start + 8 * index, word)
-
-    def _is_link(self, address: int) -> bool:
-        # --with-trace-refs: the list of all objects owns none of them, neither its head nor its links.
-        build = self._runtime.build
-        if not build.traits.trace_refs:
-            return False
-        links = {build.object.offset("_ob_next"), build.object.offset("_ob_prev")}
-        if build.has_symbol("refchain") and address - self._runtime.target.address_of("refchain") in links:
-            return True
-        inside = self.object_at(address)
-        return inside is not None and address - inside.address in links

@@ -2,18 +2,8 @@
 
 from __future__ import annotations
 
-from refdbg.records import (
-    Collection,
-    FieldVisits,
-    Finalizer,
-    GcAgain,
-    GcLog,
-    GcStop,
-    Message,
-    ObjectRow,
-    ObjectVisits,
-    TypeVisits,
-)
+from refdbg.answers import FieldVisits, GcAgain, GcLog, GcStop, Message, ObjectVisits, TypeVisits
+from refdbg.records import Collection, Finalizer, ObjectRow
 from refdbg.render import plain, text
 from refdbg.render.report import by_type_table, collection_table, frame_line, table
 

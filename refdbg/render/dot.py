@@ -8,8 +8,8 @@ import subprocess
 import textwrap
 from html import escape
 
+from refdbg.answers import Graph, GraphEdge, GraphNode
 from refdbg.errors import CommandError
-from refdbg.records import Graph, GraphEdge, GraphNode
 
 _INSTALL = "Install Graphviz (Debian: apt-get install graphviz), or write DOT with --dot FILE and draw it elsewhere."
 _TIMEOUT = 120

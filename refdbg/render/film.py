@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from refdbg.records import BalanceHolder, FilmStep, GcFilm, GcRefs, ReferenceStep
+from refdbg.answers import BalanceHolder, FilmStep, GcFilm, GcRefs, ReferenceStep
 from refdbg.render import plain, text
 from refdbg.render.dot import HOLDERS, printable
 from refdbg.render.graphs import object_line

@@ -4,17 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from refdbg.records import (
-    Component,
-    Cycles,
-    Keeper,
-    ObjectRow,
-    ReferenceStep,
-    Retained,
-    RetainedRow,
-    UnknownReferences,
-    Why,
-)
+from refdbg.answers import Component, Cycles, Keeper, ReferenceStep, Retained, RetainedRow, UnknownReferences, Why
+from refdbg.records import ObjectRow
 from refdbg.render import plain, text
 from refdbg.render.dot import HOLDERS, printable
 from refdbg.render.report import by_type_table, table

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from refdbg.records import BalanceOf, Leaks
+from refdbg.answers import BalanceOf, Leaks
 from refdbg.render import plain, text
 from refdbg.render.report import finding_lines, table
 

@@ -6,9 +6,10 @@ import linecache
 import os
 from itertools import groupby
 
+from refdbg.answers import Stacks, ThreadStack
 from refdbg.dependencies import pygments
 from refdbg.errors import MissingDependency
-from refdbg.records import FrameRow, Stacks, ThreadStack
+from refdbg.records import FrameRow
 from refdbg.render import coloured, text
 
 _SHOWN_REPEATS = 3  # as many equal frames as a traceback shows

@@ -4,17 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from refdbg.answers import Census, ObjectInfo, ObjectList, Referents, ReferrerList, Status, TypeInfo
 from refdbg.dependencies import tabulate
-from refdbg.records import (
-    Census,
-    ObjectInfo,
-    ObjectList,
-    ObjectRow,
-    Referents,
-    ReferrerList,
-    Status,
-    TypeInfo,
-)
+from refdbg.records import ObjectRow
 from refdbg.render import text
 
 _IMMORTAL = 1 << 31  # no count that is one gets there

@@ -16,12 +16,13 @@ from hypothesis import strategies as st
 
 from refdbg.analysis.cycles import covering, entries, holding, passing
 from refdbg.analysis.retention import held_from_outside, retained_together, retention
+from refdbg.answers import Graph, GraphEdge, GraphNode
 from refdbg.errors import CommandError
 from refdbg.graph.components import components
 from refdbg.graph.dominators import ROOT, UNREACHED, dominators
 from refdbg.graph.edges import Edges
 from refdbg.graph.paths import grouped, path, search, shortest_cycle, transposed
-from refdbg.records import Graph, GraphEdge, GraphNode, ObjectRow
+from refdbg.records import ObjectRow
 from refdbg.render import dot
 
 Rows = list[list[int]]

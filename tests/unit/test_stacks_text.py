@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from refdbg.records import FrameRow, Stacks, ThreadStack
+from refdbg.answers import Stacks, ThreadStack
+from refdbg.records import FrameRow
 from refdbg.render import as_text
 
 
