@@ -6,7 +6,6 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
 
 import gdb
 from refdbg.errors import CommandError, LayoutNotFound, NoProcess, NotLive, RefdbgError, SymbolNotFound
@@ -17,13 +16,13 @@ from refdbg.target import (
     OnChange,
     OnHit,
     PointedStruct,
-    Pointer,
     Symbol,
     TargetInfo,
     Variable,
     Where,
 )
-from refdbg.target.layout import Field, StructLayout
+from refdbg.target.ctype import Kind, Member, layout_of, member_path, pointed_struct
+from refdbg.target.layout import StructLayout
 from refdbg.target.memory import Memory, Region
 from refdbg.target.process import CoreMemory, ProcessMemory
 
@@ -35,49 +34,43 @@ _REGISTERS = {
 }
 _DEADLY = ("SIGSEGV", "SIGBUS", "SIGABRT", "SIGFPE", "SIGILL", "SIGSYS")
 _ANONYMOUS = (gdb.TYPE_CODE_STRUCT, gdb.TYPE_CODE_UNION)
-_POINTER_NUMBERS = ("uintptr_t", "intptr_t")
-_POINTERS_LIMIT = 1 << 16
 _CHANGE_FRAMES = 14  # of the C stack that has changed a word: freeing alone takes half a dozen
 _CORE_FILE = re.compile(r"core dump file:\s+`(.+)', file type")
 _SYMBOL_TEXT = re.compile(r"(?P<name>.+?)(?: \+ (?P<offset>\d+))? in section \S+(?: of (?P<file>.+))?$")
 
 
-def _layout_of(name: str, type_: gdb.Type) -> StructLayout:
-    fields: dict[str, Field] = {}
-
-    def add(struct: gdb.Type, base: int) -> None:
-        for member in struct.fields():
-            if not hasattr(member, "bitpos"):
-                continue
-            kind = member.type.strip_typedefs()
-            offset = base + member.bitpos // 8
-            if not member.name and kind.code in _ANONYMOUS:
-                add(kind, offset)
-                continue
-            count = 1
-            while kind.code == gdb.TYPE_CODE_ARRAY:
-                low, high = kind.range()
-                count *= max(high - low + 1, 0)
-                kind = kind.target().strip_typedefs()
-            bit_offset = 0
-            if member.bitsize:
-                offset = base + member.bitpos // 8 // kind.sizeof * kind.sizeof
-                bit_offset = member.bitpos - (offset - base) * 8
-            inner: Callable[[], StructLayout] | None = None
-            if kind.code in _ANONYMOUS:
-                inner = _later(kind)
-            signed = kind.code == gdb.TYPE_CODE_INT and bool(getattr(kind, "is_signed", False))
-            fields.setdefault(
-                member.name,
-                Field(member.name, offset, kind.sizeof, signed, count, bit_offset, member.bitsize, inner),
-            )
-
-    add(type_, 0)
-    return StructLayout(name, type_.sizeof, fields, "debug info")
+_KINDS: dict[int, Kind] = {
+    gdb.TYPE_CODE_STRUCT: "struct", gdb.TYPE_CODE_UNION: "union", gdb.TYPE_CODE_ARRAY: "array",
+    gdb.TYPE_CODE_PTR: "pointer", gdb.TYPE_CODE_INT: "integer", gdb.TYPE_CODE_VOID: "void",
+    gdb.TYPE_CODE_FUNC: "function",
+}  # fmt: skip
 
 
-def _later(kind: gdb.Type) -> Callable[[], StructLayout]:
-    return lambda: _layout_of(kind.name or "(anonymous)", kind)
+class GdbType:
+    """A gdb.Type."""
+
+    def __init__(self, type_: gdb.Type) -> None:
+        self._type = type_.strip_typedefs()
+        self.alias: str = type_.name or ""
+        self.kind: Kind = _KINDS.get(self._type.code, "other")
+        self.name = self._type.tag or self.alias if self.kind in ("struct", "union") else self._type.name or self.alias
+        self.size: int = self._type.sizeof
+        self.signed = self.kind == "integer" and bool(getattr(self._type, "is_signed", False))
+
+    @property
+    def count(self) -> int:
+        low, high = self._type.range()
+        return max(int(high - low + 1), 0)
+
+    def target(self) -> GdbType:
+        return GdbType(self._type.target())
+
+    def members(self) -> list[Member]:
+        return [
+            Member(member.name or "", member.bitpos, member.bitsize, GdbType(member.type))
+            for member in self._type.fields()
+            if hasattr(member, "bitpos")
+        ]
 
 
 class GdbTarget:
@@ -140,7 +133,7 @@ class GdbTarget:
     def layout(self, struct: str) -> StructLayout:
         if struct not in self._layouts:
             found = _type(struct)
-            self._layouts[struct] = None if found is None else _layout_of(struct, found)
+            self._layouts[struct] = None if found is None else layout_of(struct, GdbType(found))
         layout = self._layouts[struct]
         if layout is None:
             raise LayoutNotFound(f"no debug info describes the struct {struct}")
@@ -156,7 +149,8 @@ class GdbTarget:
         for objfile in self._objfiles(symbol.library):
             found = objfile.lookup_static_symbol(symbol.name) or objfile.lookup_global_symbol(symbol.name)
             if found is not None and found.symtab is not None:
-                return Variable(symbol.name + _member(found.type, symbol.offset), found.symtab.filename, found.line)
+                path = symbol.name + member_path(GdbType(found.type), symbol.offset)
+                return Variable(path, found.symtab.filename, found.line)
         return None
 
     def structs_of(self, function: int) -> tuple[PointedStruct, ...]:
@@ -251,22 +245,6 @@ def _core_file() -> str:
     return match[1]
 
 
-def _member(type_: gdb.Type, offset: int) -> str:
-    # The path of the member at a byte offset: "[2].func".
-    type_ = type_.strip_typedefs()
-    if type_.code == gdb.TYPE_CODE_ARRAY:
-        element = type_.target().strip_typedefs()
-        index = offset // max(element.sizeof, 1)
-        return f"[{index}]" + _member(element, offset - index * element.sizeof)
-    if type_.code in _ANONYMOUS:
-        for member in type_.fields():
-            start = getattr(member, "bitpos", -1) // 8
-            if 0 <= start <= offset < start + member.type.strip_typedefs().sizeof:
-                name = f".{member.name}" if member.name else ""
-                return name + _member(member.type, offset - start)
-    return f"+{offset}" if offset else ""
-
-
 def _structs_of(function: int) -> tuple[PointedStruct, ...]:
     block = gdb.block_for_pc(function)
     while block is not None and block.function is None:
@@ -275,59 +253,10 @@ def _structs_of(function: int) -> tuple[PointedStruct, ...]:
     for symbol in sorted(block or (), key=lambda symbol: not symbol.is_argument):
         if not (symbol.is_argument or symbol.is_variable):
             continue
-        type_ = symbol.type.strip_typedefs()
-        if type_.code == gdb.TYPE_CODE_PTR:
-            heads = _heads(type_.target())
-            struct = type_.target().strip_typedefs()
-            if heads:
-                found.append(PointedStruct(struct.sizeof, heads, _later_pointers(struct)))
+        struct = pointed_struct(GdbType(symbol.type))
+        if struct is not None:
+            found.append(struct)
     return tuple(found)
-
-
-def _heads(type_: gdb.Type) -> tuple[str, ...]:
-    # The names of a struct and of those that it begins with; none for what is no struct, or not known inside.
-    names: list[str] = []
-    while True:
-        struct = type_.strip_typedefs()
-        if struct.code != gdb.TYPE_CODE_STRUCT or not struct.fields():
-            return tuple(names)
-        names.append(struct.tag or type_.name or "")
-        type_ = struct.fields()[0].type
-
-
-def _later_pointers(struct: gdb.Type) -> Callable[[], dict[int, Pointer]]:
-    def pointers() -> dict[int, Pointer]:
-        found: dict[int, Pointer] = {}
-        for offset, pointer in islice(_pointers(struct, 0, ""), _POINTERS_LIMIT):
-            known = found.get(offset)  # of a union's members the best known one
-            if known is None or len(pointer.heads) > len(known.heads):
-                found[offset] = pointer
-        return found
-
-    return pointers
-
-
-def _pointers(type_: gdb.Type, offset: int, path: str) -> Iterator[tuple[int, Pointer]]:
-    kind = type_.strip_typedefs()
-    if kind.code == gdb.TYPE_CODE_ARRAY:
-        element = kind.target()
-        inner = list(_pointers(element, 0, ""))
-        low, high = kind.range() if inner else (0, -1)
-        for index in range(high - low + 1):
-            for start, pointer in inner:
-                path_ = f"{path}[{index}]{pointer.path}"
-                yield offset + index * element.sizeof + start, Pointer(path_, pointer.heads)
-    elif kind.code in _ANONYMOUS:
-        for member in kind.fields():
-            if hasattr(member, "bitpos") and not member.bitsize:
-                name = f".{member.name}" if member.name else ""
-                yield from _pointers(member.type, offset + member.bitpos // 8, path + name)
-    elif kind.code == gdb.TYPE_CODE_PTR:
-        target = kind.target().strip_typedefs()
-        if target.code in (gdb.TYPE_CODE_VOID, *_ANONYMOUS):
-            yield offset, Pointer(path, _heads(kind.target()))
-    elif type_.name in _POINTER_NUMBERS:
-        yield offset, Pointer(path, ())
 
 
 def _stack(limit: int) -> list[NativeFrame]:
