@@ -21,7 +21,7 @@ from refdbg.errors import MemoryFault
 from refdbg.graph.edges import Edges
 from refdbg.graph.objects import Objects
 from refdbg.records import Explains, Finding, TotalLine
-from refdbg.target import Symbol, Variable
+from refdbg.target import Variable
 from refdbg.verdicts.outside import Outside, finding
 
 _VERDICTS = {
@@ -294,7 +294,7 @@ class LeftOver:
 
     def _variable(self, holder: Holder) -> Variable | None:
         word = self.stop.statics.word_at(holder.place)
-        return self.stop.runtime.target.variable(Symbol(word.symbol, word.offset, word.library)) if word else None
+        return self.stop.runtime.target.variable(word.c_symbol) if word else None
 
     @cached_property
     def _all_direct(self) -> Counter[int]:

@@ -12,7 +12,8 @@ from refdbg.cpython.runtime import Runtime
 from refdbg.cpython.types import TYPE_SUBCLASS, Types
 from refdbg.errors import LayoutNotFound, MemoryFault, SymbolNotFound
 from refdbg.graph.objects import Coverage
-from refdbg.target.elf import DataSegment, Library, libraries
+from refdbg.target import Symbol
+from refdbg.target.elf import DataSegment, Library
 
 _CACHES = ("interned",)  # Objects/unicodeobject.c (until 3.11; part of the runtime's state since)
 _METHOD_CACHE = "method_cache"  # Objects/typeobject.c (until 3.9; part of the interpreter's state since)
@@ -49,6 +50,11 @@ class StaticWord:
     cache: bool
     borrowed: bool
 
+    @property
+    def c_symbol(self) -> Symbol:
+        """The variable that it is in."""
+        return Symbol(self.symbol, self.offset, self.library, self.address - self.offset)
+
 
 class Statics:
     """The libraries' data of one stop."""
@@ -60,9 +66,10 @@ class Statics:
         regions = runtime.target.regions()
         self._mapped = [region.start for region in regions]
         self._ends = [region.end for region in regions]
-        self.libraries, warnings = libraries(regions)
-        self.coverage.notes += warnings
-        self.coverage.unreadable += len(warnings)
+        images = runtime.target.images()
+        self.libraries = [library for library in images.loaded() if library.segments]
+        self.coverage.notes += images.unreadable
+        self.coverage.unreadable += len(images.unreadable)
         self._words: list[tuple[Library, DataSegment, int, Sequence[int]]] = []
         for library in self.libraries:
             for segment in library.segments:

@@ -6,6 +6,8 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from typing import BinaryIO
 
 import gdb
 from refdbg.errors import CommandError, LayoutNotFound, NoProcess, NotLive, RefdbgError, SymbolNotFound
@@ -21,10 +23,12 @@ from refdbg.target import (
     Variable,
     Where,
 )
-from refdbg.target.ctype import Kind, Member, layout_of, member_path, pointed_struct
+from refdbg.target.core import CoreMemory
+from refdbg.target.ctype import Kind, Member, layout_of
+from refdbg.target.images import Images
 from refdbg.target.layout import StructLayout
 from refdbg.target.memory import Memory, Region
-from refdbg.target.process import CoreMemory, ProcessMemory
+from refdbg.target.process import ProcessMemory
 
 # The integer argument registers and the result register, by the architecture's name in gdb
 # (System V psABI; Procedure Call Standard for the Arm 64-bit Architecture).
@@ -33,10 +37,10 @@ _REGISTERS = {
     "aarch64": (("x0", "x1", "x2", "x3", "x4", "x5", "x6", "x7"), "x0", "ret"),
 }
 _DEADLY = ("SIGSEGV", "SIGBUS", "SIGABRT", "SIGFPE", "SIGILL", "SIGSYS")
+_RUNTIME = "_PyRuntime"  # the file that has it is CPython's own: its names go before those of other libraries
 _ANONYMOUS = (gdb.TYPE_CODE_STRUCT, gdb.TYPE_CODE_UNION)
 _CHANGE_FRAMES = 14  # of the C stack that has changed a word: freeing alone takes half a dozen
 _CORE_FILE = re.compile(r"core dump file:\s+`(.+)', file type")
-_SYMBOL_TEXT = re.compile(r"(?P<name>.+?)(?: \+ (?P<offset>\d+))? in section \S+(?: of (?P<file>.+))?$")
 
 
 _KINDS: dict[int, Kind] = {
@@ -90,7 +94,6 @@ class GdbTarget:
         self.memory = Memory(direct.read_some if direct else self._read_through_gdb)
         self._layouts: dict[str, StructLayout | None] = {}  # None: asked for and not there
         self._addresses: dict[str, int | None] = {}
-        self._structs: dict[int, tuple[PointedStruct, ...]] = {}
         self._debug_folder: str | None = None  # gdb's own setting, while it is changed
 
     def is_of(self, inferior: gdb.Inferior) -> bool:
@@ -139,59 +142,41 @@ class GdbTarget:
             raise LayoutNotFound(f"no debug info describes the struct {struct}")
         return layout
 
+    def open(self, path: str) -> BinaryIO:
+        direct = self._process or self._core
+        return direct.open(path) if direct else open(path, "rb")
+
+    def images(self) -> Images:
+        self._files.refresh()
+        return self._files
+
+    @cached_property
+    def _files(self) -> Images:
+        return Images(self.regions, self.open, _RUNTIME)
+
+    # Not by gdb's symbols: an unattended run does not load each library's, and the answer is the same everywhere.
+
     def symbol_at(self, address: int) -> Symbol | None:
-        match = _SYMBOL_TEXT.match(gdb.execute(f"info symbol {address:#x}", to_string=True).strip())
-        if match is None:
-            return None
-        return Symbol(match["name"], int(match["offset"] or 0), match["file"] or self.info.executable)
+        return self._files.symbol_at(address)
 
     def variable(self, symbol: Symbol) -> Variable | None:
-        for objfile in self._objfiles(symbol.library):
-            found = objfile.lookup_static_symbol(symbol.name) or objfile.lookup_global_symbol(symbol.name)
-            if found is not None and found.symtab is not None:
-                path = symbol.name + member_path(GdbType(found.type), symbol.offset)
-                return Variable(path, found.symtab.filename, found.line)
-        return None
+        return self._files.variable(symbol)
 
-    def structs_of(self, function: int) -> tuple[PointedStruct, ...]:
-        found = self._structs.get(function)
-        if found is None:
-            if gdb.block_for_pc(function) is None:
-                self._load_library_at(function)
-            try:
-                found = _structs_of(function)
-            except gdb.error:  # debug info that gdb cannot read
-                found = ()
-            self._structs[function] = found
-        return found
-
-    def _load_library_at(self, address: int) -> None:
-        # An unattended run does not load the symbols of each library.
-        for region in self.regions():
-            if region.start <= address < region.end and region.path.startswith("/"):
-                self._objfiles(region.path.rsplit("/", 1)[-1])
-
-    def _objfiles(self, library: str) -> list[gdb.Objfile]:
-        def loaded() -> list[gdb.Objfile]:
-            return [o for o in gdb.objfiles() if o.filename and o.filename.rsplit("/", 1)[-1] == library]
-
-        if not loaded():  # an unattended run does not load the symbols of each library
-            self.load_libraries(re.escape(library))
-        return loaded()
+    def structs_of(self, function: int) -> Sequence[PointedStruct]:
+        return self._files.structs_of(function)
 
     def spare_debug_info(self) -> None:
         """Read no library's separate debug info until `load_libraries`: libc's alone takes gdb 0.1 s."""
         self._debug_folder = str(gdb.parameter("debug-file-directory"))
         gdb.execute("set debug-file-directory", to_string=True)
 
-    def load_libraries(self, pattern: str = "") -> None:
-        """Read the symbols of the libraries that match, which an unattended run has spared itself."""
+    def load_libraries(self) -> None:
+        """Read the symbols of the libraries, which an unattended run has spared itself."""
         if self._debug_folder is not None:
             gdb.execute(f"set debug-file-directory {self._debug_folder}", to_string=True)
             self._debug_folder = None
-            if not pattern:  # those that were read without it are read again
-                gdb.execute("nosharedlibrary", to_string=True)
-        gdb.execute(f"sharedlibrary {pattern}", to_string=True)
+            gdb.execute("nosharedlibrary", to_string=True)  # those that were read without it are read again
+        gdb.execute("sharedlibrary", to_string=True)
 
     def native_threads(self) -> list[int]:
         return sorted(thread.ptid[1] or thread.ptid[0] for thread in self._inferior.threads())
@@ -245,20 +230,6 @@ def _core_file() -> str:
     return match[1]
 
 
-def _structs_of(function: int) -> tuple[PointedStruct, ...]:
-    block = gdb.block_for_pc(function)
-    while block is not None and block.function is None:
-        block = block.superblock
-    found = []
-    for symbol in sorted(block or (), key=lambda symbol: not symbol.is_argument):
-        if not (symbol.is_argument or symbol.is_variable):
-            continue
-        struct = pointed_struct(GdbType(symbol.type))
-        if struct is not None:
-            found.append(struct)
-    return tuple(found)
-
-
 def _stack(limit: int) -> list[NativeFrame]:
     frames: list[NativeFrame] = []
     try:
@@ -286,7 +257,7 @@ def _type(name: str) -> gdb.Type | None:
 
 def _symbol(name: str) -> gdb.Symbol | None:
     # Statics of the interpreter's own file first: other libraries have a `collect` too.
-    runtime = gdb.lookup_global_symbol("_PyRuntime")
+    runtime = gdb.lookup_global_symbol(_RUNTIME)
     if runtime is not None:
         found = runtime.symtab.objfile.lookup_global_symbol(name) or runtime.symtab.objfile.lookup_static_symbol(name)
         if found is not None:
@@ -511,7 +482,7 @@ class GdbSession:
             raise NotLive("this is a core file: nothing runs in it, so nothing can be watched")
         watch = GdbBreakpoint(self, functions, on_hit, where)
         if not watch.placed:
-            if gdb.lookup_global_symbol("_PyRuntime") is not None:
+            if gdb.lookup_global_symbol(_RUNTIME) is not None:
                 raise SymbolNotFound(" / ".join(functions))
             self._waiting.append(watch)  # libpython is not loaded yet
         self._breakpoints.append(watch)
@@ -614,7 +585,7 @@ class GdbSession:
     def _new_file(self, _event: gdb.NewObjFileEvent) -> None:
         if self._target is not None:
             self._target.look_again()
-        if self._waiting and gdb.lookup_global_symbol("_PyRuntime") is not None:
+        if self._waiting and gdb.lookup_global_symbol(_RUNTIME) is not None:
             self._waiting = [watch for watch in self._waiting if not watch.place()]
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Literal, Protocol
 
 from refdbg.target.layout import StructLayout
 from refdbg.target.memory import Memory, Region
+
+if TYPE_CHECKING:
+    from refdbg.target.images import Images
 
 
 @dataclass(frozen=True)
@@ -23,11 +26,12 @@ class TargetInfo:
 
 @dataclass(frozen=True)
 class Symbol:
-    """The C symbol that an address belongs to: *offset* bytes into it."""
+    """The C symbol that an address belongs to: *offset* bytes into it. *start*: its own address."""
 
     name: str
     offset: int
     library: str
+    start: int
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,14 @@ class Target(Protocol):
 
     def regions(self) -> Sequence[Region]:
         """The mapped regions in ascending order; empty when nothing is known of them."""
+        ...
+
+    def open(self, path: str) -> BinaryIO:
+        """The file that is mapped as *path* in the process. Raises OSError."""
+        ...
+
+    def images(self) -> Images:
+        """The ELF files that are loaded."""
         ...
 
     def resident(self, start: int, end: int) -> Sequence[tuple[int, int]]:

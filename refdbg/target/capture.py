@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
+from typing import BinaryIO
 
 from refdbg.target import NativeFrame, PointedStruct, Symbol, Target, TargetInfo, Variable
+from refdbg.target.images import Images
 from refdbg.target.layout import StructLayout
 from refdbg.target.memory import Memory, Region
 
@@ -76,6 +78,12 @@ class Capture:
         if not rows and not any(low < end and high > start for low, high in self._writable):
             return [(start, end)]
         return [(max(low, start), min(high, end)) for low, high in rows]
+
+    def open(self, path: str) -> BinaryIO:
+        return self._target.open(path)
+
+    def images(self) -> Images:
+        return self._target.images()
 
     def thread_pointer(self) -> int:
         return self._thread_pointer

@@ -72,6 +72,7 @@ class Cpu:
             raise EmulationError("the process's memory regions are not known")
         self._region_starts = [region.start for region in self.regions]
         self.base = _free_space(self.regions)
+        self.open = target.open
         self.copied = sum(self._copy(run) for run in _runs(self.regions))
         self._hook()
         pointer = target.thread_pointer()

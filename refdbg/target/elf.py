@@ -1,23 +1,30 @@
-"""The ELF files that a process has loaded: their writable data as the file has it, and their symbols."""
+"""The ELF files that a process has loaded: their segments as the file has them, their symbols, their debug info."""
 
 from __future__ import annotations
 
 import os
 import struct
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, BinaryIO, NamedTuple
 
 from refdbg.dependencies import elftools
 from refdbg.target import Symbol
-from refdbg.target.memory import PAGE, Region
+from refdbg.target.dwarf import DebugInfo
+from refdbg.target.memory import DELETED, PAGE, Region
 
 # Elf64_Sym: st_name, st_info, st_other, st_shndx, st_value, st_size
 _SYMBOL = struct.Struct("<IBBHQQ")
-_STT_OBJECT = 1
+_STT_OBJECT, _STT_FUNC = 1, 2
 STT_GNU_IFUNC = 10
-_DEBUG_ROOT = "/usr/lib/debug/.build-id"
+_STB_LOCAL = 0
+_PROGRAM_HEADER = struct.Struct("<IIQQQQQQ")  # Elf64_Phdr
+_PT_NOTE, _NT_GNU_BUILD_ID = 4, 3
+_DEBUG_ROOT = "/usr/lib/debug"
+
+Open = Callable[[str], BinaryIO]  # opens a file by its path in the process; raises OSError
 
 
 @dataclass(frozen=True)
@@ -34,13 +41,24 @@ class DataSegment:
         return int.from_bytes(self.initial[offset : offset + 8].ljust(8, b"\0"), "little")
 
 
+class ElfSymbol(NamedTuple):
+    """A symbol that a file defines. *value*: before relocation; *kind*: ``STT_…``."""
+
+    value: int
+    size: int
+    name: str
+    kind: int
+    local: bool
+
+
 class Library:
     """One loaded ELF file (the executable too)."""
 
-    def __init__(self, path: str, base: int) -> None:
+    def __init__(self, path: str, base: int, open_: Open) -> None:
         """*base*: the address of the file's first mapped byte. Raises OSError, ELFError for no ELF file."""
         self.path = path
-        with open(path, "rb") as file:
+        self._open = open_
+        with open_(path) as file:
             elf = elftools.ELFFile(file)
             loads = [segment for segment in elf.iter_segments() if segment["p_type"] == "PT_LOAD"]
             self.bias = base - (loads[0]["p_vaddr"] & -PAGE) if loads else 0
@@ -49,102 +67,176 @@ class Library:
                 for s in loads
                 if s["p_flags"] & 2
             ]
-            self._build_id = "".join(
-                note["n_desc"]
-                for section in elf.iter_sections()
-                if section.name == ".note.gnu.build-id"
-                for note in section.iter_notes()
-            )
 
     @property
     def name(self) -> str:
         """The file's base name."""
-        return os.path.basename(self.path)
+        return os.path.basename(self.path).removesuffix(DELETED)
 
     @cached_property
-    def _symbols(self) -> tuple[list[int], list[tuple[int, str]]]:
-        rows = _data_symbols(self.path)
-        if not rows and self._build_id:
-            rows = _data_symbols(f"{_DEBUG_ROOT}/{self._build_id[:2]}/{self._build_id[2:]}.debug")
-        rows.sort(key=lambda row: row[0])
-        return [row[0] + self.bias for row in rows], [(row[1], row[2]) for row in rows]
+    def build_id(self) -> str:
+        """The build id, "" without one. Raises OSError, ELFError."""
+        with self._open(self.path) as file:
+            return build_id(elftools.ELFFile(file))
+
+    def _debug_files(self) -> Iterator[str]:
+        # Where a debugger looks for what was stripped off (gdb's manual, "Separate Debug Files").
+        if self.build_id:
+            yield f"{_DEBUG_ROOT}/.build-id/{self.build_id[:2]}/{self.build_id[2:]}.debug"
+        with self._open(self.path) as file:
+            link = _debug_link(elftools.ELFFile(file))
+        folder = os.path.dirname(self.path)
+        for place in (folder, f"{folder}/.debug", f"{_DEBUG_ROOT}{folder}") if link else ():
+            yield f"{place}/{link}"
+
+    def _debug_file(self) -> BinaryIO | None:
+        for path in self._debug_files():
+            try:
+                file = self._open(path)
+                if build_id(elftools.ELFFile(file)) == self.build_id:  # a link has the name only
+                    return file
+            except (OSError, elftools.ELFError):
+                pass
+        return None
+
+    @cached_property
+    def debug(self) -> DebugInfo:
+        """The debug info: the file's own, or that of its separate debug file. Raises OSError, ELFError."""
+        file = self._open(self.path)
+        if not elftools.ELFFile(file).has_dwarf_info(strict=True):
+            file = self._debug_file() or file
+        return DebugInfo(file)
+
+    @cached_property
+    def symbols(self) -> Sequence[ElfSymbol]:
+        """The functions and variables that the file defines, of the fullest symbol table that is to be had."""
+        try:
+            with self._open(self.path) as file:
+                found = _symbols(file, (".symtab",))
+                if not found:
+                    separate = self._debug_file()
+                    if separate is not None:
+                        with separate:
+                            found = _symbols(separate, (".symtab",))
+                return found or _symbols(file, (".dynsym",))
+        except (OSError, elftools.ELFError):
+            return []
+
+    def exports(self) -> Sequence[ElfSymbol]:
+        """What the file defines for others. Raises OSError, ELFError."""
+        with self._open(self.path) as file:
+            return _symbols(file, (".dynsym",))
+
+    @cached_property
+    def _variables(self) -> tuple[list[int], list[ElfSymbol]]:
+        return self._sorted(_STT_OBJECT)
+
+    @cached_property
+    def _functions(self) -> tuple[list[int], list[ElfSymbol]]:
+        return self._sorted(_STT_FUNC)
+
+    def _sorted(self, kind: int) -> tuple[list[int], list[ElfSymbol]]:
+        rows = sorted((symbol for symbol in self.symbols if symbol.kind == kind), key=lambda symbol: symbol.value)
+        return [row.value + self.bias for row in rows], rows
+
+    @cached_property
+    def addresses(self) -> dict[str, int]:
+        """The functions and variables by name; what other files see before what they do not."""
+        found: dict[str, int] = {}
+        for symbol in sorted(self.symbols, key=lambda symbol: symbol.local):
+            found.setdefault(symbol.name, symbol.value + self.bias)
+        return found
 
     def symbol_at(self, address: int) -> Symbol | None:
         """The variable that contains *address*, or None."""
-        starts, rows = self._symbols
+        return self._containing(*self._variables, address)
+
+    def function_at(self, address: int) -> Symbol | None:
+        """The function that contains *address*, or None."""
+        return self._containing(*self._functions, address)
+
+    def _containing(self, starts: list[int], rows: list[ElfSymbol], address: int) -> Symbol | None:
         index = bisect_right(starts, address) - 1
         if index < 0:
             return None
-        size, name = rows[index]
         offset = address - starts[index]
-        return Symbol(name, offset, self.name) if offset < max(size, 1) else None
+        if offset >= max(rows[index].size, 1):
+            return None
+        return Symbol(rows[index].name, offset, self.name, starts[index])
 
     def room_at(self, address: int) -> int | None:
         """The bytes from *address* to the end of the variable that contains it, None where none is known."""
-        starts, rows = self._symbols
+        starts, rows = self._variables
         index = bisect_right(starts, address) - 1
         if index < 0:
             return None
-        room = starts[index] + rows[index][0] - address
+        room = starts[index] + rows[index].size - address
         return room if room > 0 else None
 
 
-@dataclass(frozen=True)
-class Export:
-    """A symbol that a file defines for others. *value*: before relocation; *kind*: ``STT_…``."""
-
-    name: str
-    value: int
-    kind: int
-
-
-def exports(path: str) -> Iterator[Export]:
-    """The defined symbols of a file's dynamic symbol table. Raises OSError, ELFError for no ELF file."""
-    for kind, value, _, name in _symbols(path, (".dynsym",)):
-        yield Export(name, value, kind)
+def build_id(elf: Any) -> str:
+    """The build id of an ELFFile, "" without one."""
+    return "".join(
+        note["n_desc"]
+        for section in elf.iter_sections()
+        if section.name == ".note.gnu.build-id"
+        for note in section.iter_notes()
+    )
 
 
-def _data_symbols(path: str) -> list[tuple[int, int, str]]:
-    # (value, size, name) of each variable.
-    try:
-        rows = _symbols(path, (".symtab", ".dynsym"), _STT_OBJECT)
-        return [(value, size, name) for _, value, size, name in rows]
-    except (OSError, elftools.ELFError):
+def build_id_in_memory(read: Callable[[int, int], bytes]) -> str:
+    """The build id of an ELF file, from its first page as it is mapped: *read(offset, size)*. "" when not there."""
+    header = read(0, 64)
+    if len(header) < 64 or header[:4] != b"\x7fELF":
+        return ""
+    table, size, count = (int.from_bytes(header[a:b], "little") for a, b in ((32, 40), (54, 56), (56, 58)))
+    for row in range(count):
+        entry = read(table + row * size, size)
+        if len(entry) == size == _PROGRAM_HEADER.size:
+            kind, _, offset, _, _, length, _, _ = _PROGRAM_HEADER.unpack(entry)
+            if kind == _PT_NOTE:
+                notes = read(offset, min(length, PAGE))
+                place = 0
+                while place + 12 <= len(notes):
+                    names, descriptor, type_ = struct.unpack_from("<III", notes, place)
+                    start = place + 12 + (names + 3 & ~3)
+                    if type_ == _NT_GNU_BUILD_ID and notes[place + 12 : place + 16] == b"GNU\0":
+                        return notes[start : start + descriptor].hex()
+                    place = start + (descriptor + 3 & ~3)
+    return ""
+
+
+def _debug_link(elf: Any) -> str:
+    section = elf.get_section_by_name(".gnu_debuglink")
+    data = section.data() if section is not None else b""
+    return os.path.basename(data[: data.find(b"\0")].decode("utf-8", "surrogateescape"))
+
+
+def _symbols(file: BinaryIO, sections: Iterable[str]) -> list[ElfSymbol]:
+    # What the first of the symbol tables defines. Decoded in bulk: iter_symbols() takes 0.3 s for an interpreter.
+    elf = elftools.ELFFile(file)
+    section = next(filter(None, map(elf.get_section_by_name, sections)), None)
+    if section is None or section["sh_type"] == "SHT_NOBITS":
         return []
+    data = section.data()
+    names = elf.get_section(section["sh_link"]).data()
+    rows = _SYMBOL.iter_unpack(data[: len(data) // _SYMBOL.size * _SYMBOL.size])
+    return [
+        ElfSymbol(value, size, names[name : names.find(b"\0", name)].decode("utf-8", "backslashreplace"),
+                  info & 15, info >> 4 == _STB_LOCAL)
+        for name, info, _other, index, value, size in rows
+        if index and info & 15 in (_STT_OBJECT, _STT_FUNC, STT_GNU_IFUNC)
+    ]
 
 
-def _symbols(path: str, sections: Iterable[str], only: int | None = None) -> Iterator[tuple[int, int, int, str]]:
-    # (kind, value, size, name) of what the first of the symbol tables defines. Decoded in bulk: iter_symbols() takes
-    # 0.3 s for an interpreter.
-    with open(path, "rb") as file:
-        elf = elftools.ELFFile(file)
-        section = next(filter(None, map(elf.get_section_by_name, sections)), None)
-        if section is None:
-            return
-        data = section.data()
-        names = elf.get_section(section["sh_link"]).data()
-    for name, info, _other, index, value, size in _SYMBOL.iter_unpack(data[: len(data) // _SYMBOL.size * _SYMBOL.size]):
-        if index and (only is None or info & 15 == only):
-            text = names[name : names.find(b"\0", name)].decode("utf-8", "backslashreplace")
-            yield info & 15, value, size, text
-
-
-def libraries(regions: Iterable[Region]) -> tuple[list[Library], list[str]]:
-    """The ELF files mapped in *regions* that have writable data, and a warning for each that cannot be read."""
+def first_mappings(regions: Iterable[Region]) -> dict[str, int]:
+    """The address of the first byte of each file of which a part is mapped as code, by its path."""
     bases: dict[str, int] = {}
+    code = set()
     for region in regions:
-        if region.path.startswith("/") and region.path not in bases and region.file_offset == 0:
-            bases[region.path] = region.start
-    executable = {region.path for region in regions if region.executable}
-    found, warnings = [], []
-    for path, base in bases.items():
-        if path not in executable:
-            continue  # locale archives and other data files
-        try:
-            library = Library(path, base)
-        except (OSError, elftools.ELFError) as error:
-            warnings.append(f"cannot read the symbols of {path}: {error}")
-            continue
-        if library.segments:
-            found.append(library)
-    return found, warnings
+        if region.path.startswith("/"):
+            if region.file_offset == 0:
+                bases.setdefault(region.path, region.start)
+            if region.executable:
+                code.add(region.path)
+    return {path: base for path, base in bases.items() if path in code}  # not locale archives and other data

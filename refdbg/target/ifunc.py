@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 from refdbg.dependencies import elftools
 from refdbg.target.cpu import Cpu, EmulationError
-from refdbg.target.elf import STT_GNU_IFUNC, Library, exports
+from refdbg.target.elf import STT_GNU_IFUNC, Library
 from refdbg.target.memory import PAGE, Region
 
 # sysdeps/x86/include/cpu-features.h: struct cpu_features has an array of {cpuid[4]; active[4]}, then `preferred`.
@@ -51,11 +51,12 @@ class Variants:
         # Variant in use → variant for any CPU.
         code = [region for region in self._cpu.regions if region.path == path and region.executable]
         base = next((r.start for r in self._cpu.regions if r.path == path and r.file_offset == 0), 0)
-        with open(path, "rb") as file:
+        with self._cpu.open(path) as file:
             if not base or file.read(PAGE) != self._cpu.peek(base, PAGE):
                 return {}  # the file has been replaced since
-        bias = Library(path, base).bias
-        symbols = list(exports(path))
+        library = Library(path, base, self._cpu.open)
+        bias = library.bias
+        symbols = library.exports()
         leaf = next((symbol.value + bias for symbol in symbols if symbol.name == _LEAF), 0)
         resolvers = {symbol.value + bias for symbol in symbols if symbol.kind == STT_GNU_IFUNC}
         if not leaf:

@@ -10,6 +10,7 @@ from refdbg.errors import MemoryFault
 
 PAGE_BITS = 12
 PAGE = 1 << PAGE_BITS
+DELETED = " (deleted)"  # what the kernel appends to the path of a mapped file that is no more
 _OFFSET = PAGE - 1
 _U64 = struct.Struct("<Q").unpack_from
 

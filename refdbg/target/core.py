@@ -1,0 +1,324 @@
+"""Core files: the memory, threads and mapped files of a process that is no more.
+
+ELF cores as the kernel, gdb's gcore and systemd-coredump write them (also cut short, also compressed by gzip), and the
+minidumps that lldb's `process save-core` writes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import os
+import shutil
+import struct
+import tempfile
+from array import array
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+from refdbg.dependencies import elftools
+from refdbg.errors import NoProcess
+from refdbg.target.elf import build_id, build_id_in_memory, first_mappings
+from refdbg.target.memory import PAGE, Region
+from refdbg.target.process import parse_maps
+from refdbg.target.recorded import NativeThread
+
+_MACHINES = ("EM_X86_64", "EM_AARCH64")
+_PF_X, _PF_W, _PF_R = 1, 2, 4  # elf.h
+_AT_ENTRY, _AT_RANDOM = 9, 25  # elf.h
+_COMPRESSED = {b"\x28\xb5\x2f\xfd": "zstd", b"\x04\x22\x4d\x18": "lz4", b"\xfd7zX": "xz"}
+
+# elf_prstatus (linux/elfcore.h) and user_regs_struct (sys/user.h): the thread's id, rsp and fs_base on x86-64; the
+# stack pointer on AArch64.
+_PR_PID = 32
+_PR_REGISTERS = 112
+_STACK_POINTER = {"EM_X86_64": _PR_REGISTERS + 19 * 8, "EM_AARCH64": _PR_REGISTERS + 31 * 8}
+_FS_BASE = _PR_REGISTERS + 21 * 8
+_PSINFO_PID = 24
+
+# minidumpapiset.h, and Breakpad's streams of Linux (google-breakpad, minidump_format.h)
+_DIRECTORY = struct.Struct("<III")
+_MD_THREADS, _MD_MEMORY, _MD_MEMORY64, _MD_SYSTEM, _MD_EXCEPTION = 3, 5, 9, 7, 6
+_MD_STATUS, _MD_AUXV, _MD_MAPS = 0x47670004, 0x47670008, 0x47670009
+_MD_THREAD = struct.Struct("<IIIIQQIIII")
+_MD_RANGE = struct.Struct("<QII")
+_MD_RANGE64 = struct.Struct("<QQ")
+_MD_AMD64 = 9
+_MD_RSP = 0x98  # in CONTEXT of AMD64
+
+Part = tuple[int, int, int]  # address, its end, where it stands in the file
+
+
+@dataclass(frozen=True)
+class _Contents:
+    parts: list[Part]
+    regions: list[Region]
+    threads: list[NativeThread]
+    pid: int | None
+    executable: str
+
+
+class CoreMemory:
+    """Reads a core file. What it leaves out of the mapped files is read from *otherwise*, or from the files."""
+
+    def __init__(
+        self, path: str, otherwise: Callable[[int, int], bytes] | None = None, files: Mapping[str, str] | None = None,
+        root: str = "",
+    ) -> None:
+        """*files*: other places of mapped files; *root*: the folder that the process saw as /.
+
+        Raises NoProcess when *path* is no core file that can be read, MissingDependency.
+        """
+        self.path = path
+        self._otherwise = otherwise or self._read_mapped_file
+        self._places = files or {}
+        self._root = root
+        self._checked: dict[str, str] = {}  # what is wrong with a mapped file, "" for nothing
+        self._opened: dict[str, BinaryIO | None] = {}
+        try:
+            self._file = _opened(path)
+            contents = _contents(self._file, path)
+        except (OSError, EOFError, struct.error, elftools.ELFError, UnicodeDecodeError) as error:
+            raise NoProcess(f"cannot read the core file {path}: {error}", "") from error
+        self.threads = contents.threads
+        self.pid = contents.pid
+        self.executable = contents.executable
+        self._parts = contents.parts
+        self._starts = [start for start, _, _ in self._parts]
+        self._regions = contents.regions
+        self._bases = first_mappings(self._regions)
+
+    def read_some(self, address: int, size: int) -> bytes:
+        """At most *size* bytes, fewer where the mapping ends, none when nothing can be read."""
+        found = []
+        end = address + size
+        while address < end:
+            row = bisect_right(self._starts, address) - 1
+            start, stop, offset = self._parts[row] if row >= 0 else (0, 0, 0)
+            if address < stop:
+                data = os.pread(self._file.fileno(), min(end, stop) - address, offset + address - start)
+            else:
+                following = self._starts[row + 1] if row + 1 < len(self._starts) else end
+                data = self._otherwise(address, min(end, following) - address)
+            if not data:
+                break  # not mapped, or the core file was cut
+            found.append(data)
+            address += len(data)
+        return b"".join(found)
+
+    def _read_mapped_file(self, address: int, size: int) -> bytes:
+        region = next((region for region in self._regions if region.start <= address < region.end), None)
+        if region is None or not region.path.startswith("/"):
+            return b""
+        if region.path not in self._opened:
+            try:
+                self._opened[region.path] = self.open(region.path)
+            except OSError:
+                self._opened[region.path] = None
+        file = self._opened[region.path]
+        if file is None:
+            return b""
+        return os.pread(file.fileno(), min(size, region.end - address), region.file_offset + address - region.start)
+
+    def open(self, path: str) -> BinaryIO:
+        """A mapped file, from this machine. Raises OSError, also for a file of another build."""
+        place = self._places.get(path, self._root + path)
+        if path in self._bases and path not in self._checked:
+            self._checked[path] = self._difference(path, place)
+        if self._checked.get(path):
+            raise OSError(self._checked[path])
+        return open(place, "rb")
+
+    def _difference(self, path: str, place: str) -> str:
+        base = self._bases[path]
+        wanted = build_id_in_memory(lambda address, size: self._read_dumped(base + address, size))
+        with open(place, "rb") as file:
+            try:
+                found = build_id(elftools.ELFFile(file))
+            except elftools.ELFError:
+                found = ""
+        if wanted and found != wanted:
+            return f"{place} is another build than the process had (build id {found or 'none'}, not {wanted})"
+        return ""
+
+    def _read_dumped(self, address: int, size: int) -> bytes:
+        row = bisect_right(self._starts, address) - 1
+        start, stop, offset = self._parts[row] if row >= 0 else (0, 0, 0)
+        return os.pread(self._file.fileno(), max(min(size, stop - address), 0), offset + address - start)
+
+    def has_heap(self) -> bool:
+        """Whether it contains any memory that is no file's: /proc/PID/coredump_filter can leave it out."""
+        anonymous = [region for region in self._regions if region.writable and not region.path.startswith(("/", "[st"))]
+        return any(self._read_dumped(region.start, 1) for region in anonymous)
+
+    def regions(self) -> list[Region]:
+        """The mapped regions, ascending."""
+        return self._regions
+
+    def resident(self, start: int, end: int) -> Sequence[tuple[int, int]]:
+        """All of it: what was never touched is zeros in the file, or not in it."""
+        return [(start, end)]
+
+    def close(self) -> None:
+        """Release the file descriptors."""
+        for file in (self._file, *filter(None, self._opened.values())):
+            file.close()
+
+
+def _opened(path: str) -> BinaryIO:
+    with open(path, "rb") as file:
+        magic = file.read(4)
+    if magic in _COMPRESSED:
+        by = _COMPRESSED[magic]
+        raise NoProcess(f"{path} is compressed by {by}", f"Decompress it first: {by} -d {path}")
+    if magic[:2] != b"\x1f\x8b":
+        return open(path, "rb")
+    plain = tempfile.TemporaryFile()  # noqa: SIM115 - it is what we return
+    with gzip.open(path) as packed, contextlib.suppress(EOFError):  # cut short: what is there is the answer
+        shutil.copyfileobj(packed, plain, 1 << 20)
+    plain.seek(0)
+    return plain
+
+
+def _contents(file: BinaryIO, path: str) -> _Contents:
+    if file.read(4) == b"MDMP":
+        return _minidump(file, path)
+    elf = elftools.ELFFile(file)
+    machine = elf["e_machine"]
+    if elf.elfclass != 64 or not elf.little_endian or machine not in _MACHINES:
+        raise NoProcess(
+            f"{path} is a core file of a {elf.elfclass}-bit {machine} process",
+            "refdbg reads processes of x86-64 and AArch64.",
+        )
+    if elf["e_type"] != "ET_CORE":
+        raise NoProcess(f"{path} is no core file, but {_what(elf['e_type'])}", "Name the core file first: refdbg CORE.")
+    segments = list(elf.iter_segments())
+    loads = sorted((s.header for s in segments if s["p_type"] == "PT_LOAD"), key=lambda s: s["p_vaddr"])
+    notes = [note for s in segments if s["p_type"] == "PT_NOTE" for note in s.iter_notes()]
+    auxiliary = _auxiliary(_bytes_of(notes, "NT_AUXV"))
+    parts = [(s["p_vaddr"], s["p_vaddr"] + s["p_filesz"], s["p_offset"]) for s in loads if s["p_filesz"]]
+    regions = list(_regions(loads, _mapped_files(notes), auxiliary.get(_AT_RANDOM, 0)))
+    threads = list(_threads(notes, machine))
+    process = _bytes_of(notes, "NT_PRPSINFO", "n_descdata")
+    pid = int.from_bytes(process[_PSINFO_PID : _PSINFO_PID + 4], "little") if process else None
+    return _Contents(parts, regions, threads, pid, _path_at(regions, auxiliary.get(_AT_ENTRY, 0)))
+
+
+def _what(kind: str) -> str:
+    return {"ET_EXEC": "a program", "ET_DYN": "a program or library"}.get(kind, str(kind))
+
+
+def _path_at(regions: Iterable[Region], address: int) -> str:
+    return next((region.path for region in regions if region.start <= address < region.end), "")
+
+
+def _bytes_of(notes: Iterable[Any], kind: str, key: str = "n_descdata") -> bytes:
+    for note in notes:
+        if note["n_type"] == kind:
+            data = note.get(key, note["n_desc"])
+            return data if isinstance(data, bytes) else data.encode("latin-1")
+    return b""
+
+
+def _auxiliary(data: bytes) -> dict[int, int]:
+    # The auxiliary vector (getauxval(3)).
+    vector = array("Q", data[: len(data) & ~15])
+    return dict(zip(vector[::2], vector[1::2]))
+
+
+def _threads(notes: Iterable[Any], machine: str) -> Iterator[NativeThread]:
+    # The one that has crashed is the first.
+    for note in notes:
+        if note["n_type"] == "NT_PRSTATUS":
+            data = _bytes_of([note], "NT_PRSTATUS")
+            base = int.from_bytes(data[_FS_BASE : _FS_BASE + 8], "little") if machine == "EM_X86_64" else 0
+            stack = _STACK_POINTER[machine]
+            yield NativeThread(int.from_bytes(data[_PR_PID : _PR_PID + 4], "little"),
+                               int.from_bytes(data[stack : stack + 8], "little"), base)
+
+
+def _mapped_files(notes: Iterable[Any]) -> list[tuple[int, int, int, str]]:
+    # (start, end, offset in the file, path) of each mapping of a file (fs/binfmt_elf.c, fill_files_note).
+    found = []
+    for note in notes:
+        if note["n_type"] == "NT_FILE":
+            table = note["n_desc"]
+            for entry, path in zip(table["Elf_Nt_File_Entry"], table["filename"]):
+                offset = entry["page_offset"] * table["page_size"]
+                found.append((entry["vm_start"], entry["vm_end"], offset, os.fsdecode(path)))
+    return sorted(found)
+
+
+def _regions(loads: Sequence[Any], files: Sequence[tuple[int, int, int, str]], stack: int) -> Iterator[Region]:
+    # The core's segments, and between them the mapped files of which nothing was written. *stack*: an address in the
+    # main thread's stack (the kernel puts random bytes there for the program), 0 when not known.
+    segments = [(s["p_vaddr"], s["p_vaddr"] + s["p_memsz"], s["p_flags"], s["p_filesz"]) for s in loads if s["p_memsz"]]
+    starts = [start for start, *_ in segments]
+    file_starts = [start for start, *_ in files]
+    rows = []
+    for start, end, flags, dumped in segments:
+        path, offset = "[stack]" if start <= stack < end else "", 0
+        row = bisect_right(file_starts, start) - 1
+        if row >= 0 and start < files[row][1]:
+            path, offset = files[row][3], files[row][2] + start - files[row][0]
+        # What gcore leaves out because nobody may read it is "readable" there, like what was never touched.
+        rows.append((start, end, flags if dumped or path else 0, path, offset))
+    for start, end, offset, path in files:
+        row = bisect_right(starts, end - 1) - 1
+        if row < 0 or segments[row][1] <= start:
+            rows.append((start, end, _flags_in_file(path, offset), path, offset))
+    for start, end, flags, path, offset in sorted(rows):
+        yield Region(start, end, bool(flags & _PF_R), bool(flags & _PF_W), bool(flags & _PF_X), path, offset)
+
+
+def _flags_in_file(path: str, offset: int) -> int:
+    # How an ELF file asks to be mapped at *offset*; a core file says it only of what it contains.
+    try:
+        with open(path, "rb") as file:
+            for segment in elftools.ELFFile(file).iter_segments():
+                first = segment["p_offset"] & -PAGE
+                if segment["p_type"] == "PT_LOAD" and first <= offset < segment["p_offset"] + segment["p_filesz"]:
+                    return int(segment["p_flags"])
+    except (OSError, elftools.ELFError):
+        pass  # no ELF file, or no more: data that is only read
+    return _PF_R
+
+
+def _minidump(file: BinaryIO, path: str) -> _Contents:
+    def read(offset: int, size: int) -> bytes:
+        file.seek(offset)
+        return file.read(size)
+
+    _, _, count, directory = struct.unpack("<4sIII", read(0, 16))
+    streams: dict[int, bytes] = {}
+    for kind, size, offset in _DIRECTORY.iter_unpack(read(directory, count * _DIRECTORY.size)):
+        streams.setdefault(kind, read(offset, size))
+    if struct.unpack_from("<H", streams.get(_MD_SYSTEM, b"\0\0"))[0] != _MD_AMD64 or _MD_MAPS not in streams:
+        raise NoProcess(f"{path} is a minidump, but not of a Linux process on x86-64", "")
+    regions = parse_maps(os.fsdecode(streams[_MD_MAPS].rstrip(b"\0")))
+    parts = [(start, start + size, offset) for start, size, offset in
+             _MD_RANGE.iter_unpack(_rows(streams.get(_MD_MEMORY, bytes(4)), 4, _MD_RANGE.size))]
+    if _MD_MEMORY64 in streams:
+        place = struct.unpack_from("<Q", streams[_MD_MEMORY64], 8)[0]
+        for start, size in _MD_RANGE64.iter_unpack(_rows(streams[_MD_MEMORY64], 16, _MD_RANGE64.size)):
+            parts.append((start, start + size, place))
+            place += size
+    crashed = int.from_bytes(streams.get(_MD_EXCEPTION, b"")[:4], "little")
+    threads = []
+    for row in _MD_THREAD.iter_unpack(_rows(streams.get(_MD_THREADS, bytes(4)), 4, _MD_THREAD.size)):
+        context = read(row[9], row[8])
+        threads.append(NativeThread(row[0], int.from_bytes(context[_MD_RSP : _MD_RSP + 8], "little"), 0))
+    threads.sort(key=lambda thread: thread.id != crashed)
+    auxiliary = _auxiliary(streams.get(_MD_AUXV, b""))
+    status = streams.get(_MD_STATUS, b"").decode("ascii", "replace").split()
+    pid = int(status[status.index("Pid:") + 1]) if "Pid:" in status else None
+    return _Contents(sorted(parts), regions, threads, pid, _path_at(regions, auxiliary.get(_AT_ENTRY, 0)))
+
+
+def _rows(stream: bytes, start: int, size: int) -> bytes:
+    # A stream's rows: some writers align them to 8 bytes.
+    count = int.from_bytes(stream[:4], "little")
+    start = max(start, len(stream) - count * size) if 0 <= len(stream) - count * size - start <= 4 else start
+    return stream[start : start + count * size]

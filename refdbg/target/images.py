@@ -1,0 +1,123 @@
+"""What a debugger knows of the loaded files, from the files themselves: symbols, layouts, declarations, lines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from refdbg.dependencies import elftools
+from refdbg.errors import LayoutNotFound, SymbolNotFound
+from refdbg.target import PointedStruct, Symbol, Variable
+from refdbg.target.ctype import layout_of
+from refdbg.target.elf import Library, Open, first_mappings
+from refdbg.target.layout import StructLayout
+from refdbg.target.memory import Region
+
+
+class Images:
+    """The ELF files of one process. *unreadable*: a line for each that cannot be read."""
+
+    def __init__(self, regions: Callable[[], Sequence[Region]], open_: Open, first: str) -> None:
+        """*first*: a symbol of the file whose names go before those of all others, which have a `collect` too."""
+        self._current_regions = regions
+        self._open = open_
+        self._first = first
+        self._regions: Sequence[Region] = ()
+        self._libraries: dict[tuple[str, int], Library | None] = {}
+        self.unreadable: list[str] = []
+        self._layouts: dict[str, StructLayout | None] = {}
+        self._structs: dict[int, tuple[PointedStruct, ...]] = {}
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Look for files that were loaded since."""
+        self._regions = self._current_regions()
+        for path, base in first_mappings(self._regions).items():
+            if (path, base) not in self._libraries:
+                try:
+                    self._libraries[path, base] = Library(path, base, self._open)
+                except (OSError, elftools.ELFError) as error:
+                    self._libraries[path, base] = None
+                    self.unreadable.append(f"cannot read the symbols of {path}: {error}")
+
+    def loaded(self) -> list[Library]:
+        """The files, in the order of their addresses."""
+        return [library for library in self._libraries.values() if library is not None]
+
+    def _in_order(self) -> Iterator[Library]:
+        own = next((library for library in self.loaded() if self._first in library.addresses), None)
+        if own is not None:
+            yield own
+        yield from (library for library in self.loaded() if library is not own)
+
+    def address_of(self, symbol: str) -> int:
+        """The address of a function or variable, or of one inside a function (``f::v``). Raises SymbolNotFound."""
+        if "::" in symbol:
+            found = self._address_inside(*symbol.split("::", 1))
+        else:
+            found = next((lib.addresses[symbol] for lib in self._in_order() if symbol in lib.addresses), None)
+        if found is None:
+            raise SymbolNotFound(symbol)
+        return found
+
+    def _address_inside(self, function: str, variable: str) -> int | None:
+        for library in self._in_order():
+            if function in library.addresses:
+                place = library.addresses[function] - library.bias
+                found = library.debug.static_inside(place, function, variable)
+                return found + library.bias if found is not None else None
+        return None
+
+    def layout(self, struct: str) -> StructLayout:
+        """The layout of a struct or typedef. Raises LayoutNotFound."""
+        if struct not in self._layouts:
+            self._layouts[struct] = next(self._definitions(struct), None)
+        layout = self._layouts[struct]
+        if layout is None:
+            raise LayoutNotFound(f"no debug info describes the struct {struct}")
+        return layout
+
+    def _definitions(self, struct: str) -> Iterator[StructLayout]:
+        for library in self._in_order():
+            found = library.debug.type_named(struct.removeprefix("struct "))
+            if found is not None:
+                yield layout_of(struct, found)
+
+    def _library_at(self, address: int) -> Library | None:
+        region = self._region_at(address)
+        if region is None:
+            self.refresh()
+            region = self._region_at(address)
+        path = region.path if region is not None else ""
+        for library in self.loaded():
+            if path == library.path or any(s.start <= address < s.end for s in library.segments):  # .bss: no path
+                return library
+        return None
+
+    def _region_at(self, address: int) -> Region | None:
+        return next((region for region in self._regions if region.start <= address < region.end), None)
+
+    def symbol_at(self, address: int) -> Symbol | None:
+        """The function or variable that contains *address*, or None."""
+        library = self._library_at(address)
+        return library.function_at(address) or library.symbol_at(address) if library is not None else None
+
+    def variable(self, symbol: Symbol) -> Variable | None:
+        """The declaration of the variable that *symbol* is in, None without debug info."""
+        library = self._library_at(symbol.start)
+        if library is None:
+            return None
+        return library.debug.variable(symbol.name, symbol.start - library.bias, symbol.offset)
+
+    def structs_of(self, function: int) -> tuple[PointedStruct, ...]:
+        """The structs that the function at *function* gets or declares pointers to, parameters first."""
+        if function not in self._structs:
+            library = self._library_at(function)
+            known = library.function_at(function) if library is not None else None
+            found = library.debug.pointers_of(function - library.bias, known.name if known else "") if library else ()
+            self._structs[function] = found
+        return self._structs[function]
+
+    def line_at(self, address: int) -> tuple[str, int] | None:
+        """The source file and line of the instruction at *address*."""
+        library = self._library_at(address)
+        return library.debug.line_at(address - library.bias) if library is not None else None

@@ -1,0 +1,96 @@
+"""A process that nobody runs: a core file, a copy of a process's memory, a snapshot. No debugger takes part."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import BinaryIO, Protocol
+
+from refdbg.target import NativeFrame, PointedStruct, Symbol, TargetInfo, Variable
+from refdbg.target.images import Images
+from refdbg.target.layout import StructLayout
+from refdbg.target.memory import Memory, Region
+
+
+@dataclass(frozen=True)
+class NativeThread:
+    """A thread as it was stopped: its kernel id, stack pointer and thread-local storage base (0: not known)."""
+
+    id: int
+    stack_pointer: int
+    thread_pointer: int
+
+
+class Source(Protocol):
+    """Where the bytes come from."""
+
+    def read_some(self, address: int, size: int) -> bytes:
+        """At most *size* bytes, fewer where the mapping ends, none when nothing can be read."""
+        ...
+
+    def regions(self) -> Sequence[Region]:
+        """The mapped regions, ascending."""
+        ...
+
+    def resident(self, start: int, end: int) -> Sequence[tuple[int, int]]:
+        """The parts of [start, end) that are backed by memory."""
+        ...
+
+    def open(self, path: str) -> BinaryIO:
+        """A mapped file. Raises OSError."""
+        ...
+
+
+class RecordedTarget:
+    """A Target over a Source. *threads*: the one that was selected, or has crashed, first."""
+
+    def __init__(self, info: TargetInfo, source: Source, threads: Sequence[NativeThread], first: str) -> None:
+        """*first*: a symbol of the file whose names go before those of all others."""
+        self.info = info
+        self.source = source
+        self.threads = threads
+        self.memory = Memory(source.read_some)
+        self._files = Images(source.regions, source.open, first)
+
+    def regions(self) -> Sequence[Region]:
+        return self.source.regions()
+
+    def resident(self, start: int, end: int) -> Sequence[tuple[int, int]]:
+        return self.source.resident(start, end)
+
+    def open(self, path: str) -> BinaryIO:
+        return self.source.open(path)
+
+    def images(self) -> Images:
+        return self._files
+
+    def address_of(self, symbol: str) -> int:
+        return self._files.address_of(symbol)
+
+    def layout(self, struct: str) -> StructLayout:
+        return self._files.layout(struct)
+
+    def symbol_at(self, address: int) -> Symbol | None:
+        return self._files.symbol_at(address)
+
+    def variable(self, symbol: Symbol) -> Variable | None:
+        return self._files.variable(symbol)
+
+    def structs_of(self, function: int) -> Sequence[PointedStruct]:
+        return self._files.structs_of(function)
+
+    def native_threads(self) -> list[int]:
+        return sorted(thread.id for thread in self.threads)
+
+    def native_frames(self, thread: int | None = None, limit: int = 64) -> list[NativeFrame]:
+        """None: unwinding C stacks is the debuggers' work."""
+        return []
+
+    def thread_pointer(self) -> int:
+        return self.threads[0].thread_pointer if self.threads else 0
+
+    def stack_pointers(self) -> Sequence[int]:
+        return [thread.stack_pointer for thread in self.threads if thread.stack_pointer]
+
+    def cpu_seconds(self, thread: int) -> float | None:
+        return None
