@@ -26,6 +26,15 @@ class ThreadStack:
 
 
 @dataclass(frozen=True)
+class SnapshotTaken:
+    """A snapshot was written. *bytes*: the file's size; *values*: whether it has the contents of strings."""
+
+    file: str
+    bytes: int
+    values: bool
+
+
+@dataclass(frozen=True)
 class Stacks:
     """Frame stacks. *notes*: why these threads, and what could not be read."""
 

@@ -73,6 +73,12 @@ class DecodeError(RefdbgError):
     hint = "Is this the address of a live object? `refdbg status` says whether the runtime is readable."
 
 
+class BadSnapshot(RefdbgError):
+    """A file is no snapshot, a damaged one, or of a newer refdbg."""
+
+    hint = "Take it again: `refdbg snapshot FILE.refdbg`, in a debugger or with --pid."
+
+
 class CommandError(RefdbgError):
     """A command was used in a way that it does not understand."""
 

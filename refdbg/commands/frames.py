@@ -15,10 +15,6 @@ from refdbg.cpython.stop import Stop
 from refdbg.cpython.text import Texts
 from refdbg.errors import CommandError, TargetError
 from refdbg.records import FrameRow
-from refdbg.target import Session
-
-# What pthread_self() is, as a debugger names it: the thread pointer of x86-64.
-_THREAD_POINTERS = ("$fs_base",)
 
 
 def add_commands(subcommands: Any) -> None:
@@ -52,7 +48,7 @@ def show(context: Context, arguments: argparse.Namespace) -> Stacks:
     if arguments.limit < 1:
         raise CommandError("--limit needs a number of frames, at least 1")
     stop = context.stop
-    candidates, notes = _candidates(context.session, stop.runtime)
+    candidates, notes = _candidates(stop.runtime)
     chosen = candidates
     if arguments.thread is not None:
         chosen = _numbered(candidates, arguments.thread)
@@ -62,7 +58,7 @@ def show(context: Context, arguments: argparse.Namespace) -> Stacks:
     return Stacks([_stack(stop, each, arguments.limit, arguments.locals) for each in chosen], notes)
 
 
-def _candidates(session: Session, runtime: Runtime) -> tuple[list[_Candidate], list[str]]:
+def _candidates(runtime: Runtime) -> tuple[list[_Candidate], list[str]]:
     found: list[tuple[Thread, Interpreter]] = []
     notes: list[str] = []
     for interpreter in runtime.interpreters():
@@ -72,25 +68,16 @@ def _candidates(session: Session, runtime: Runtime) -> tuple[list[_Candidate], l
             notes.append(f"the threads of interpreter {interpreter.number} cannot be read: {error}")
     native = threads.kernel_ids(runtime, [thread for thread, _ in found])
     holders = {interpreter.address: threads.gil_holder(runtime, interpreter) for _, interpreter in found}
-    pointer = _thread_pointer(session)
+    pointer = next((each.thread_pointer for each in runtime.target.threads()), 0)  # what pthread_self() is on x86-64
     candidates = []
     for number, (thread, interpreter) in enumerate(found, 1):
         try:
-            selected = pointer is not None and threads.pthread(runtime, thread) == pointer
+            selected = pointer != 0 and threads.pthread(runtime, thread) == pointer
         except TargetError:
             selected = False
         candidates.append(_Candidate(number, thread, interpreter, native.get(thread.address), selected,
                                      holders[interpreter.address] == thread.address))
     return candidates, notes
-
-
-def _thread_pointer(session: Session) -> int | None:
-    for register in _THREAD_POINTERS:
-        try:
-            return session.evaluate(register)
-        except CommandError:
-            continue
-    return None
 
 
 def _numbered(candidates: list[_Candidate], number: int) -> list[_Candidate]:

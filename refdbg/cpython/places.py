@@ -73,7 +73,7 @@ class Places:
         self._structs: list[tuple[int, StructLayout, str, str]] = []  # address, layout, name, kind
         self._stacks: dict[int, str] = {}  # start of a region → its name
         self._stack_pointers: dict[int, int] = {}  # start of a region → the stack pointer in it
-        for pointer in stop.runtime.target.stack_pointers():
+        for pointer in (thread.stack_pointer for thread in stop.runtime.target.threads()):
             region = self._region(pointer)
             if region is not None:
                 self._stack_pointers[region.start] = pointer

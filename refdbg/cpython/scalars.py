@@ -123,28 +123,37 @@ class Scalars:
 
         Raises DecodeError, MemoryFault.
         """
-        memory = self._memory
-        length = self.length(address)
-        if length >> 63:
-            raise DecodeError(f"the str at {address:#x} claims the length {length}")
-        length = min(length, limit)
-        state = memory.integer(address + self._state, 4)
-        kind = self._kind.of(state)
-        if not kind and self._wstr is not None:  # PyUnicode_WCHAR_KIND: 4 bytes each on Linux
-            kind, data = 4, memory.u64(address + self._wstr)
-            if not data:
-                return ""
-        elif self._is_compact.of(state):
-            data = address + (self._ascii_size if self._is_ascii.of(state) else self._compact_size)
-        else:
-            data = memory.u64(address + self._any)
-        raw = memory.read(data, length * kind)
+        data, kind, length = self._characters(address)
+        raw = self._memory.read(data, min(length, limit) * kind) if data else b""
         if kind == 1:
             return raw.decode("latin-1")
         if kind not in _ARRAY_CODES:
             raise DecodeError(f"the str at {address:#x} claims {kind} bytes a character")
         # Not decoded as UTF-16/32: lone surrogates are legal in a str.
         return "".join([chr(code) if code < 0x110000 else "\ufffd" for code in array(_ARRAY_CODES[kind], raw)])
+
+    def _characters(self, address: int) -> tuple[int, int, int]:
+        # (address, bytes a character, characters) of a str's contents.
+        length = self.length(address)
+        if length >> 63:
+            raise DecodeError(f"the str at {address:#x} claims the length {length}")
+        state = self._memory.integer(address + self._state, 4)
+        kind = self._kind.of(state)
+        if not kind and self._wstr is not None:  # PyUnicode_WCHAR_KIND: 4 bytes each on Linux
+            return self._memory.u64(address + self._wstr), 4, length
+        if self._is_compact.of(state):
+            return address + (self._ascii_size if self._is_ascii.of(state) else self._compact_size), kind, length
+        return self._memory.u64(address + self._any), kind, length
+
+    def text_span(self, address: int) -> tuple[int, int]:
+        """Start and end of the contents of a str. Raises DecodeError, MemoryFault."""
+        data, kind, length = self._characters(address)
+        return data, data + kind * length
+
+    def bytes_span(self, address: int) -> tuple[int, int]:
+        """Start and end of the contents of a bytes object. Raises DecodeError, MemoryFault."""
+        size = self.size(address)
+        return address + self._bytes, address + self._bytes + self._checked(address, size)
 
     def interned(self, address: int) -> int:
         """The interned state of a str: 0 no, 1 mortal, above immortal. Raises MemoryFault."""

@@ -30,7 +30,7 @@ def kernel_ids(runtime: Runtime, threads: Iterable[Thread]) -> dict[int, int]:
                 handles[thread.address] = pthread(runtime, thread)
             except MemoryFault:
                 continue
-    known = set(runtime.target.native_threads())
+    known = {thread.id for thread in runtime.target.threads()}
     blocks = []
     for handle in sorted(set(handles.values())):
         try:

@@ -15,6 +15,7 @@ from refdbg.target import (
     Console,
     Halt,
     NativeFrame,
+    NativeThread,
     OnChange,
     OnHit,
     PointedStruct,
@@ -178,24 +179,14 @@ class GdbTarget:
             gdb.execute("nosharedlibrary", to_string=True)  # those that were read without it are read again
         gdb.execute("sharedlibrary", to_string=True)
 
-    def native_threads(self) -> list[int]:
-        return sorted(thread.ptid[1] or thread.ptid[0] for thread in self._inferior.threads())
-
-    def thread_pointer(self) -> int:
-        try:
-            return _register("fs_base")
-        except (gdb.error, ValueError):
-            return 0
-
-    def stack_pointers(self) -> list[int]:
+    def threads(self) -> list[NativeThread]:
         selected = gdb.selected_thread()
-        found = []
+        found: list[NativeThread] = []
         try:
             for thread in self._inferior.threads():
                 thread.switch()
-                found.append(_register("sp"))
-        except (gdb.error, ValueError):
-            return []
+                row = NativeThread(thread.ptid[1] or thread.ptid[0], _register_or("sp"), _register_or("fs_base"))
+                found.insert(0 if thread == selected else len(found), row)
         finally:
             if selected is not None and selected.is_valid():
                 selected.switch()
@@ -315,6 +306,14 @@ def _convention() -> tuple[tuple[str, ...], str, str]:
 
 def _register(name: str) -> int:
     return int(gdb.newest_frame().read_register(name)) & 0xFFFF_FFFF_FFFF_FFFF
+
+
+def _register_or(name: str) -> int:
+    # 0 where it cannot be known: there is none of that name, the thread runs or has ended.
+    try:
+        return _register(name)
+    except (gdb.error, ValueError):
+        return 0
 
 
 class _Stop(gdb.Breakpoint):  # type: ignore[misc]

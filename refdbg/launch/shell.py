@@ -1,45 +1,134 @@
-"""`refdbg` in a shell: how to load it into gdb, and what its commands mean."""
+"""`refdbg` in a shell: commands on a core file, a running process or a snapshot, without a debugger."""
 
 from __future__ import annotations
 
+import argparse
+import os
+import shlex
 import sys
 from typing import NoReturn
 
 from refdbg import __version__
 from refdbg.dependencies import ROOT
+from refdbg.errors import CommandError, RefdbgError
 
 _USAGE = """\
-usage: refdbg gdbinit            print the line that loads refdbg into every gdb (append it to ~/.gdbinit)
-       refdbg help [COMMAND]     list the commands inside gdb, or explain one
+usage: refdbg CORE [PROGRAM] COMMAND...   run a command on a core file; without COMMAND a prompt opens
+       refdbg --pid N COMMAND...          ... on a copy of a running process, which is stopped only meanwhile
+       refdbg FILE.refdbg COMMAND...      ... on a snapshot, wherever it was taken
+       refdbg help [COMMAND]              list the commands, or explain one
+       refdbg gdbinit | lldbinit          print the line that loads refdbg into every gdb or lldb
        refdbg --version
 
-Inside gdb, after that line or `source gdb/refdbg.py`, the command is `refdbg` too.
+options, before everything else:
+       --root FOLDER                      where the files are that the process of the core file saw below /
+
+The same commands work inside gdb (`source gdb/refdbg.py`) and lldb (`command script import lldb/refdbg_lldb.py`).
 To run a program and get a report at its end: refdbg-run PROGRAM ARGUMENTS...
 """
+_BOTH_ENDS = (
+    "import sys; sys.path.append({root!r}); from refdbg.commands import run; "
+    "from refdbg.debuggers.{debugger} import install; install(run)"
+)
 
 
 def gdbinit() -> str:
     """The line for a user's gdbinit."""
-    return (
-        f"python import sys; sys.path.append({ROOT!r}); "
-        "from refdbg.commands import run; from refdbg.debuggers.gdb import install; install(run)"
-    )
+    return "python " + _BOTH_ENDS.format(root=ROOT, debugger="gdb")
+
+
+def lldbinit() -> str:
+    """The line for a user's lldbinit."""
+    return f"command script import {ROOT}/lldb/refdbg_lldb.py"
 
 
 def main() -> NoReturn:
     """The console script."""
     words = sys.argv[1:]
-    if words == ["gdbinit"]:
+    if not words or words in (["-h"], ["--help"]):
+        print(_USAGE, end="")
+    elif words == ["gdbinit"]:
         print(gdbinit())
+    elif words == ["lldbinit"]:
+        print(lldbinit())
     elif words == ["--version"]:
         print(f"refdbg {__version__}")
-    elif words[:1] == ["help"]:
+    elif words[0] == "help":
         from refdbg.commands import help_text
 
         print(help_text(words[1:]))
-    elif not words or words in (["-h"], ["--help"]):
-        print(_USAGE, end="")
     else:
-        print(f"refdbg: {' '.join(words)!r} works inside gdb only; see `refdbg --help`", file=sys.stderr)
-        raise SystemExit(2)
+        try:
+            status = _on_target(words)
+        except RefdbgError as error:
+            print(f"refdbg: {error.text()}", file=sys.stderr)
+            status = 2
+        except KeyboardInterrupt:
+            print("refdbg: interrupted", file=sys.stderr)
+            status = 130
+        except BrokenPipeError:  # `refdbg ... | head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            status = 0
+        raise SystemExit(status)
     raise SystemExit(0)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise CommandError(message, "`refdbg --help` shows the usage.")
+
+
+def _on_target(words: list[str]) -> int:
+    from refdbg.commands import run
+    from refdbg.launch.session import RecordedSession, of_core, of_process, of_snapshot
+
+    parser = _Parser(add_help=False)
+    parser.add_argument("--pid", type=int)
+    parser.add_argument("--root", default="")
+    parser.add_argument("rest", nargs=argparse.REMAINDER)
+    orders = parser.parse_args(words)
+    rest = orders.rest
+    if orders.pid is not None:
+        if orders.root:
+            raise CommandError("--root is for core files: a process has its files itself")
+        session = RecordedSession(of_process(orders.pid))
+    else:
+        if not rest:
+            raise CommandError("no core file or snapshot is named", "`refdbg --help` shows the usage.")
+        path = rest.pop(0)
+        if not os.path.exists(path):
+            _explain_missing(path)
+        executable = rest.pop(0) if rest and _is_program(rest[0]) else None
+        if _is_snapshot(path):
+            if executable or orders.root:
+                raise CommandError("a snapshot needs no program and no --root: it has the parts of files it needs")
+            session = RecordedSession(of_snapshot(path))
+        else:
+            session = RecordedSession(of_core(path, executable, orders.root.rstrip("/")))
+    if rest:
+        return run(session, shlex.join(rest))
+    from refdbg.launch.prompt import prompt
+
+    return prompt(session)
+
+
+def _is_snapshot(path: str) -> bool:
+    with open(path, "rb") as file:
+        return file.read(2) == b"PK" or path.endswith(".refdbg")
+
+
+def _explain_missing(path: str) -> NoReturn:
+    from refdbg.commands import subcommands
+
+    if path in subcommands():
+        raise CommandError(
+            f"{path!r} needs a process to look at",
+            f"`refdbg CORE {path}`, `refdbg --pid N {path}`, or inside gdb or lldb: `refdbg {path}`.",
+        )
+    raise CommandError(f"there is no file {path}", "`refdbg --help` shows the usage.")
+
+
+def _is_program(word: str) -> bool:
+    from refdbg.commands import subcommands
+
+    return word not in subcommands() and (os.sep in word or os.path.isfile(word))

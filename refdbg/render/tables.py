@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from refdbg.answers import Census, ObjectInfo, ObjectList, Referents, ReferrerList, Status, TypeInfo
+from refdbg.answers import Census, ObjectInfo, ObjectList, Referents, ReferrerList, SnapshotTaken, Status, TypeInfo
 from refdbg.dependencies import tabulate
 from refdbg.records import ObjectRow
 from refdbg.render import text
@@ -196,7 +196,7 @@ def status_text(record: Status, width: int) -> str:
         [
             ("python", record.python or "version not known yet"),
             ("executable", record.executable),
-            ("process", f"{process}, {'live' if record.live else 'a core file'}"),
+            ("process", f"{process}, {'live' if record.live else 'not running'}"),
             ("debugger", record.debugger),
             ("build", ", ".join(name for name, has in record.traits.items() if has) or "release"),
             ("layouts", record.layout_source),
@@ -216,3 +216,10 @@ def status_text(record: Status, width: int) -> str:
         ]
         parts.append(f"{head}\n\n{_table(['generation', 'tracked', 'count', 'threshold'], rows, right=(1, 2, 3))}")
     return "\n\n".join(parts + _notes(record.notes))
+
+
+@text.register
+def snapshot_text(record: SnapshotTaken, width: int) -> str:
+    """A snapshot that was written."""
+    values = "" if record.values else ", without the contents of strings"
+    return f"{record.file}: {record.bytes:,} bytes{values}. `refdbg {record.file} COMMAND` answers from it, anywhere."

@@ -76,6 +76,18 @@ class Halt:
 
 
 @dataclass(frozen=True)
+class NativeThread:
+    """A stopped thread: its kernel id, and its stack pointer and thread-local storage base, 0 where not known.
+
+    What lies below the stack pointer is dead.
+    """
+
+    id: int
+    stack_pointer: int
+    thread_pointer: int
+
+
+@dataclass(frozen=True)
 class NativeFrame:
     """One C frame: function, and source position where the debug info has it."""
 
@@ -133,16 +145,8 @@ class Target(Protocol):
         """
         ...
 
-    def native_threads(self) -> list[int]:
-        """The kernel ids of the threads."""
-        ...
-
-    def thread_pointer(self) -> int:
-        """The selected thread's thread-local storage base (fs on x86-64), 0 when not known."""
-        ...
-
-    def stack_pointers(self) -> Sequence[int]:
-        """The threads' stack pointers: what lies below one in its stack is dead. Empty when not known."""
+    def threads(self) -> Sequence[NativeThread]:
+        """The threads, the selected one (of a core file the one that has crashed) first; none when not known."""
         ...
 
     def cpu_seconds(self, thread: int) -> float | None:

@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from typing import BinaryIO
 
-from refdbg.target import NativeFrame, PointedStruct, Symbol, Target, TargetInfo, Variable
+from refdbg.target import NativeFrame, NativeThread, PointedStruct, Symbol, Target, TargetInfo, Variable
 from refdbg.target.images import Images
 from refdbg.target.layout import StructLayout
 from refdbg.target.memory import Memory, Region
@@ -23,8 +23,7 @@ class Capture:
         self.info: TargetInfo = target.info
         self._target = target
         self._regions = list(target.regions())
-        self._thread_pointer = target.thread_pointer()
-        self._stack_pointers = list(target.stack_pointers())
+        self._threads = target.threads()
         self._starts: list[int] = []
         self._copies: list[bytes] = []
         self.bytes = 0
@@ -85,11 +84,8 @@ class Capture:
     def images(self) -> Images:
         return self._target.images()
 
-    def thread_pointer(self) -> int:
-        return self._thread_pointer
-
-    def stack_pointers(self) -> Sequence[int]:
-        return self._stack_pointers
+    def threads(self) -> Sequence[NativeThread]:
+        return self._threads
 
     def address_of(self, symbol: str) -> int:
         return self._target.address_of(symbol)
@@ -106,11 +102,8 @@ class Capture:
     def structs_of(self, function: int) -> Sequence[PointedStruct]:
         return self._target.structs_of(function)
 
-    def native_threads(self) -> list[int]:
-        return []  # the stacks are in the copy, the threads have gone on
-
     def native_frames(self, thread: int | None = None, limit: int = 64) -> list[NativeFrame]:
-        return []
+        return []  # the threads have gone on
 
     def cpu_seconds(self, thread: int) -> float | None:
         return None

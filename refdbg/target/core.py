@@ -20,12 +20,11 @@ from typing import Any, BinaryIO
 
 from refdbg.dependencies import elftools
 from refdbg.errors import NoProcess
-from refdbg.target.elf import build_id, build_id_in_memory, first_mappings
+from refdbg.target import NativeThread
+from refdbg.target.elf import build_id, build_id_in_memory, check_machine, first_mappings
 from refdbg.target.memory import PAGE, Region
 from refdbg.target.process import parse_maps
-from refdbg.target.recorded import NativeThread
 
-_MACHINES = ("EM_X86_64", "EM_AARCH64")
 _PF_X, _PF_W, _PF_R = 1, 2, 4  # elf.h
 _AT_ENTRY, _AT_RANDOM = 9, 25  # elf.h
 _COMPRESSED = {b"\x28\xb5\x2f\xfd": "zstd", b"\x04\x22\x4d\x18": "lz4", b"\xfd7zX": "xz"}
@@ -47,6 +46,7 @@ _MD_RANGE = struct.Struct("<QII")
 _MD_RANGE64 = struct.Struct("<QQ")
 _MD_AMD64 = 9
 _MD_RSP = 0x98  # in CONTEXT of AMD64
+_PTHREAD = 0x400  # of struct pthread's bytes: its tid is among them
 
 Part = tuple[int, int, int]  # address, its end, where it stands in the file
 
@@ -82,13 +82,28 @@ class CoreMemory:
             contents = _contents(self._file, path)
         except (OSError, EOFError, struct.error, elftools.ELFError, UnicodeDecodeError) as error:
             raise NoProcess(f"cannot read the core file {path}: {error}", "") from error
-        self.threads = contents.threads
         self.pid = contents.pid
         self.executable = contents.executable
         self._parts = contents.parts
         self._starts = [start for start, _, _ in self._parts]
         self._regions = contents.regions
         self._bases = first_mappings(self._regions)
+        self.threads = contents.threads
+        if not any(thread.thread_pointer for thread in self.threads):
+            self.threads = self._with_thread_pointers(self.threads)
+
+    def _with_thread_pointers(self, threads: Sequence[NativeThread]) -> list[NativeThread]:
+        # Minidumps lack fs_base. It points to glibc's struct pthread (nptl/descr.h), which has its own address as its
+        # first and third word (tcbhead_t.tcb and .self), and further on the thread's kernel id.
+        found: dict[int, int] = {}
+        wanted = {thread.id for thread in threads}
+        for start, end, _ in self._parts:
+            words = array("Q", self._read_dumped(start, (end - start) & -8))
+            for row in [row for row, word in enumerate(words) if word == start + 8 * row]:
+                if words[row + 2 : row + 3] == words[row : row + 1]:
+                    ids = memoryview(words)[row : row + _PTHREAD // 8].cast("B").cast("I")
+                    found.update((id_, words[row]) for id_ in wanted.intersection(ids))
+        return [NativeThread(each.id, each.stack_pointer, found.get(each.id, 0)) for each in threads]
 
     def read_some(self, address: int, size: int) -> bytes:
         """At most *size* bytes, fewer where the mapping ends, none when nothing can be read."""
@@ -102,6 +117,8 @@ class CoreMemory:
             else:
                 following = self._starts[row + 1] if row + 1 < len(self._starts) else end
                 data = self._otherwise(address, min(end, following) - address)
+                if not data and address < following < min(address + PAGE, end):
+                    data = bytes(following - address)  # a minidump has of a stack what is in use, not whole pages
             if not data:
                 break  # not mapped, or the core file was cut
             found.append(data)
@@ -158,8 +175,11 @@ class CoreMemory:
         return self._regions
 
     def resident(self, start: int, end: int) -> Sequence[tuple[int, int]]:
-        """All of it: what was never touched is zeros in the file, or not in it."""
-        return [(start, end)]
+        """The parts of [start, end) that the file contains, or that a mapped file has."""
+        if any(region.path.startswith("/") for region in self._regions if region.start < end and start < region.end):
+            return [(start, end)]
+        row = max(bisect_right(self._starts, start) - 1, 0)
+        return [(max(low, start), min(high, end)) for low, high, _ in self._parts[row:] if start < high and low < end]
 
     def close(self) -> None:
         """Release the file descriptors."""
@@ -186,21 +206,16 @@ def _contents(file: BinaryIO, path: str) -> _Contents:
     if file.read(4) == b"MDMP":
         return _minidump(file, path)
     elf = elftools.ELFFile(file)
-    machine = elf["e_machine"]
-    if elf.elfclass != 64 or not elf.little_endian or machine not in _MACHINES:
-        raise NoProcess(
-            f"{path} is a core file of a {elf.elfclass}-bit {machine} process",
-            "refdbg reads processes of x86-64 and AArch64.",
-        )
     if elf["e_type"] != "ET_CORE":
         raise NoProcess(f"{path} is no core file, but {_what(elf['e_type'])}", "Name the core file first: refdbg CORE.")
+    check_machine(elf, path, "core file")
     segments = list(elf.iter_segments())
     loads = sorted((s.header for s in segments if s["p_type"] == "PT_LOAD"), key=lambda s: s["p_vaddr"])
     notes = [note for s in segments if s["p_type"] == "PT_NOTE" for note in s.iter_notes()]
     auxiliary = _auxiliary(_bytes_of(notes, "NT_AUXV"))
     parts = [(s["p_vaddr"], s["p_vaddr"] + s["p_filesz"], s["p_offset"]) for s in loads if s["p_filesz"]]
     regions = list(_regions(loads, _mapped_files(notes), auxiliary.get(_AT_RANDOM, 0)))
-    threads = list(_threads(notes, machine))
+    threads = list(_threads(notes, elf["e_machine"]))
     process = _bytes_of(notes, "NT_PRPSINFO", "n_descdata")
     pid = int.from_bytes(process[_PSINFO_PID : _PSINFO_PID + 4], "little") if process else None
     return _Contents(parts, regions, threads, pid, _path_at(regions, auxiliary.get(_AT_ENTRY, 0)))
@@ -309,12 +324,14 @@ def _minidump(file: BinaryIO, path: str) -> _Contents:
     threads = []
     for row in _MD_THREAD.iter_unpack(_rows(streams.get(_MD_THREADS, bytes(4)), 4, _MD_THREAD.size)):
         context = read(row[9], row[8])
+        if row[6]:
+            parts.append((row[5], row[5] + row[6], row[7]))  # its stack, which the list of memory may leave out
         threads.append(NativeThread(row[0], int.from_bytes(context[_MD_RSP : _MD_RSP + 8], "little"), 0))
     threads.sort(key=lambda thread: thread.id != crashed)
     auxiliary = _auxiliary(streams.get(_MD_AUXV, b""))
     status = streams.get(_MD_STATUS, b"").decode("ascii", "replace").split()
     pid = int(status[status.index("Pid:") + 1]) if "Pid:" in status else None
-    return _Contents(sorted(parts), regions, threads, pid, _path_at(regions, auxiliary.get(_AT_ENTRY, 0)))
+    return _Contents(sorted(set(parts)), regions, threads, pid, _path_at(regions, auxiliary.get(_AT_ENTRY, 0)))
 
 
 def _rows(stream: bytes, start: int, size: int) -> bytes:

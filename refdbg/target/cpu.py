@@ -75,7 +75,7 @@ class Cpu:
         self.open = target.open
         self.copied = sum(self._copy(run) for run in _runs(self.regions))
         self._hook()
-        pointer = target.thread_pointer()
+        pointer = next((thread.thread_pointer for thread in target.threads()), 0)
         if pointer:  # debug builds' assertions read the thread state from thread-local storage
             self._uc.reg_write(unicorn.UC_X86_REG_FS_BASE, pointer)
         self._allow_vectors(False)

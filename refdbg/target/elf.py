@@ -6,11 +6,13 @@ import os
 import struct
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, BinaryIO, NamedTuple
 
 from refdbg.dependencies import elftools
+from refdbg.errors import NoProcess
 from refdbg.target import Symbol
 from refdbg.target.dwarf import DebugInfo
 from refdbg.target.memory import DELETED, PAGE, Region
@@ -20,6 +22,7 @@ _SYMBOL = struct.Struct("<IBBHQQ")
 _STT_OBJECT, _STT_FUNC = 1, 2
 STT_GNU_IFUNC = 10
 _STB_LOCAL = 0
+_MACHINES = ("EM_X86_64", "EM_AARCH64")
 _PROGRAM_HEADER = struct.Struct("<IIQQQQQQ")  # Elf64_Phdr
 _PT_NOTE, _NT_GNU_BUILD_ID = 4, 3
 _DEBUG_ROOT = "/usr/lib/debug"
@@ -89,14 +92,12 @@ class Library:
         for place in (folder, f"{folder}/.debug", f"{_DEBUG_ROOT}{folder}") if link else ():
             yield f"{place}/{link}"
 
-    def _debug_file(self) -> BinaryIO | None:
+    def debug_path(self) -> str | None:
+        """Where the separate debug file is, None without one. Raises OSError, ELFError."""
         for path in self._debug_files():
-            try:
-                file = self._open(path)
+            with suppress(OSError, elftools.ELFError), self._open(path) as file:
                 if build_id(elftools.ELFFile(file)) == self.build_id:  # a link has the name only
-                    return file
-            except (OSError, elftools.ELFError):
-                pass
+                    return path
         return None
 
     @cached_property
@@ -104,7 +105,10 @@ class Library:
         """The debug info: the file's own, or that of its separate debug file. Raises OSError, ELFError."""
         file = self._open(self.path)
         if not elftools.ELFFile(file).has_dwarf_info(strict=True):
-            file = self._debug_file() or file
+            separate = self.debug_path()
+            if separate is not None:
+                file.close()
+                file = self._open(separate)
         return DebugInfo(file)
 
     @cached_property
@@ -113,11 +117,10 @@ class Library:
         try:
             with self._open(self.path) as file:
                 found = _symbols(file, (".symtab",))
-                if not found:
-                    separate = self._debug_file()
-                    if separate is not None:
-                        with separate:
-                            found = _symbols(separate, (".symtab",))
+                separate = None if found else self.debug_path()
+                if separate is not None:
+                    with self._open(separate) as debug:
+                        found = _symbols(debug, (".symtab",))
                 return found or _symbols(file, (".dynsym",))
         except (OSError, elftools.ELFError):
             return []
@@ -172,6 +175,15 @@ class Library:
             return None
         room = starts[index] + rows[index].size - address
         return room if room > 0 else None
+
+
+def check_machine(elf: Any, what: str, kind: str) -> None:
+    """Raises NoProcess for *what*, a *kind*, of an architecture that refdbg does not read. *elf*: an ELFFile."""
+    if elf.elfclass != 64 or not elf.little_endian or elf["e_machine"] not in _MACHINES:
+        raise NoProcess(
+            f"{what} is a {elf.elfclass}-bit {kind} for {elf['e_machine'].removeprefix('EM_')}",
+            "refdbg reads 64-bit processes of x86-64 and AArch64.",
+        )
 
 
 def build_id(elf: Any) -> str:

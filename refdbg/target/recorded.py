@@ -3,22 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
-from refdbg.target import NativeFrame, PointedStruct, Symbol, TargetInfo, Variable
+from refdbg.target import NativeFrame, NativeThread, PointedStruct, Symbol, TargetInfo, Variable
 from refdbg.target.images import Images
 from refdbg.target.layout import StructLayout
 from refdbg.target.memory import Memory, Region
-
-
-@dataclass(frozen=True)
-class NativeThread:
-    """A thread as it was stopped: its kernel id, stack pointer and thread-local storage base (0: not known)."""
-
-    id: int
-    stack_pointer: int
-    thread_pointer: int
 
 
 class Source(Protocol):
@@ -48,7 +38,7 @@ class RecordedTarget:
         """*first*: a symbol of the file whose names go before those of all others."""
         self.info = info
         self.source = source
-        self.threads = threads
+        self._threads = threads
         self.memory = Memory(source.read_some)
         self._files = Images(source.regions, source.open, first)
 
@@ -79,18 +69,12 @@ class RecordedTarget:
     def structs_of(self, function: int) -> Sequence[PointedStruct]:
         return self._files.structs_of(function)
 
-    def native_threads(self) -> list[int]:
-        return sorted(thread.id for thread in self.threads)
+    def threads(self) -> Sequence[NativeThread]:
+        return self._threads
 
     def native_frames(self, thread: int | None = None, limit: int = 64) -> list[NativeFrame]:
         """None: unwinding C stacks is the debuggers' work."""
         return []
-
-    def thread_pointer(self) -> int:
-        return self.threads[0].thread_pointer if self.threads else 0
-
-    def stack_pointers(self) -> Sequence[int]:
-        return [thread.stack_pointer for thread in self.threads if thread.stack_pointer]
 
     def cpu_seconds(self, thread: int) -> float | None:
         return None
