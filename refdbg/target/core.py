@@ -15,14 +15,15 @@ import tempfile
 from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
 
 from refdbg.dependencies import elftools
 from refdbg.errors import NoProcess
 from refdbg.target import NativeThread
 from refdbg.target.elf import build_id, build_id_in_memory, check_machine, first_mappings
-from refdbg.target.memory import PAGE, Region
+from refdbg.target.malloc import NativeBlocks
+from refdbg.target.memory import PAGE, Memory, Region
 from refdbg.target.process import parse_maps
 
 _PF_X, _PF_W, _PF_R = 1, 2, 4  # elf.h
@@ -87,10 +88,24 @@ class CoreMemory:
         self._parts = contents.parts
         self._starts = [start for start, _, _ in self._parts]
         self._regions = contents.regions
+        self._name_heap()
         self._bases = first_mappings(self._regions)
         self.threads = contents.threads
         if not any(thread.thread_pointer for thread in self.threads):
             self.threads = self._with_thread_pointers(self.threads)
+
+    def _name_heap(self) -> None:
+        # The kernel names the heap in /proc/PID/maps, not in a core file: the first region behind the program that
+        # malloc's blocks fill.
+        memory = Memory(self.read_some)
+        behind = False
+        for row, region in enumerate(self._regions):
+            behind = behind or (bool(self.executable) and region.path == self.executable)
+            if region.path == "[heap]":
+                return
+            if behind and region.path == "" and region.writable and NativeBlocks(memory, region).complete:
+                self._regions[row] = replace(region, path="[heap]")
+                return
 
     def _with_thread_pointers(self, threads: Sequence[NativeThread]) -> list[NativeThread]:
         # Minidumps lack fs_base. It points to glibc's struct pthread (nptl/descr.h), which has its own address as its

@@ -29,6 +29,7 @@ class NativeBlocks:
     def __init__(self, memory: Memory, heap: Region) -> None:
         self._memory = memory
         self._chunks = array("Q")
+        self._region_end = heap.end
         self._end = position = heap.start
         try:
             while position + _SMALLEST <= heap.end:
@@ -40,6 +41,11 @@ class NativeBlocks:
                 self._end = position
         except MemoryFault:
             pass
+
+    @property
+    def complete(self) -> bool:
+        """Whether the blocks fill the region: then it is a heap."""
+        return bool(self._chunks) and self._end == self._region_end
 
     def at(self, address: int) -> NativeBlock | None:
         """The block that contains *address*, None when it is free or not known.
