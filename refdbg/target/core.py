@@ -226,6 +226,12 @@ def _contents(file: BinaryIO, path: str) -> _Contents:
     check_machine(elf, path, "core file")
     segments = list(elf.iter_segments())
     loads = sorted((s.header for s in segments if s["p_type"] == "PT_LOAD"), key=lambda s: s["p_vaddr"])
+    size = os.fstat(file.fileno()).st_size
+    if any(s["p_type"] == "PT_NOTE" and s["p_offset"] + s["p_filesz"] > size for s in segments):
+        raise NoProcess(
+            f"{path} was cut short: what it says of threads and mapped files is missing",
+            "`ulimit -c unlimited` lets the kernel write all of it; is the disk full?",
+        )
     notes = [note for s in segments if s["p_type"] == "PT_NOTE" for note in s.iter_notes()]
     auxiliary = _auxiliary(_bytes_of(notes, "NT_AUXV"))
     parts = [(s["p_vaddr"], s["p_vaddr"] + s["p_filesz"], s["p_offset"]) for s in loads if s["p_filesz"]]

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import re
-import resource
-import signal
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.cores import kernel_core
 from tests.support.debugger import Answer, run_gdb
-from tests.support.run import ENVIRONMENT
 
 PROGRAM = """\
 import threading
@@ -115,25 +111,8 @@ def test_a_core_file_after_its_process(python311: str, tmp_path: Path) -> None:
     assert dead.text == then.text
 
 
-def _dumped(python: str, folder: Path) -> Path:
-    # The kernel's own core file, of a program that has aborted.
-    pattern = Path("/proc/sys/kernel/core_pattern").read_text().strip()
-    if not re.fullmatch(r"[\w.%]+", pattern):
-        pytest.skip(f"core files go elsewhere here: {pattern}")
-    code = "class Node: pass\nkeep = [Node() for _ in range(50)]\nimport os; os.abort()"
-    done = subprocess.run(
-        [python, "-c", code], cwd=folder, env=ENVIRONMENT, check=False, stderr=subprocess.DEVNULL,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CORE, (resource.RLIM_INFINITY,) * 2),
-    )
-    assert done.returncode == -signal.SIGABRT
-    found = list(folder.glob("core*"))
-    if not found:
-        pytest.skip("the kernel writes no core file here")
-    return found[0]
-
-
 def test_the_kernels_core_file(interpreter: str, tmp_path: Path) -> None:
-    core = _dumped(interpreter, tmp_path)
+    core = kernel_core(interpreter, tmp_path)
     commands = [f"core-file {core}", "refdbg census --limit 1000 --json", "refdbg gc again --json",
                 "refdbg referrers &PyBaseObject_Type --limit 100000 --json"]  # fmt: skip
     _, census, again, referrers = run_gdb(interpreter, "", commands, stop_at=None, folder=tmp_path)
@@ -145,7 +124,7 @@ def test_the_kernels_core_file(interpreter: str, tmp_path: Path) -> None:
 
 
 def test_a_core_file_that_was_cut(python311: str, tmp_path: Path) -> None:
-    core = _dumped(python311, tmp_path)
+    core = kernel_core(python311, tmp_path)
     cut = tmp_path / "cut"
     cut.write_bytes(core.read_bytes()[: core.stat().st_size * 2 // 3])
     commands = [f"core-file {cut}", "refdbg census --json", "refdbg status", "print 6 * 7"]

@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.cores import kernel_core
 from tests.support.debugger import run_gdb
 
 TESTS = Path(__file__).parents[1]
@@ -45,6 +46,18 @@ def refdbg(*words: str | Path, status: int = 0, stdin: str = "", **environment: 
     return done.stdout + done.stderr
 
 
+def answers(address: str, *target: str | Path) -> dict[str, Any]:
+    """What a target answers to all of ASKED, at one prompt. *address*: of the object that is asked about."""
+    lines = "".join(f"{asked.format(obj=address)} --json\n" for asked in ASKED)
+    rest = refdbg(*target, stdin=lines).strip()
+    records = []
+    while rest:
+        record, end = json.JSONDecoder().raw_decode(rest)
+        records.append(record)
+        rest = rest[end:].lstrip()
+    return dict(zip(ASKED, records))
+
+
 class Stop:
     """One stop: what gdb answered, and the files that were written there."""
 
@@ -58,17 +71,6 @@ class Stop:
         )  # fmt: skip
         self.object = address.text
         self.live = {asked: answer.record for asked, answer in zip(ASKED, answers)}
-
-    def answers(self, *target: str | Path) -> dict[str, Any]:
-        """What a target answers, at one prompt."""
-        lines = "".join(f"{asked.format(obj=self.object)} --json\n" for asked in ASKED)
-        rest = refdbg(*target, stdin=lines).strip()
-        records = []
-        while rest:
-            record, end = json.JSONDecoder().raw_decode(rest)
-            records.append(record)
-            rest = rest[end:].lstrip()
-        return dict(zip(ASKED, records))
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +87,280 @@ def _comparable(record: Any, asked: str) -> Any:
 
 @pytest.mark.parametrize("kind", ["core", "snapshot"])
 def test_a_file_answers_as_gdb_did(stop: Stop, kind: str) -> None:
-    found = stop.answers(getattr(stop, kind))
+    found = answers(stop.object, getattr(stop, kind))
     for asked in ASKED:
         assert _comparable(found[asked], asked) == _comparable(stop.live[asked], asked), asked
+
+
+# A running process.
+
+
+@pytest.fixture
+def running(interpreter: str, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """The program, asleep."""
+    code = PROGRAM.read_text().replace("ascii(argument)", "print(hex(id(argument)), flush=True); event.wait()")
+    (tmp_path / "asleep.py").write_text(code)
+    with subprocess.Popen([interpreter, tmp_path / "asleep.py"], stdout=subprocess.PIPE, text=True) as process:
+        yield process
+        process.kill()
+
+
+def _state(pid: int) -> tuple[str, str]:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return re.findall(r"State:\s+(\w)", status)[0], re.findall(r"TracerPid:\s+(\d+)", status)[0]
+
+
+def test_a_process_answers_as_its_core_file(running: subprocess.Popen[str], tmp_path: Path) -> None:
+    assert running.stdout is not None
+    address = running.stdout.readline().strip()
+    while _state(running.pid)[0] != "S":
+        pass
+    own = answers(address, "--pid", str(running.pid))
+    assert _state(running.pid) == ("S", "0")
+    subprocess.run(["gcore", "-o", tmp_path / "core", str(running.pid)], check=True, capture_output=True)
+    core = answers(address, tmp_path / f"core.{running.pid}")
+    assert own["objects Node --limit 100"]["total"] > 50
+    for asked in ASKED:
+        assert _comparable(own[asked], asked) == _comparable(core[asked], asked), asked
+
+
+def test_an_interrupted_capture_lets_the_process_run(running: subprocess.Popen[str]) -> None:
+    assert running.stdout is not None
+    running.stdout.readline()
+    interrupted = 0
+    for delay in (0.02, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4):
+        with subprocess.Popen([*REFDBG, "--pid", str(running.pid), "census"], cwd=ROOT, stdout=subprocess.DEVNULL,
+                              stderr=subprocess.DEVNULL) as looking:
+            time.sleep(delay)
+            looking.send_signal(signal.SIGINT if delay < 0.3 else signal.SIGKILL)
+            interrupted += looking.wait() != 0
+        assert _state(running.pid) == ("S", "0")
+    assert interrupted
+
+
+def test_a_process_that_cannot_be_looked_at(running: subprocess.Popen[str]) -> None:
+    assert running.stdout is not None
+    running.stdout.readline()
+    assert "there is no process 4194999" in refdbg("--pid", "4194999", "census", status=2)
+    with subprocess.Popen(["sleep", "100"]) as other:
+        assert "no symbol '_PyRuntime'" in refdbg("--pid", str(other.pid), "census", status=2)
+        other.kill()
+    with subprocess.Popen(["gdb", "-nx", "-q", "-p", str(running.pid)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, text=True) as gdb:
+        assert gdb.stdin is not None
+        while _state(running.pid)[1] == "0":
+            time.sleep(0.05)
+        answer = refdbg("--pid", str(running.pid), "census", status=2)
+        gdb.communicate("quit\n")
+    assert f"process {running.pid} is being debugged by process {gdb.pid} (gdb)" in answer
+    if os.geteuid() == 0:  # as somebody else
+        nobody = [sys.executable, "-c", "import os, runpy, sys; os.setgid(65534); os.setuid(65534)\n"
+                  f"sys.argv = ['refdbg', '--pid', '{running.pid}', 'census']\n"
+                  "from refdbg.launch.shell import main; main()"]
+        done = subprocess.run(nobody, capture_output=True, text=True, check=False, cwd=ROOT)
+        assert done.returncode == 2
+        assert "belongs to user 0, and you are user 65534" in done.stderr
+
+
+def test_a_process_with_another_root(interpreter: str, tmp_path: Path) -> None:
+    """As in a container: its files are below /proc/PID/root, and elsewhere here."""
+    if os.geteuid() != 0:
+        pytest.skip("only root makes mount namespaces")
+    script = f"mount -t tmpfs none /opt && mkdir -p /opt/inside && cp {interpreter} /opt/inside/python && " \
+             "exec /opt/inside/python -c 'print(flush=True); input()'"
+    home = subprocess.run([interpreter, "-c", "import sys; print(sys.prefix)"], capture_output=True, text=True,
+                          check=True).stdout.strip()
+    with subprocess.Popen(["unshare", "-m", "sh", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                          text=True, env={**os.environ, "PYTHONHOME": home}) as process:
+        assert process.stdout is not None
+        if process.stdout.readline() == "":
+            pytest.skip("no Python that runs from elsewhere")
+        assert not Path("/opt/inside/python").exists()
+        status = json.loads(refdbg("--pid", str(process.pid), "status", "--json"))
+        census = json.loads(refdbg("--pid", str(process.pid), "census", "--json"))
+        process.communicate("\n")
+    assert status["executable"] == "/opt/inside/python"
+    assert census["objects"] > 1000
+
+
+# Core files that are not as they should be.
+
+
+@pytest.fixture(scope="module")
+def core(python311: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A core file of Debian's python3.11-dbg."""
+    folder = tmp_path_factory.mktemp("core")
+    run_gdb(python311, PROGRAM, [f"gcore {folder}/core"], folder=folder)
+    return folder / "core"
+
+
+def test_compressed_and_cut(core: Path, python311: str, tmp_path: Path) -> None:
+    whole = json.loads(refdbg(core, "census", "--json"))
+    packed = tmp_path / "core.gz"
+    with core.open("rb") as plain, gzip.open(packed, "wb", compresslevel=1) as file:
+        shutil.copyfileobj(plain, file)
+    assert json.loads(refdbg(packed, "census", "--json")) == whole
+    cut = tmp_path / "cut"
+    cut.write_bytes(core.read_bytes()[: core.stat().st_size // 2])  # gdb's gcore writes the notes last
+    assert "was cut short" in refdbg(cut, "census", status=2)
+
+
+def test_the_kernels_core_file(interpreter: str, tmp_path: Path) -> None:
+    core = kernel_core(interpreter, tmp_path)
+    assert json.loads(refdbg(core, "objects", "Node", "--json"))["total"] == 50
+    assert "os.abort()" in refdbg(core, "frames") or "in <module>" in refdbg(core, "frames")
+    assert "No leak was found" in refdbg(core, "leaks")
+
+
+def test_what_was_cut_off_holds_perhaps(python311: str, tmp_path: Path) -> None:
+    core = kernel_core(python311, tmp_path)
+    cut = tmp_path / "cut"
+    cut.write_bytes(core.read_bytes()[: core.stat().st_size * 2 // 3])
+    assert "cannot be read" in refdbg(cut, "census")
+    answer = refdbg(cut, "leaks")
+    assert "lost-reference" not in answer and "cannot be read" in answer
+
+
+def test_a_core_file_of_something_else(core: Path, tmp_path: Path) -> None:
+    assert "is no core file, but a program" in refdbg("/bin/ls", "census", status=2)
+    assert "is another build than the process had" in refdbg(core, "/bin/ls", "census", status=2)
+    assert "there is no program /nowhere/python" in refdbg(core, "/nowhere/python", "census", status=2)
+    assert "cannot read the core file" in refdbg(__file__, "census", status=2)
+    moved = tmp_path / "root"
+    assert "Name it" in refdbg("--root", moved, core, "census", status=2)
+    small = bytearray(core.read_bytes()[:4096])
+    small[4] = 1  # EI_CLASS: ELFCLASS32
+    (tmp_path / "small").write_bytes(small)
+    assert "refdbg reads 64-bit processes" in refdbg(tmp_path / "small", "census", status=2)
+    other = bytearray(core.read_bytes()[:4096])
+    other[18:20] = struct.pack("<H", 243)  # e_machine: EM_RISCV
+    (tmp_path / "other").write_bytes(other)
+    assert "for RISCV" in refdbg(tmp_path / "other", "census", status=2)
+    with subprocess.Popen(["sleep", "100"]) as process:
+        subprocess.run(["gcore", "-o", tmp_path / "sleep", str(process.pid)], check=True, capture_output=True)
+        process.kill()
+    answer = refdbg(tmp_path / f"sleep.{process.pid}", "census", status=2)
+    assert "no symbol '_PyRuntime'" in answer
+
+
+def test_a_core_file_without_a_heap(python311: str, tmp_path: Path) -> None:
+    with subprocess.Popen([python311, "-c", "print(flush=True); input()"], stdin=subprocess.PIPE,
+                          stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        Path(f"/proc/{process.pid}/coredump_filter").write_text("0x10")
+        subprocess.run(["gcore", "-o", tmp_path / "core", str(process.pid)], check=True, capture_output=True)
+        process.kill()
+    answer = refdbg(tmp_path / f"core.{process.pid}", "census", status=2)
+    assert "no object can be seen" in answer and "coredump_filter" in answer
+
+
+# Snapshots.
+
+
+@pytest.fixture(scope="module")
+def snapshots(core: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """With values, and without."""
+    folder = tmp_path_factory.mktemp("snapshots")
+    assert "anywhere" in refdbg(core, "snapshot", folder / "s.refdbg")
+    assert "without the contents" in refdbg(core, "snapshot", folder / "silent.refdbg", "--no-values")
+    return folder / "s.refdbg", folder / "silent.refdbg"
+
+
+def test_a_snapshot_needs_nothing_else(snapshots: tuple[Path, Path], tmp_path: Path) -> None:
+    """In a root folder that has this refdbg, a Python to run it, and no interpreter that it is of."""
+    answer = refdbg(snapshots[0], "leaks")
+    program = (
+        "import builtins, io\nreal = builtins.open\n"
+        "def guarded(path, *rest, **options):\n"
+        "    assert 'python3.11d' not in str(path) and 'python3.11-dbg' not in str(path), path\n"
+        "    return real(path, *rest, **options)\n"
+        "builtins.open = io.open = guarded\n"
+        f"import sys; sys.argv = ['refdbg', {str(snapshots[0])!r}, 'leaks']\n"
+        "from refdbg.launch.shell import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.stdout == answer, done.stderr
+
+
+def test_no_values(snapshots: tuple[Path, Path]) -> None:
+    whole, silent = snapshots
+    for file, there in ((whole, True), (silent, False)):
+        with zipfile.ZipFile(file) as archive:
+            memory = b"".join(archive.read(name) for name in archive.namelist() if name.startswith("memory/"))
+        assert (b"nobody's business" in memory) is there
+        assert (b"bytes of a secret" in memory) is there
+        assert b"Node" in memory and b"recorded.py" in memory
+    for command in ("census", "leaks", "frames --all", "gc again", "visits Node"):
+        assert refdbg(whole, *command.split()) == refdbg(silent, *command.split())
+    assert "'" + "*" * 8 in refdbg(silent, "retained")
+
+
+def test_damaged_snapshots(snapshots: tuple[Path, Path], tmp_path: Path) -> None:
+    whole = snapshots[0]
+
+    def changed(name: str, **index: Any) -> Path:
+        with zipfile.ZipFile(whole) as old, zipfile.ZipFile(tmp_path / name, "w", zipfile.ZIP_DEFLATED) as new:
+            for member in old.namelist():
+                data = old.read(member)
+                if member == "snapshot.json":
+                    data = json.dumps({**json.loads(data), **index}).encode()
+                new.writestr(member, data)
+        return tmp_path / name
+
+    def refused(path: Path, *words: str) -> str:
+        return refdbg(path, *(words or ("census",)), status=2)
+
+    newer = refused(changed("newer.refdbg", format="refdbg-snapshot/2", refdbg="9.9"))
+    assert "format refdbg-snapshot/2, written by refdbg 9.9" in newer and "update it" in newer
+    assert "is no snapshot: its format is 'x/1'" in refused(changed("other.refdbg", format="x/1"))
+    memory = json.loads(zipfile.ZipFile(whole).read("snapshot.json"))["memory"]
+    bigger = [[start, size - 8, member] for start, size, member in memory]
+    assert "not the" in refused(changed("bigger.refdbg", memory=bigger))
+    assert "no sane size" in refused(changed("bomb.refdbg", memory=[[start, 1 << 40, m] for start, _, m in memory]))
+    assert "is damaged" in refused(changed("strange.refdbg", memory=[1, 2]))
+    assert "is damaged" in refused(changed("without.refdbg", memory=[[s, n, "memory/none"] for s, n, _ in memory]))
+    data = bytearray(whole.read_bytes())
+    middle = len(data) // 5
+    data[middle : middle + 4096] = os.urandom(4096)
+    (tmp_path / "flipped.refdbg").write_bytes(data)
+    assert "is damaged" in refused(tmp_path / "flipped.refdbg")
+    (tmp_path / "cut.refdbg").write_bytes(whole.read_bytes()[: len(data) // 2])
+    assert "is no snapshot, or is damaged" in refused(tmp_path / "cut.refdbg")
+    (tmp_path / "empty.refdbg").write_bytes(b"")
+    assert "is no snapshot, or is damaged" in refused(tmp_path / "empty.refdbg")
+    with zipfile.ZipFile(tmp_path / "plain.zip", "w") as archive:
+        archive.writestr("readme", "hello")
+    assert "is a zip file, but no snapshot" in refused(tmp_path / "plain.zip")
+
+
+def test_where_a_snapshot_cannot_go(core: Path, tmp_path: Path) -> None:
+    assert "it is a folder" in refdbg(core, "snapshot", tmp_path, status=2)
+    assert "No such file or directory" in refdbg(core, "snapshot", tmp_path / "none" / "s.refdbg", status=2)
+    (tmp_path / "notes").write_text("mine")
+    assert "exists and is no snapshot" in refdbg(core, "snapshot", tmp_path / "notes", status=2)
+    assert (tmp_path / "notes").read_text() == "mine"
+
+
+# The shell.
+
+
+def test_the_prompt(core: Path) -> None:
+    lines = "# a comment\n\nstatus\nrefdbg census --limit 1\nnonsense\nhelp why\nquit\nstatus\n"
+    text = refdbg(core, stdin=lines)
+    assert text.count("python      3.11") == 1 and "objects of" in text
+    assert "invalid choice: 'nonsense'" in text and "usage: refdbg why" in text
+
+
+def test_what_runs_only_under_a_debugger(core: Path) -> None:
+    for command in ("gc stop", "gc log"):
+        assert "nothing runs here" in refdbg(core, *command.split(), status=2)
+    assert "without a debugger" in refdbg(core, "object", "1 + f(x)", status=2)
+    assert "<class 'dict'>" in refdbg(core, "object", "PyDict_Type") == refdbg(core, "object", "&PyDict_Type")
+
+
+def test_words_that_mean_nothing(core: Path) -> None:
+    assert "'census' needs a process" in refdbg("census", status=2)
+    assert "there is no file nosuch" in refdbg("nosuch", "census", status=2)
+    assert "usage: refdbg CORE" in refdbg()
+    assert "invalid int value" in refdbg("--pid", "x", "census", status=2)
