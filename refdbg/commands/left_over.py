@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import islice
 
 from refdbg.analysis.balance import Trust
 from refdbg.analysis.collector import released
 from refdbg.analysis.retention import Share, shares
 from refdbg.commands.account import accounts, trust
+from refdbg.commands.finding_graph import NODES, Holding, Sources, finding_graph, spread
 from refdbg.cpython.collection import object_rows
-from refdbg.cpython.owned import Owned
+from refdbg.cpython.owned import Owned, Reference
 from refdbg.cpython.referrers import Holder, Referrers
 from refdbg.cpython.stop import Stop, module_definition
 from refdbg.cpython.total import is_interned
@@ -20,7 +22,7 @@ from refdbg.cpython.traverse import Traverse
 from refdbg.errors import MemoryFault
 from refdbg.graph.edges import Edges
 from refdbg.graph.objects import Objects
-from refdbg.records import Explains, Finding, TotalLine
+from refdbg.records import Explains, Finding, FindingGraph, TotalLine
 from refdbg.target import Symbol, Variable
 from refdbg.verdicts.outside import Outside, finding
 
@@ -29,6 +31,7 @@ _VERDICTS = {
     "thread": "state-reference", "block": "native-reference", "stack": "stack-reference",
     "memory": "native-reference", "frame": "stack-reference",
 }
+_ROOTS_DRAWN = 8  # of what one holder holds
 
 
 @dataclass(frozen=True)
@@ -252,7 +255,7 @@ class LeftOver:
         if not alone:
             freed = released(*self._graphs, self._all_direct) & rows
         words = sum(direct.values())
-        return finding(Outside(
+        found = finding(Outside(
             generations=tuple(self._generations(rows)),
             verdict=group.verdict,
             owner=group.owner,
@@ -273,6 +276,39 @@ class LeftOver:
             file=declared.file if declared else None,
             line=declared.line if declared else None,
         ))
+        return replace(found, graph=self._drawn(group, roots, paths, rows))
+
+    def _drawn(
+        self, group: _Group, roots: Sequence[int], paths: Sequence[str], rows: frozenset[int]
+    ) -> FindingGraph:
+        # The holder, what it holds, and the nearest of what hangs behind.
+        addresses = self._left.addresses
+        shown = roots[:_ROOTS_DRAWN]
+        kind = group.verdict.removesuffix("-reference")
+        holding = [
+            Holding("nobody" if kind == "lost" else kind, path, addresses[row])
+            for row, path in zip(shown, [*paths, *[group.owner] * len(shown)])
+        ]
+        near = islice(spread(self._edges.of, shown, rows), NODES)
+        total = len(rows.union(shown))
+        return finding_graph(self._sources, holding, [], [addresses[row] for row in shown],
+                             [addresses[row] for row in near], total)
+
+    @cached_property
+    def _sources(self) -> Sources:
+        addresses, row_of = self._left.addresses, self._row_of
+        visited = self._graphs[2]
+
+        def owned(address: int) -> list[Reference]:
+            counted = {addresses[row] for row in self._edges.of(row_of[address])}
+            return [each for each in self._referrers.references(address) if each.target in counted]
+
+        return Sources(
+            self.stop,
+            lambda address: object_rows(self.stop, self._left.pick([row_of[address]]), 1)[0],
+            owned,
+            lambda address: [addresses[row] for row in visited.of(row_of[address])],
+        )
 
     def _generations(self, rows: Iterable[int]) -> Iterator[str]:
         # Modules that were made more than once: their exec functions ran again over what the first run had set.

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
-from refdbg.commands.account import accounts
+from refdbg.commands.account import Account, accounts
+from refdbg.commands.finding_graph import Holding, Sources, finding_graph
 from refdbg.cpython.collection import object_rows
 from refdbg.cpython.kinds import OBJECT
-from refdbg.cpython.owned import Owned
+from refdbg.cpython.owned import Owned, Reference
 from refdbg.cpython.referrers import Referrers
 from refdbg.cpython.stop import Stop
 from refdbg.cpython.traverse import Traverse, Visited
 from refdbg.errors import DecodeError, LayoutNotFound, MemoryFault
 from refdbg.graph.objects import Objects
-from refdbg.records import Finding
+from refdbg.records import Finding, FindingGraph
 from refdbg.verdicts.over_visit import OverVisit, finding
 
 _FRAMES = 64  # innermost frames of each thread that are looked at: one look at every collection that finds garbage
@@ -67,7 +69,7 @@ def over_visits(
             continue  # somebody else must own, and this one may
         type_ = stop.types[objects.types[row]]
         symbol = stop.runtime.target.symbol_at(type_.traverse)
-        found[objects.types[row], field] = finding(OverVisit(
+        evidence = finding(OverVisit(
             owner=stop.texts.type_name(type_.address),
             field=field,
             traverse=symbol.name if symbol else f"{type_.traverse:#x}",
@@ -78,7 +80,35 @@ def over_visits(
             in_use=(used or {}).get(victim, ""),
             interpreter=interpreter,
         ))
+        drawn = _drawn(stop, referrers, objects.addresses[row], visited.of(row), victim, field, account[victim], row_of)
+        found[objects.types[row], field] = replace(evidence, graph=drawn)
     return list(found.values())
+
+
+def _drawn(
+    stop: Stop, referrers: Referrers, visitor: int, visits: Sequence[int], victim: int, field: str,
+    account: Account, row_of: Mapping[int, int],
+) -> FindingGraph:
+    # The visitor, the victim, and who really owns that. Of the others no visits are asked for.
+    standing = list(account.standing())
+    owners = [holder.owner for holder in standing if holder.kind == "object" and holder.owner in row_of][:_SAMPLES]
+    holding = [Holding(holder.kind, holder.label, victim, "owner") for holder in standing if holder.owner not in row_of]
+
+    def owned(address: int) -> list[Reference]:
+        return [
+            each for each in referrers.references(address)
+            if each.exact or (address == visitor and each.target != victim and each.target in visits)
+        ]
+
+    return finding_graph(
+        Sources(
+            stop,
+            lambda address: object_rows(stop, stop.heap.objects.pick([row_of[address]]), 1)[0],
+            owned,
+            lambda address: visits if address == visitor else None,
+        ),
+        holding[:_SAMPLES], [visitor], [victim], owners, unowned=field,
+    )
 
 
 def _doubtful(

@@ -80,6 +80,36 @@ def test_the_defect_is_named(name: str, interpreter: str, build: Callable[[str],
 
 
 @pytest.mark.parametrize("name", [case[0] for case in CASES])
+def test_the_graph_shows_the_culprit_and_the_edge(name: str, interpreter: str) -> None:
+    _, verdict, words, _ = next(case for case in CASES if case[0] == name)
+    for each in report(interpreter, name)["findings"]:
+        nodes, edges = each["graph"]["nodes"], each["graph"]["edges"]
+        assert all(edge["from"] < len(nodes) and edge["to"] < len(nodes) for edge in edges)
+        assert any(nodes[edge["from"]]["role"] == "culprit" for edge in edges)
+        assert {node["object"]["address"] for node in nodes if node["object"] and node["role"] != "behind"} & {
+            row["address"] for row in each["objects"]
+        }
+        shown = sum(node["kind"] == "object" for node in nodes)
+        if each["verdict"] == "lost-reference":
+            assert shown + each["graph"]["more"] >= each["explains"]["objects"]
+    named = [each for each in report(interpreter, name)["findings"] if words in each["message"]]
+    if not named:
+        pytest.skip("see test_the_defect_is_named")
+    finding = named[0]
+    nodes = finding["graph"]["nodes"]
+    blamed = [edge for edge in finding["graph"]["edges"] if nodes[edge["from"]]["role"] == "culprit"]
+    if verdict == "missing-visit":
+        field = finding["holder"]["field"]
+        assert [edge for edge in blamed if edge["label"] == field and edge["owned"] and edge["visited"] is False]
+    elif verdict == "over-visit":
+        assert [(edge["label"], edge["visited"]) for edge in blamed if not edge["owned"]] == [(".watched", True)]
+    else:
+        assert {nodes[edge["from"]]["kind"] for edge in blamed} == {
+            "static-reference": {"static"}, "native-reference": {"native"}, "lost-reference": {"nobody"},
+        }[verdict]
+
+
+@pytest.mark.parametrize("name", [case[0] for case in CASES])
 def test_the_control_has_no_such_finding(name: str, interpreter: str) -> None:
     verdicts = {finding["verdict"] for finding in report(interpreter, name, "control")["findings"]}
     assert not verdicts & {"missing-visit", "over-visit", "lost-reference", "native-reference"}
