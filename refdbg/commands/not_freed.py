@@ -11,6 +11,8 @@ from refdbg.analysis.balance import balance
 from refdbg.commands.account import Account, trust, unvisited
 from refdbg.commands.decision import Decision, decide
 from refdbg.commands.finding_graph import NODES, Holding, Sources, finding_graph, spread
+from refdbg.commands.left_over import LeftOver
+from refdbg.commands.not_cleared import claimed
 from refdbg.cpython import describe
 from refdbg.cpython.collection import Running, finalizer_of, garbage, has_finalizer, legacy_finalizer, saves_all
 from refdbg.cpython.holders import BLOCK, Outside, strength
@@ -124,8 +126,19 @@ class NotFreed:
         """What is left over when an interpreter ends."""
         counts = {(address, type_): count for address, type_, count in left.rows()}
         for seen in self._seen.values():
+            if isinstance(seen.first, Uncollectable):
+                continue  # see `claim`
             there = [counts[key] for key in seen.objects.items() if key in counts]
             seen.remain = Explains(seen.remain.objects + len(there), seen.remain.references + sum(there))
+
+    def claim(self, end: LeftOver, rest: Objects) -> Objects:
+        """Those of the objects *rest*, left over at an interpreter's end and held by each other only, that were not
+        saved in gc.garbage."""
+        for seen in self._seen.values():
+            if isinstance(seen.first, Uncollectable):
+                rest, remain = claimed(end, rest, seen.objects)
+                seen.remain = Explains(seen.remain.objects + remain.objects, seen.remain.references + remain.references)
+        return rest
 
     def findings(self) -> list[Finding]:
         """A finding for each type and finalizer."""

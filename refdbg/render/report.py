@@ -68,6 +68,7 @@ _EXPLAIN = {
     "lost-reference": "references that nobody holds",
     "missing-visit": "references that no tp_traverse reports",
     "late-garbage": "what was released after the last collection",
+    "uncollectable": "what collections found and did not free",
 }
 
 
