@@ -100,6 +100,11 @@ class CollectionWatch:
             breakpoint_.delete()
         self.ignore_decision()
 
+    def under_way(self, thread: int) -> Running | None:
+        """The collection that the thread is in the middle of."""
+        runs = self._running.get(thread)
+        return runs[-1] if runs else None
+
     def watch_decision(self) -> None:
         """Watch how the collector decides, too. Raises SymbolNotFound where the compiler has inlined that."""
         if self._decision:

@@ -273,6 +273,21 @@ class Gatherer:
                         crash["python"] = plain(rows)
         except RefdbgError as error:
             self.seen.warnings.append(f"no Python stack at {halt.signal}: {error}")
+        running = self._watch.under_way(halt.thread)
+        if running is not None:
+            self._crashed_collecting(running, halt)
+
+    def _crashed_collecting(self, running: Running, halt: Halt) -> None:
+        from refdbg.commands.over_visit import at_abort  # only such a run pays for it
+
+        try:
+            stop = Stop(self._context.build())
+            if stop.runtime.traits.debug:
+                findings, notes = at_abort(stop, running.tracked, running.interpreter.number)
+                self.seen.findings += findings
+                self.seen.warnings += notes
+        except RefdbgError as error:
+            self.seen.warnings.append(f"{halt.signal} in a collection, whose visits were not checked: {error}")
 
     def _explain_silence(self) -> None:
         waiting = self._session.waiting()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -133,6 +134,27 @@ def test_a_missing_tp_clear_and_one_that_a_subclass_calls(interpreter: str) -> N
     # 3 rounds of 20: the pairs that a list holds are freed, and all others are explained.
     assert box["explains"]["objects"] >= 180 and pair["explains"]["objects"] >= 120
     assert not [note for note in found["warnings"] if "not explained yet" in note]
+
+
+@pytest.mark.parametrize("variant", ["twice", "at_exit"])
+def test_an_over_visit_that_the_collector_aborts_on(interpreter: str, variant: str) -> None:
+    """A debug build's own check (visit_decref) ends the program in the middle of a collection."""
+    ended = run([interpreter, TESTS / "programs" / "over_visit_abort.py", extensions(interpreter), variant])
+    assert ended.status == -signal.SIGABRT and b"refcount is too small" in ended.err
+    (found,) = ended.report["findings"]
+    assert (found["verdict"], found["confidence"]) == ("over-visit", "proven")
+    assert found["message"] == (
+        "over_visit.Watcher: watcher_traverse visits .watched, which owns no reference: list ['in use'] is visited "
+        "2 times, with 1 reference, and the collector aborts."
+    )
+    assert ended.report["target"]["signal"] == "SIGABRT" == ended.report["target"]["crash"]["signal"]
+
+
+def test_a_count_that_is_too_small_is_no_over_visit(interpreter: str) -> None:
+    ended = run([interpreter, TESTS / "programs" / "over_visit_abort.py", extensions(interpreter), "too_few"])
+    assert ended.status == -signal.SIGABRT and ended.report["findings"] == []
+    (note,) = [note for note in ended.report["warnings"] if note.startswith("the collector aborts")]
+    assert "list ['counted too low'] is visited 2 times, with a reference count of 1" in note
 
 
 def test_modules_made_twice_are_evidence(python311: str) -> None:
