@@ -51,7 +51,7 @@ _TYPE_CACHES = ("type_cache.", "types.type_cache.")
 class Place:
     """What a word belongs to.
 
-    *kind*: "static", "runtime", "interpreter", "thread", "frame", "stack", "block", "memory".
+    *kind*: "static", "runtime", "interpreter", "thread", "frame", "abandoned frame", "stack", "block", "memory".
     *owns*: True where it is known to own the reference that it holds, False where it is known not to, else None.
     *offset*: in the state's struct, or in the C variable.
     """
@@ -160,6 +160,9 @@ class Places:
         frame = self._frames.get(address)
         if frame is not None:
             return frame
+        if address in self._stop.abandoned.words:
+            label, whose = self._stop.abandoned.words[address]
+            return Place("abandoned frame", f"{label} of {whose.where}")
         for start, top, end, name in self._data_stacks:
             if start <= address < end:  # no frame's word: what earlier frames have left, or one that is being made
                 return Place("stack", name, False if address >= top else None)

@@ -69,7 +69,7 @@ def finding(held: Outside) -> Finding:
     module = library_name(held.library)
     return Finding(
         verdict=held.verdict,
-        confidence="proven" if proven else "possible" if held.weak or held.verdict == "stack-reference" else "likely",
+        confidence="proven" if proven else "possible" if held.weak else "likely",
         signature=signature(held.verdict, module, held.owner.split(".")[0] if module else held.owner),
         message=message,
         interpreter=held.interpreter,
@@ -123,7 +123,10 @@ def _words(held: Outside) -> tuple[str, str]:
             "Release the reference before the block is forgotten or freed.",
         )
     if held.verdict == "stack-reference":
-        return f"{held.paths[0]} holds {what}{behind}", "Look for the function that still runs, or never returned."
+        return f"{held.paths[0]} holds {what}{behind}", (
+            "Look for the function that still runs, or never returned. Nobody ends a daemon thread: give it a way to "
+            "return, and join it."
+        )
     number = f"{held.words} references" if held.words > 1 else "a reference"
     return (
         f"{what}: {number} that nobody holds{behind}",
