@@ -27,7 +27,6 @@ from refdbg.graph.edges import Edges
 from refdbg.graph.objects import Objects
 from refdbg.graph.paths import transposed
 from refdbg.records import Explains, Finding, FindingGraph, ObjectRow
-from refdbg.target import Symbol
 from refdbg.verdicts.kept_root import OWN_TYPE, KeptRoots, Reason, finding
 
 _ROOTS = 2000  # roots that are itemised
@@ -259,7 +258,7 @@ class LastCollection:
         word = self._then.statics.word_at(holder.place) if holder.kind == "static" else None
         if word is None or not word.symbol:
             return None
-        variable = self._then.runtime.target.variable(Symbol(word.symbol, word.offset, word.library))
+        variable = self._then.runtime.target.variable(word.in_symbol)
         path = variable.path if variable else word.symbol
         source = f"{variable.file}:{variable.line}" if variable else ""
         still_held = self._still_held(holder.place, address)

@@ -23,7 +23,7 @@ from refdbg.errors import MemoryFault
 from refdbg.graph.edges import Edges
 from refdbg.graph.objects import Objects
 from refdbg.records import Explains, Finding, FindingGraph, TotalLine
-from refdbg.target import Symbol, Variable
+from refdbg.target import Variable
 from refdbg.verdicts.outside import Outside, finding
 
 _VERDICTS = {
@@ -301,6 +301,7 @@ class LeftOver:
             library_path=next((each.path for each in self.stop.statics.libraries if each.name == group.library), ""),
             file=declared.file if declared else None,
             line=declared.line if declared else None,
+            function=declared.function if declared else "",
         ))
         return replace(found, graph=self._drawn(group, roots, paths, rows))
 
@@ -359,7 +360,7 @@ class LeftOver:
 
     def _variable(self, holder: Holder) -> Variable | None:
         word = self.stop.statics.word_at(holder.place)
-        return self.stop.runtime.target.variable(Symbol(word.symbol, word.offset, word.library)) if word else None
+        return self.stop.runtime.target.variable(word.in_symbol) if word else None
 
     @cached_property
     def _all_direct(self) -> Counter[int]:

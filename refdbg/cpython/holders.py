@@ -8,7 +8,6 @@ from functools import cached_property
 from refdbg.cpython.places import runtime_name
 from refdbg.cpython.referrers import Holder
 from refdbg.cpython.stop import Stop
-from refdbg.target import Symbol
 
 # How strong the evidence is that a word holds a reference.
 SURE, BLOCK, MAYBE, STACK = range(4)
@@ -64,7 +63,7 @@ class Outside:
         word = self._stop.statics.word_at(holder.place)
         if word is None or not word.symbol:
             return holder.label
-        variable = self._stop.runtime.target.variable(Symbol(word.symbol, word.offset, word.library))
+        variable = self._stop.runtime.target.variable(word.in_symbol)
         if variable is None:
             return f"{holder.label} ({word.library})"
         return f"{variable.path} ({variable.file}:{variable.line})"

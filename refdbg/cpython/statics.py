@@ -12,6 +12,7 @@ from refdbg.cpython.runtime import Runtime
 from refdbg.cpython.types import TYPE_SUBCLASS, Types
 from refdbg.errors import LayoutNotFound, MemoryFault, SymbolNotFound
 from refdbg.graph.objects import Coverage
+from refdbg.target import Symbol
 from refdbg.target.elf import DataSegment, Library, libraries
 
 _CACHES = ("interned",)  # Objects/unicodeobject.c (until 3.11; part of the runtime's state since)
@@ -48,6 +49,11 @@ class StaticWord:
     library: str
     cache: bool
     borrowed: bool
+
+    @property
+    def in_symbol(self) -> Symbol:
+        """The same for the debugger."""
+        return Symbol(self.symbol, self.offset, self.library, self.address - self.offset)
 
 
 class Statics:

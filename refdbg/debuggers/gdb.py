@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 
 import gdb
+from refdbg.debuggers.function_statics import function_static
 from refdbg.errors import CommandError, LayoutNotFound, NoProcess, NotLive, RefdbgError, SymbolNotFound
 from refdbg.target import (
     Console,
@@ -157,6 +158,11 @@ class GdbTarget:
             found = objfile.lookup_static_symbol(symbol.name) or objfile.lookup_global_symbol(symbol.name)
             if found is not None and found.symtab is not None:
                 return Variable(symbol.name + _member(found.type, symbol.offset), found.symtab.filename, found.line)
+            inner = function_static(objfile, symbol.name, symbol.start)
+            if inner is not None:
+                found, function = inner
+                path = found.name + _member(found.type, symbol.offset)
+                return Variable(path, found.symtab.filename, found.line, function)
         return None
 
     def structs_of(self, function: int) -> tuple[PointedStruct, ...]:

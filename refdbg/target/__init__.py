@@ -23,20 +23,25 @@ class TargetInfo:
 
 @dataclass(frozen=True)
 class Symbol:
-    """The C symbol that an address belongs to: *offset* bytes into it."""
+    """The C symbol that an address belongs to: *offset* bytes into it. *start*: its own address, 0 when not known."""
 
     name: str
     offset: int
     library: str
+    start: int = 0
 
 
 @dataclass(frozen=True)
 class Variable:
-    """Where a C variable is declared, and the path of one member of it (``Handlers[2].func``)."""
+    """Where a C variable is declared, and the path of one member of it (``Handlers[2].func``).
+
+    *function*: the one that it is a static of, "" for none.
+    """
 
     path: str
     file: str
     line: int
+    function: str = ""
 
 
 @dataclass(frozen=True)

@@ -157,6 +157,21 @@ def test_a_count_that_is_too_small_is_no_over_visit(interpreter: str) -> None:
     assert "list ['counted too low'] is visited 2 times, with a reference count of 1" in note
 
 
+def test_statics_of_functions_are_named_as_in_the_source(python311: str) -> None:
+    found = [each for each in report(python311, "function_static")["findings"] if each["verdict"] == "static-reference"]
+    source = str(TESTS / "extensions" / "function_static.c")
+    text = Path(source).read_text().splitlines()
+    for function in ("first", "second"):
+        (own,) = [each for each in found if f"a static of {function}()," in each["message"]]
+        holder = own["holder"]
+        assert holder["path"] == "cache" and holder["file"] == source
+        assert text[holder["line"] - 1].strip().startswith("static PyObject *cache;")
+        assert own["message"].startswith(f"C variable `cache` of function_static (a static of {function}(), {source}:")
+        assert own["fix"].startswith(f"Move cache out of {function}()") and f"info scope {function}" in own["next"]
+    assert {each["subject"]["type"] for each in found} >= {"dict", "list"}
+    assert len({each["signature"] for each in found}) == len(found)
+
+
 def test_modules_made_twice_are_evidence(python311: str) -> None:
     first = report(python311, "generations")["findings"][0]
     texts = [evidence["text"] for evidence in first["evidence"] if evidence["kind"] == "modules"]
