@@ -73,7 +73,10 @@ def finding(held: Outside) -> Finding:
     return Finding(
         verdict=held.verdict,
         confidence="proven" if proven else "possible" if held.weak else "likely",
-        signature=signature(held.verdict, module, held.owner.split(".")[0] if module else held.owner),
+        signature=signature(
+            held.verdict, module, held.owner.split(".")[0] if module else held.owner,
+            *([held.function] if held.function else []),
+        ),
         message=message,
         interpreter=held.interpreter,
         subject={"type": first.type, "repr": first.repr},
