@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -31,6 +32,7 @@ _VERDICTS = {
     "thread": "state-reference", "block": "native-reference", "stack": "stack-reference",
     "memory": "native-reference", "frame": "stack-reference", "abandoned frame": "stack-reference",
 }
+_KERNEL_ID = re.compile(r" \(kernel id \d+\)")  # another one in each run
 _ROOTS_DRAWN = 8  # of what one holder holds
 
 
@@ -205,7 +207,7 @@ class LeftOver:
         frame = self._abandoned(holder, row)
         if frame is not None:
             return _Group("stack-reference", frame.thread, sure=True)
-        owner = self._victim(row) if verdict == "native-reference" else holder.label
+        owner = self._victim(row) if verdict == "native-reference" else _KERNEL_ID.sub("", holder.label)
         return _Group(verdict, owner, weak=trust(holder) is Trust.STACK)
 
     def _abandoned(self, holder: Holder, row: int) -> AbandonedFrame | None:

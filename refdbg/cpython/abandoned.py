@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from refdbg.cpython.frames import Frame
 from refdbg.cpython.owned import Owned
 from refdbg.cpython.stop import Abandoned, AbandonedFrame, Stop
-from refdbg.cpython.threads import kernel_ids
+from refdbg.cpython.threads import kernel_ids, pthread
 from refdbg.errors import DecodeError, LayoutNotFound, MemoryFault
 
 _FRAMES = 1000
@@ -19,17 +21,20 @@ def abandoned(stop: Stop, ending: int) -> Abandoned:
     ids = kernel_ids(runtime, threads)
     words: dict[int, tuple[str, AbandonedFrame]] = {}
     objects: dict[int, AbandonedFrame] = {}
+    stacks: dict[int, str] = {}
     for thread in threads:
         frames = list(stop.frames.stack(thread, _FRAMES))
         name = _name(stop, owned, frames)
         who = f"thread {name!r}" if name else "a thread"
         kernel = f" (kernel id {ids[thread.address]})" if thread.address in ids else ""
+        with contextlib.suppress(MemoryFault):
+            stacks[pthread(runtime, thread)] = f"{who}{kernel}"  # glibc keeps its structure at the end of the stack
         for frame in frames:
             where = f"{frame.function}() ({frame.file}:{frame.line}) in {who}{kernel}"
             found = AbandonedFrame(f"{who} in {frames[0].function}()", where)
             objects[frame.address] = found
             words.update((place, (label, found)) for place, label in _words(owned, frame))
-    return Abandoned(words, objects)
+    return Abandoned(words, objects, stacks)
 
 
 def _words(owned: Owned, frame: Frame) -> list[tuple[int, str]]:

@@ -97,6 +97,11 @@ class Places:
                 for start, top, end in self._chunks(thread):
                     self._data_stacks.append((start, top, end, f"data stack of {name}"))
 
+        for address, name in stop.abandoned.stacks.items():
+            region = self._region(address)
+            if region is not None:
+                self._stacks.setdefault(region.start, f"C stack of {name}")
+
     def _chunks(self, thread: Thread) -> Iterator[tuple[int, int, int]]:
         # (start, end of what is in use, end) of the memory in which the thread's frames lie (3.11+, _PyStackChunk).
         try:

@@ -38,10 +38,11 @@ class AbandonedFrame:
 @dataclass(frozen=True)
 class Abandoned:
     """Frames that nothing releases any more. *words*: by place, what each of their words is, and of which frame;
-    *objects*: the frames by address."""
+    *objects*: the frames by address; *stacks*: an address on the C stack of each thread, and which thread that is."""
 
     words: dict[int, tuple[str, AbandonedFrame]] = field(default_factory=dict)
     objects: dict[int, AbandonedFrame] = field(default_factory=dict)
+    stacks: dict[int, str] = field(default_factory=dict)
 
 
 class Stop:

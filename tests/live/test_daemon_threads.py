@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.conftest import ROOT
+from tests.live.test_extensions import extensions
 from tests.support.run import run
 
 PROGRAM = ROOT / "tests" / "programs" / "leak_daemon.py"
@@ -42,6 +43,16 @@ def test_its_frames_are_named_by_thread_function_and_line(interpreter: str) -> N
     assert found["counterfactual"]["freed_references"] == found["explains"]["references"]
     again = stack_findings(run([interpreter, "-X", "showrefcount", PROGRAM]).report)
     assert [each["signature"] for each in again] == [found["signature"]]
+
+
+def test_what_only_its_c_stack_holds(interpreter: str) -> None:
+    ended = run([interpreter, "-X", "showrefcount", PROGRAM.with_name("leak_stack_owner.py"), extensions(interpreter)])
+    assert ended.status == 0 and ended.report["partial"] is None
+    rows = [(found, row["repr"]) for found in stack_findings(ended.report) for row in found["objects"]]
+    (found,) = [found for found, text in rows if text == "['on a C stack']"]
+    assert found["confidence"] == "possible"  # any word on a stack may be stale
+    assert "C stack of thread 'sleeper' (kernel id " in found["message"] or any(
+        "C stack of thread 'sleeper' (kernel id " in evidence["text"] for evidence in found["evidence"])
 
 
 def interpreter_has_frame_objects(report: dict[str, Any]) -> bool:
