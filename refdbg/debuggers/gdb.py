@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 
 import gdb
-from refdbg.debuggers.function_statics import function_static
 from refdbg.errors import CommandError, LayoutNotFound, NoProcess, NotLive, RefdbgError, SymbolNotFound
 from refdbg.target import (
     Console,
@@ -36,6 +35,7 @@ _REGISTERS = {
 }
 _DEADLY = ("SIGSEGV", "SIGBUS", "SIGABRT", "SIGFPE", "SIGILL", "SIGSYS")
 _ANONYMOUS = (gdb.TYPE_CODE_STRUCT, gdb.TYPE_CODE_UNION)
+_NUMBERED = re.compile(r"(?P<name>.+)\.\d+$")  # how compilers keep the statics of functions of one name apart
 _POINTER_NUMBERS = ("uintptr_t", "intptr_t")
 _POINTERS_LIMIT = 1 << 16
 _CHANGE_FRAMES = 14  # of the C stack that has changed a word: freeing alone takes half a dozen
@@ -158,7 +158,7 @@ class GdbTarget:
             found = objfile.lookup_static_symbol(symbol.name) or objfile.lookup_global_symbol(symbol.name)
             if found is not None and found.symtab is not None:
                 return Variable(symbol.name + _member(found.type, symbol.offset), found.symtab.filename, found.line)
-            inner = function_static(objfile, symbol.name, symbol.start)
+            inner = _function_static(objfile, symbol.name, symbol.start)
             if inner is not None:
                 found, function = inner
                 path = found.name + _member(found.type, symbol.offset)
@@ -421,6 +421,52 @@ def _convention() -> tuple[tuple[str, ...], str, str]:
 
 def _register(name: str) -> int:
     return int(gdb.newest_frame().read_register(name)) & 0xFFFF_FFFF_FFFF_FFFF
+
+
+def _function_static(objfile: gdb.Objfile, symbol: str, address: int) -> tuple[gdb.Symbol, str] | None:
+    """The variable that starts at *address*, which the linker calls *symbol*, and the function that it is in."""
+    numbered = _NUMBERED.match(symbol)
+    if numbered is None:
+        return None
+    for file in _files(objfile, symbol):
+        try:
+            places = gdb.decode_line(f"'{file}':1")[1] or ()
+        except gdb.error:  # no debug info
+            continue
+        for place in places:
+            if place.symtab is None or place.symtab.objfile.filename != objfile.filename:
+                continue
+            for found, function in _statics(place.symtab, numbered["name"]):
+                if int(found.value().address) == address:
+                    return found, function
+    return None
+
+
+def _files(objfile: gdb.Objfile, symbol: str) -> list[str]:
+    # The source files with such a symbol: the linker's own table tells, where gdb's does not go into functions.
+    text = gdb.execute(f"maintenance print msymbols -objfile {objfile.filename}", to_string=True)
+    return list(dict.fromkeys(re.findall(rf" {re.escape(symbol)} section \S+ .*?(\S+)$", text, re.MULTILINE)))
+
+
+def _statics(symtab: gdb.Symtab, name: str) -> Iterator[tuple[gdb.Symbol, str]]:
+    # Those of the name in the functions of one file, and in the blocks in these.
+    seen = set()
+    for entry in symtab.linetable():
+        block = gdb.block_for_pc(entry.pc)
+        while block is not None and not block.is_static and not block.is_global:
+            if (block.start, block.end) in seen:
+                break
+            seen.add((block.start, block.end))
+            for found in block:
+                if found.name == name and found.addr_class == gdb.SYMBOL_LOC_STATIC:
+                    yield found, _function(block)
+            block = block.superblock
+
+
+def _function(block: gdb.Block) -> str:
+    while block is not None and block.function is None:
+        block = block.superblock
+    return str(block.function.name) if block is not None else ""
 
 
 class _Stop(gdb.Breakpoint):  # type: ignore[misc]
