@@ -248,6 +248,44 @@ class GcStop:
 
 
 @dataclass(frozen=True)
+class GraphNode:
+    """A node to draw: an object, or (*kind* is not "object") what holds one from outside, a type, a type's field.
+
+    *cluster*: index of the cluster that it belongs to; *marked*: it is what was asked for.
+    """
+
+    id: int
+    kind: str
+    label: str
+    object: ObjectRow | None
+    cluster: int | None
+    marked: bool
+
+
+@dataclass(frozen=True)
+class GraphEdge:
+    """An edge to draw. *certain*: False where the reference is a guess; *joins*: it leads to another cluster."""
+
+    source: int
+    target: int
+    label: str
+    owned: bool
+    visited: bool | None
+    certain: bool
+    joins: bool = False
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Nodes and edges to draw; *clusters*: the names of the groups of nodes."""
+
+    title: str
+    nodes: list[GraphNode]
+    edges: list[GraphEdge]
+    clusters: list[str]
+
+
+@dataclass(frozen=True)
 class FieldVisits:
     """A field: how many references it holds, how many of them are visited.
 
@@ -279,6 +317,7 @@ class ObjectVisits:
     fields: list[FieldVisits]
     excused: dict[str, int]
     extra: list[ObjectRow]
+    graph: Graph
 
 
 @dataclass(frozen=True)
@@ -298,6 +337,7 @@ class TypeVisits:
     fields: list[FieldVisits]
     excused: dict[str, int]
     extra: int
+    graph: Graph
 
 
 @dataclass(frozen=True)
@@ -359,44 +399,6 @@ class UnknownReferences:
     object: ObjectRow
     references: int
     weak: int
-
-
-@dataclass(frozen=True)
-class GraphNode:
-    """A node to draw: an object, or (*kind* is not "object") what holds one from outside.
-
-    *cluster*: index of the cluster that it belongs to; *marked*: it is what was asked for.
-    """
-
-    id: int
-    kind: str
-    label: str
-    object: ObjectRow | None
-    cluster: int | None
-    marked: bool
-
-
-@dataclass(frozen=True)
-class GraphEdge:
-    """An edge to draw. *certain*: False where the reference is a guess; *joins*: it leads to another cluster."""
-
-    source: int
-    target: int
-    label: str
-    owned: bool
-    visited: bool | None
-    certain: bool
-    joins: bool = False
-
-
-@dataclass(frozen=True)
-class Graph:
-    """Nodes and edges to draw; *clusters*: the names of the groups of nodes."""
-
-    title: str
-    nodes: list[GraphNode]
-    edges: list[GraphEdge]
-    clusters: list[str]
 
 
 @dataclass(frozen=True)

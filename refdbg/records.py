@@ -160,6 +160,34 @@ class Evidence:
 
 
 @dataclass(frozen=True)
+class FindingNode:
+    """A node of a finding's graph: an object, or (*kind* is not "object") what holds one from outside of the heap.
+
+    *role*: "culprit" (holds what it should not, or forgets it), "owner" (has a right to it), "subject"
+    (what they hold), "behind" (hangs there).
+    """
+
+    kind: str
+    role: str
+    label: str
+    object: ObjectRow | None
+
+
+@dataclass(frozen=True)
+class FindingGraph:
+    """A finding to draw. *edges*: see `finding_edge`; *more*: how many of its objects are left out."""
+
+    nodes: list[FindingNode]
+    edges: list[dict[str, Any]]
+    more: int
+
+
+def finding_edge(source: int, target: int, label: str, owned: bool, visited: bool | None) -> dict[str, Any]:
+    """A reference between two nodes (indexes). *visited*: by a tp_traverse, None where that does not matter."""
+    return {"from": source, "to": target, "label": label, "owned": owned, "visited": visited}  # a keyword is no field
+
+
+@dataclass(frozen=True)
 class Finding:
     """One verdict: what leaks, who keeps it, what to change."""
 
@@ -177,3 +205,4 @@ class Finding:
     next: str
     counterfactual: Counterfactual | None = None
     repetitions: int = 1
+    graph: FindingGraph | None = None

@@ -11,6 +11,7 @@ from refdbg.cpython.referrers import Holder, Referrers
 
 _TRUST = {
     "frame": Trust.STACK,
+    "abandoned frame": Trust.STATE,
     "interpreter": Trust.STATE,
     "thread": Trust.STATE,
     "runtime": Trust.STATE,

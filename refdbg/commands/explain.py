@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from refdbg.commands.last_collection import LastCollection
@@ -10,6 +11,7 @@ from refdbg.commands.left_over import LeftOver
 from refdbg.cpython.finalization import LastEntry
 from refdbg.cpython.runtime import Build
 from refdbg.cpython.stop import Stop
+from refdbg.graph.objects import Objects
 from refdbg.records import Finding
 
 
@@ -25,15 +27,20 @@ class Explanation:
     late: dict[str, int]
 
 
-def explain(end: LeftOver, last: LastEntry | None, limit: int) -> Explanation:
+def explain(
+    end: LeftOver, last: LastEntry | None, limit: int, claims: Sequence[Callable[[LeftOver, Objects], Objects]] = (),
+) -> Explanation:
     """Why an interpreter has left over what *end* is about. Raises RefdbgError.
 
-    *last*: the process at the entry of its last collection.
+    *last*: the process at the entry of its last collection; *claims*: what collections have shown already: each takes
+    its own from the objects that nothing outside holds, and gives back the others.
     """
     now, number = end.stop, end.interpreter
     held = end.explain(limit)
     findings, notes, rest = held.findings, held.notes, held.rest
     late: dict[str, int] = {}
+    for claim in claims:
+        rest = claim(end, rest)
     if len(rest) and last is not None:
         spared = end.behind(rest, last.spared)
         if len(spared):

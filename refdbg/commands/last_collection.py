@@ -6,15 +6,17 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import islice
 
 from refdbg.analysis.balance import balance
 from refdbg.analysis.collector import replay
 from refdbg.commands.account import Account, trust, unvisited
+from refdbg.commands.finding_graph import NODES, Holding, Sources, finding_graph, spread, way_back
 from refdbg.commands.left_over import LetGo
 from refdbg.commands.over_visit import over_visits
 from refdbg.cpython.collection import object_rows
 from refdbg.cpython.fields import CARRIERS, OPAQUE
-from refdbg.cpython.owned import MODULE_STATE, Owned
+from refdbg.cpython.owned import MODULE_STATE, Owned, Reference
 from refdbg.cpython.referrers import Holder, Referrers
 from refdbg.cpython.stop import Stop, module_traverse
 from refdbg.cpython.storage import edges_and_sizes
@@ -24,10 +26,11 @@ from refdbg.graph.components import Components, components
 from refdbg.graph.edges import Edges
 from refdbg.graph.objects import Objects
 from refdbg.graph.paths import transposed
-from refdbg.records import Explains, Finding, ObjectRow
+from refdbg.records import Explains, Finding, FindingGraph, ObjectRow
 from refdbg.verdicts.kept_root import OWN_TYPE, KeptRoots, Reason, finding
 
 _ROOTS = 2000  # roots that are itemised
+_ROOTS_DRAWN = 8
 
 
 @dataclass(frozen=True)
@@ -117,7 +120,8 @@ class LastCollection:
             rows = reach[reason] - taken
             if sum(self._left[row] for row in rows):
                 taken |= rows
-                found.append(finding(self._evidence(reason, groups, rows, interpreter, limit)))
+                kept_by = finding(self._evidence(reason, groups, rows, interpreter, limit))
+                found.append(replace(kept_by, graph=self._drawn(reason, groups[reason], rows)))
                 if reason.kind == "state" and not reason.still_held:
                     self.late[found[-1].signature] = reason.offset
         notes = []
@@ -283,9 +287,7 @@ class LastCollection:
         roots = groups[reason]
         itemised = sum(count for root in roots for other, count in root.reasons.items() if _same(other, reason))
         others = sum(sum(root.reasons.values()) for root in roots) - itemised
-        owners = list(dict.fromkeys(
-            owner for root in roots for other, rows_ in root.owners.items() if _same(other, reason) for owner in rows_
-        ))
+        owners = _owners(reason, roots)
         freed = self._freed({reason: roots}, rows)
         alone = len(freed) == len(rows) and not self._let_go.words
         if len(freed) < len(rows):
@@ -303,6 +305,41 @@ class LastCollection:
             alone=alone,
             interpreter=interpreter,
         )
+
+    def _drawn(self, reason: Reason, roots: Sequence[_Root], rows: set[int]) -> FindingGraph:
+        # The first owners and roots, the way that closes their cycle, and the nearest of what hangs behind.
+        addresses = self._objects.addresses
+        shown = [root.row for root in roots[:_ROOTS_DRAWN]]
+        owners = _owners(reason, roots)[:_ROOTS_DRAWN]
+        holding = [
+            Holding(reason.kind, f"{reason.owner}.{reason.field}" if reason.kind == "state" else reason.field,
+                    addresses[row])
+            for row in shown if reason.kind != "object"
+        ]
+        before = spread(self._edges.of, shown, self._left)
+        ways = [row for owner in owners for row in way_back(before, owner)]
+        near = [*ways, *islice((row for row in before if row in rows), NODES)]
+        forgotten = {addresses[owner] for owner in owners}
+        labels = {
+            other.field for root in roots for other in root.reasons if _same(other, reason) and root.row in shown
+        }
+
+        def owned(address: int) -> list[Reference]:
+            visits = frozenset(self._visits.of(self._row_of[address]))
+            return [
+                each for each in self._referrers.references(address)
+                if each.exact or each.target in visits or (address in forgotten and each.label in labels)
+            ]
+
+        sources = Sources(
+            self._then,
+            lambda address: object_rows(self._then, self._objects.pick([self._row_of[address]]), 1)[0],
+            owned,
+            lambda address: self._visits.of(self._row_of[address]),
+        )
+        return finding_graph(sources, holding, [addresses[owner] for owner in owners],
+                             [addresses[row] for row in shown], [addresses[row] for row in near],
+                             len(rows.union(shown, owners)))
 
     def _freed(self, groups: dict[Reason, list[_Root]], rows: set[int]) -> list[int]:
         # Those of *rows* that the collector frees when the missing visits are made and the holders hold no more.
@@ -351,6 +388,13 @@ class LastCollection:
 
     def _object_rows(self, rows: Sequence[int], limit: int) -> list[ObjectRow]:
         return object_rows(self._then, self._objects.pick(rows[:limit]), limit)
+
+
+def _owners(reason: Reason, roots: Iterable[_Root]) -> list[int]:
+    # The objects that own the roots by the reason's field.
+    return list(dict.fromkeys(
+        owner for root in roots for other, rows in root.owners.items() if _same(other, reason) for owner in rows
+    ))
 
 
 def _same(other: Reason, reason: Reason) -> bool:

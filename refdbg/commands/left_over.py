@@ -2,33 +2,38 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import islice
 
 from refdbg.analysis.balance import Trust
 from refdbg.analysis.collector import released
 from refdbg.analysis.retention import Share, shares
 from refdbg.commands.account import accounts, trust
+from refdbg.commands.finding_graph import NODES, Holding, Sources, finding_graph, spread
 from refdbg.cpython.collection import object_rows
-from refdbg.cpython.owned import Owned
+from refdbg.cpython.owned import Owned, Reference
 from refdbg.cpython.referrers import Holder, Referrers
-from refdbg.cpython.stop import Stop, module_definition
+from refdbg.cpython.stop import AbandonedFrame, Stop, module_definition
 from refdbg.cpython.total import is_interned
 from refdbg.cpython.traverse import Traverse
 from refdbg.errors import MemoryFault
 from refdbg.graph.edges import Edges
 from refdbg.graph.objects import Objects
-from refdbg.records import Explains, Finding, TotalLine
+from refdbg.records import Explains, Finding, FindingGraph, TotalLine
 from refdbg.target import Variable
 from refdbg.verdicts.outside import Outside, finding
 
 _VERDICTS = {
     "static": "static-reference", "runtime": "state-reference", "interpreter": "state-reference",
     "thread": "state-reference", "block": "native-reference", "stack": "stack-reference",
-    "memory": "native-reference", "frame": "stack-reference",
+    "memory": "native-reference", "frame": "stack-reference", "abandoned frame": "stack-reference",
 }
+_KERNEL_ID = re.compile(r" \(kernel id \d+\)")  # another one in each run
+_ROOTS_DRAWN = 8  # of what one holder holds
 
 
 @dataclass(frozen=True)
@@ -58,11 +63,12 @@ class Explained:
 @dataclass(frozen=True)
 class _Group:
     # One holder from outside. *owner*: a C variable, a state's field, a thread; *library*: its file's name. *weak*: the
-    # words are on stacks, or in memory that nobody is known to use.
+    # words are on stacks, or in memory that nobody is known to use; *sure*: they were seen to be a thread's frames.
     verdict: str
     owner: str
     library: str = ""
     weak: bool = False
+    sure: bool = False
 
 
 _OWNERS = {
@@ -99,10 +105,12 @@ class LeftOver:
         groups = sorted(self._direct.keys() - {_DESIGN, _OTHERS}, key=lambda group: (group.owner, group.library))
         taken = design | others
         found: list[Share] = []
-        for tier in (False, True):  # such words are often stale: they explain what nothing else does
+        # A thread that runs on explains more than what its C code has in memory. Weak words are often stale: they
+        # explain what nothing else does.
+        for tier in ((True, False), (False, False), (False, True)):
             held_by = {
                 number: list(self._direct[group])
-                for number, group in enumerate(groups) if group.weak is tier
+                for number, group in enumerate(groups) if (group.sure, group.weak) == tier
             }
             found += shares(held_by, self._edges, self._held, taken)
             taken = taken.union(*(share.rows for share in found))
@@ -196,8 +204,29 @@ class LeftOver:
         if verdict == "state-reference":
             # One for each member of the state, however many fields that has: PyInterpreterState.ast.
             return _Group(verdict, ".".join(holder.label.split(" of ", 1)[0].split("[")[0].split(".")[:2]))
-        owner = self._victim(row) if verdict == "native-reference" else holder.label
+        frame = self._abandoned(holder, row)
+        if frame is not None:
+            return _Group("stack-reference", frame.thread, sure=True)
+        owner = self._victim(row) if verdict == "native-reference" else _KERNEL_ID.sub("", holder.label)
         return _Group(verdict, owner, weak=trust(holder) is Trust.STACK)
+
+    def _abandoned(self, holder: Holder, row: int) -> AbandonedFrame | None:
+        # The frame that the holder is a part of, or (until 3.10) that a C stack holds.
+        known = self.stop.abandoned
+        if holder.place in known.words:
+            return known.words[holder.place][1]
+        return known.objects.get(self._left.addresses[row]) if trust(holder) is Trust.STACK else None
+
+    def _depth(self, holder: Holder | None, row: int) -> tuple[bool, int]:
+        # The program's own variables come first, those of the innermost frame before others.
+        frame = self._abandoned(holder, row) if holder else None
+        if holder is None or frame is None:
+            return True, 0
+        return not holder.label.startswith("local "), list(self.stop.abandoned.objects.values()).index(frame)
+
+    def _path(self, holder: Holder, row: int) -> str:
+        frame = self._abandoned(holder, row)
+        return frame.where if frame is not None and holder.place not in self.stop.abandoned.words else holder.label
 
     def _victim(self, row: int) -> str:
         # What names an object in every run: its own qualified name, else its type and what it holds.
@@ -239,12 +268,14 @@ class LeftOver:
     def _finding(self, group: _Group, rows: frozenset[int], limit: int) -> Finding:
         direct = self._direct[group]
         roots = sorted(direct, key=lambda row: -self._held[row])
+        if group.sure:
+            roots.sort(key=lambda row: self._depth(self._first_holder(group, row), row))
         balances = [self._accounts[self._left.addresses[row]].balance for row in roots]
-        holders = [next(self._holders(group, row), None) for row in roots[:limit]]
+        holders = [self._first_holder(group, row) for row in roots[:limit]]
         variables = [self._variable(holder) if group.library and holder else None for holder in holders]
         paths = [
-            variable.path if variable else holder.label if holder else "nobody"
-            for holder, variable in zip(holders, variables)
+            variable.path if variable else self._path(holder, row) if holder else "nobody"
+            for row, holder, variable in zip(roots, holders, variables)
         ]
         declared = next((variable for variable in variables if variable), None)
         freed = released(*self._graphs, direct) & rows
@@ -252,7 +283,7 @@ class LeftOver:
         if not alone:
             freed = released(*self._graphs, self._all_direct) & rows
         words = sum(direct.values())
-        return finding(Outside(
+        found = finding(Outside(
             generations=tuple(self._generations(rows)),
             verdict=group.verdict,
             owner=group.owner,
@@ -272,7 +303,41 @@ class LeftOver:
             library_path=next((each.path for each in self.stop.statics.libraries if each.name == group.library), ""),
             file=declared.file if declared else None,
             line=declared.line if declared else None,
+            function=declared.function if declared else "",
         ))
+        return replace(found, graph=self._drawn(group, roots, paths, rows))
+
+    def _drawn(
+        self, group: _Group, roots: Sequence[int], paths: Sequence[str], rows: frozenset[int]
+    ) -> FindingGraph:
+        # The holder, what it holds, and the nearest of what hangs behind.
+        addresses = self._left.addresses
+        shown = roots[:_ROOTS_DRAWN]
+        kind = group.verdict.removesuffix("-reference")
+        holding = [
+            Holding("nobody" if kind == "lost" else kind, path, addresses[row])
+            for row, path in zip(shown, [*paths, *[group.owner] * len(shown)])
+        ]
+        near = islice(spread(self._edges.of, shown, rows), NODES)
+        total = len(rows.union(shown))
+        return finding_graph(self._sources, holding, [], [addresses[row] for row in shown],
+                             [addresses[row] for row in near], total)
+
+    @cached_property
+    def _sources(self) -> Sources:
+        addresses, row_of = self._left.addresses, self._row_of
+        visited = self._graphs[2]
+
+        def owned(address: int) -> list[Reference]:
+            counted = {addresses[row] for row in self._edges.of(row_of[address])}
+            return [each for each in self._referrers.references(address) if each.target in counted]
+
+        return Sources(
+            self.stop,
+            lambda address: object_rows(self.stop, self._left.pick([row_of[address]]), 1)[0],
+            owned,
+            lambda address: [addresses[row] for row in visited.of(row_of[address])],
+        )
 
     def _generations(self, rows: Iterable[int]) -> Iterator[str]:
         # Modules that were made more than once: their exec functions ran again over what the first run had set.
@@ -291,6 +356,9 @@ class LeftOver:
     def _holders(self, group: _Group, row: int) -> Iterator[Holder]:
         account = self._accounts[self._left.addresses[row]]
         return (holder for holder in account.standing() if self._group(holder, row) == group)
+
+    def _first_holder(self, group: _Group, row: int) -> Holder | None:
+        return min(self._holders(group, row), key=lambda holder: self._depth(holder, row), default=None)
 
     def _variable(self, holder: Holder) -> Variable | None:
         word = self.stop.statics.word_at(holder.place)

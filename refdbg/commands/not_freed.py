@@ -3,29 +3,36 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 from refdbg.analysis.balance import balance
 from refdbg.commands.account import Account, trust, unvisited
 from refdbg.commands.decision import Decision, decide
+from refdbg.commands.finding_graph import NODES, Holding, Sources, finding_graph, spread
+from refdbg.commands.left_over import LeftOver
+from refdbg.commands.not_cleared import claimed
 from refdbg.cpython import describe
 from refdbg.cpython.collection import Running, finalizer_of, garbage, has_finalizer, legacy_finalizer, saves_all
 from refdbg.cpython.holders import BLOCK, Outside, strength
-from refdbg.cpython.owned import Owned
+from refdbg.cpython.owned import Owned, Reference
 from refdbg.cpython.referrers import Referrers
 from refdbg.cpython.stop import Stop
 from refdbg.graph.objects import Objects
 from refdbg.graph.paths import UNREACHED, search
-from refdbg.records import Explains, Finding, ObjectRow
+from refdbg.records import Explains, Finding, FindingGraph, ObjectRow
 from refdbg.verdicts.not_freed import Function, Resurrected, Uncollectable, resurrected, uncollectable
 
 _NOTHING = Explains(0, 0)
+_DRAWN = 8  # objects that a finding's graph begins with
 
 
 @dataclass
 class _Seen:
     # The first evidence of a kind, and all objects of that kind: type by address (``PyObject *``).
     first: Resurrected | Uncollectable
+    graph: FindingGraph
     objects: dict[int, int] = field(default_factory=dict)
     collections: int = 0
     remain: Explains = _NOTHING
@@ -62,6 +69,7 @@ class NotFreed:
             key = ("resurrected", stop.texts.type_name(type_), function.name)
             if key not in self._seen:  # else all that is wanted is known
                 holder, owner = _holder(stop, decision, rows[0])
+                first = returned.addresses[rows[0]]
                 self._seen[key] = _Seen(Resurrected(
                     type=key[1],
                     objects=_rows(stop, returned.pick(rows), self._limit),
@@ -74,7 +82,8 @@ class NotFreed:
                     owner=owner,
                     remain=_NOTHING,
                     interpreter=running.interpreter.number,
-                ))
+                ), _drawn(stop, decision, rows, [] if owner else [Holding("holder", holder, first)] if holder else [],
+                          [owner.address] if owner else []))
             # What hangs behind has come back with them.
             self._seen[key].add(returned.pick(sorted(decision.visits.reach(rows))))
 
@@ -109,22 +118,35 @@ class NotFreed:
                     holder="gc.garbage",
                     remain=_NOTHING,
                     interpreter=running.interpreter.number,
-                ))
+                ), _drawn(stop, decide(stop, objects.pick(range(len(objects))[:NODES])), range(len(objects)),
+                          [Holding("collector", "gc.garbage", each) for each in objects.addresses[:_DRAWN]]))
             self._seen[key].add(objects)
 
     def left_over(self, left: Objects) -> None:
         """What is left over when an interpreter ends."""
         counts = {(address, type_): count for address, type_, count in left.rows()}
         for seen in self._seen.values():
+            if isinstance(seen.first, Uncollectable):
+                continue  # see `claim`
             there = [counts[key] for key in seen.objects.items() if key in counts]
             seen.remain = Explains(seen.remain.objects + len(there), seen.remain.references + sum(there))
+
+    def claim(self, end: LeftOver, rest: Objects) -> Objects:
+        """Those of the objects *rest*, left over at an interpreter's end and held by each other only, that were not
+        saved in gc.garbage."""
+        for seen in self._seen.values():
+            if isinstance(seen.first, Uncollectable):
+                rest, remain = claimed(end, rest, seen.objects)
+                seen.remain = Explains(seen.remain.objects + remain.objects, seen.remain.references + remain.references)
+        return rest
 
     def findings(self) -> list[Finding]:
         """A finding for each type and finalizer."""
         found = []
         for seen in self._seen.values():
             first = replace(seen.first, number=len(seen.objects), collections=seen.collections, remain=seen.remain)
-            found.append(resurrected(first) if isinstance(first, Resurrected) else uncollectable(first))
+            finding = resurrected(first) if isinstance(first, Resurrected) else uncollectable(first)
+            found.append(replace(finding, graph=seen.graph))
         return found
 
 
@@ -173,6 +195,28 @@ def _holder(stop: Stop, decision: Decision, row: int) -> tuple[str, ObjectRow | 
         if named is not None and strength(named) <= BLOCK:
             return named.label, describe.row(stop, named.owner) if named.owner else None
     return "", None
+
+
+def _drawn(
+    stop: Stop, decision: Decision, rows: Sequence[int], holding: Sequence[Holding], owners: Sequence[int] = (),
+) -> FindingGraph:
+    # The first of *rows*, what holds them (objects *owners*, ``PyObject *``, and others), and what they visit.
+    addresses = decision.objects.addresses
+    shown = rows[:_DRAWN]
+    near = islice(spread(decision.visits.of, shown, range(len(addresses))), NODES)
+    owned = Owned(stop.texts, lambda: describe.known_heap(stop))
+
+    def visits(address: int) -> list[int] | None:
+        row = decision.row_of.get(address)
+        return None if row is None else [addresses[target] for target in decision.visits.of(row)]
+
+    def exact(address: int) -> list[Reference]:
+        visited = frozenset(visits(address) or ())
+        return [each for each in owned.references(address) if each.exact or each.target in visited]
+
+    sources = Sources(stop, lambda address: describe.row(stop, address), exact, visits)
+    return finding_graph(sources, holding, owners, [addresses[row] for row in shown],
+                         [addresses[row] for row in near], len(rows))
 
 
 def _rows(stop: Stop, objects: Objects, limit: int) -> list[ObjectRow]:

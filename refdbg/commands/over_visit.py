@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
-from refdbg.commands.account import accounts
+from refdbg.analysis.collector import replay
+from refdbg.commands.account import Account, accounts
+from refdbg.commands.finding_graph import Holding, Sources, finding_graph
 from refdbg.cpython.collection import object_rows
 from refdbg.cpython.kinds import OBJECT
-from refdbg.cpython.owned import Owned
+from refdbg.cpython.owned import Owned, Reference
 from refdbg.cpython.referrers import Referrers
 from refdbg.cpython.stop import Stop
 from refdbg.cpython.traverse import Traverse, Visited
 from refdbg.errors import DecodeError, LayoutNotFound, MemoryFault
 from refdbg.graph.objects import Objects
-from refdbg.records import Finding
+from refdbg.records import Finding, FindingGraph
 from refdbg.verdicts.over_visit import OverVisit, finding
 
 _FRAMES = 64  # innermost frames of each thread that are looked at: one look at every collection that finds garbage
@@ -44,14 +47,16 @@ def in_use(stop: Stop, unreachable: Objects) -> dict[int, str]:
 
 def over_visits(
     stop: Stop, objects: Objects, visited: Visited, rows: Iterable[int], interpreter: int,
-    used: Mapping[int, str] | None = None,
+    used: Mapping[int, str] | None = None, too_often: Mapping[int, int] | None = None,
 ) -> list[Finding]:
     """The types among the *rows* of *objects* whose traverse functions visit what they do not own, a finding each.
 
-    *visited*: the visits of each row; *used*: of these victims only (see `in_use`). Raises RefdbgError.
+    *visited*: the visits of each row; *used*: of these victims only (see `in_use`); *too_often*: of these only, with
+    how many visits they have in all, more than references: some visit is false for certain. Raises RefdbgError.
     """
+    victims = used if too_often is None else too_often
     referrers = Referrers(stop, Owned(stop.texts, lambda: stop.heap))
-    doubtful = list(_doubtful(stop, referrers, objects, visited, rows, used))
+    doubtful = list(_doubtful(stop, referrers, objects, visited, rows, victims))
     row_of = {address: row for row, address in enumerate(stop.heap.objects.addresses)}
     counts = {
         victim: stop.heap.objects.refcounts[row_of[victim]] for _, victim, _ in doubtful
@@ -63,11 +68,11 @@ def over_visits(
         if victim not in account:
             continue
         known = account[victim].balance
-        if known.owned != known.count or (objects.types[row], field) in found:
+        if (known.owned != known.count and too_often is None) or (objects.types[row], field) in found:
             continue  # somebody else must own, and this one may
         type_ = stop.types[objects.types[row]]
         symbol = stop.runtime.target.symbol_at(type_.traverse)
-        found[objects.types[row], field] = finding(OverVisit(
+        evidence = finding(OverVisit(
             owner=stop.texts.type_name(type_.address),
             field=field,
             traverse=symbol.name if symbol else f"{type_.traverse:#x}",
@@ -76,21 +81,50 @@ def over_visits(
             victim=object_rows(stop, stop.heap.objects.pick([row_of[victim]]), 1)[0],
             known=known.owned,
             in_use=(used or {}).get(victim, ""),
+            visits=(too_often or {}).get(victim, 0),
             interpreter=interpreter,
         ))
+        drawn = _drawn(stop, referrers, objects.addresses[row], visited.of(row), victim, field, account[victim], row_of)
+        found[objects.types[row], field] = replace(evidence, graph=drawn)
     return list(found.values())
+
+
+def _drawn(
+    stop: Stop, referrers: Referrers, visitor: int, visits: Sequence[int], victim: int, field: str,
+    account: Account, row_of: Mapping[int, int],
+) -> FindingGraph:
+    # The visitor, the victim, and who really owns that. Of the others no visits are asked for.
+    standing = list(account.standing())
+    owners = [holder.owner for holder in standing if holder.kind == "object" and holder.owner in row_of][:_SAMPLES]
+    holding = [Holding(holder.kind, holder.label, victim, "owner") for holder in standing if holder.owner not in row_of]
+
+    def owned(address: int) -> list[Reference]:
+        return [
+            each for each in referrers.references(address)
+            if each.exact or (address == visitor and each.target != victim and each.target in visits)
+        ]
+
+    return finding_graph(
+        Sources(
+            stop,
+            lambda address: object_rows(stop, stop.heap.objects.pick([row_of[address]]), 1)[0],
+            owned,
+            lambda address: visits if address == visitor else None,
+        ),
+        holding[:_SAMPLES], [visitor], [victim], owners, unowned=field,
+    )
 
 
 def _doubtful(
     stop: Stop, referrers: Referrers, objects: Objects, visited: Visited, rows: Iterable[int],
-    used: Mapping[int, str] | None,
+    victims: Container[int] | None,
 ) -> Iterator[tuple[int, int, str]]:
     # (row, what it visits, by which field) where the reference behind a visit is not known.
     seen: Counter[int] = Counter()
     for row in rows:
         address, type_ = objects.addresses[row], objects.types[row]
         visits: Sequence[int] = visited.of(row)
-        if not visits or (used is not None and used.keys().isdisjoint(visits)):
+        if not visits or (victims is not None and not any(target in victims for target in visits)):
             continue
         if stop.texts.kinds.of(type_).name != OBJECT or not stop.types[type_].traverse or seen[type_] >= _SAMPLES:
             continue
@@ -101,7 +135,7 @@ def _doubtful(
         for target, number in Counter(visits).items():
             words = sorted(fields[target])
             known = sum(1 for guessed, _ in words if not guessed)
-            if number > known and (used is None or target in used):
+            if number > known and (victims is None or target in victims):
                 yield row, target, words[known][1] if known < len(words) else ""
 
 
@@ -112,3 +146,24 @@ def at_finalization(stop: Stop, unreachable: Objects, interpreter: int) -> list[
         return []
     visited = Traverse(stop).visits(unreachable.addresses, unreachable.types)
     return over_visits(stop, unreachable, visited, range(len(unreachable)), interpreter, used)
+
+
+def at_abort(stop: Stop, examined: Objects, interpreter: int) -> tuple[list[Finding], list[str]]:
+    """The over-visits that a collection has run into, else notes on objects whose counts are too small.
+
+    A debug build aborts where an object is visited more often than it has references (Python/gc.c, visit_decref). The
+    collector's own counts are half made then; its lists and the objects are whole. *examined*: what it has begun with.
+    """
+    visited = Traverse(stop).visits(examined.addresses, examined.types)
+    counts, visits = examined.refcounts, visited.edges(examined.addresses)
+    decided = replay(counts, visits, range(len(examined)), stop.runtime.immortal_count)
+    too_often = {examined.addresses[row]: counts[row] - decided.gc_refs[row] for row in decided.negative}
+    if not too_often:
+        return [], []
+    found = over_visits(stop, examined, visited, range(len(examined)), interpreter, too_often=too_often)
+    return found, [
+        f"the collector aborts: {row.type} {row.repr} is visited {too_often[row.address]} times, with a reference "
+        f"count of {row.refcount}, and no visit was found that owns nothing: a Py_INCREF is missing, or a Py_DECREF "
+        "too many."
+        for row in object_rows(stop, examined.pick([] if found else decided.negative), _SAMPLES)
+    ]

@@ -10,7 +10,9 @@ from refdbg.analysis import audit
 from refdbg.analysis.collector import replay
 from refdbg.answers import FieldVisits, GcAgain, ObjectVisits, TypeVisits
 from refdbg.commands.context import Context
+from refdbg.commands.drawing import add_drawing
 from refdbg.commands.inspect import number, object_address, type_address
+from refdbg.commands.visits_graph import object_graph, type_graph
 from refdbg.cpython import describe
 from refdbg.cpython.census import by_type
 from refdbg.cpython.collection import finalizers, object_rows
@@ -49,7 +51,7 @@ def add_commands(subcommands: Any) -> None:
                         help="a type's name (deque, collections.deque), or a debugger expression of an object")
     visits.add_argument("--limit", type=number, default=10_000, metavar="N",
                         help="look at no more than N objects of a type (default: 10000)")
-    visits.set_defaults(run=show_visits)
+    add_drawing(visits, show_visits)
 
 
 def add_gc_actions(actions: Any) -> None:
@@ -59,7 +61,7 @@ def add_gc_actions(actions: Any) -> None:
     again.set_defaults(run=collect_again)
 
 
-def show_visits(context: Context, arguments: argparse.Namespace) -> object:
+def show_visits(context: Context, arguments: argparse.Namespace) -> ObjectVisits | TypeVisits:
     """The audit of one object, or of a type's objects."""
     address, is_type = _subject(context, arguments.expression)
     return _type_visits(context, address, arguments.limit) if is_type else _object_visits(context, address)
@@ -92,16 +94,16 @@ def _object_visits(context: Context, address: int) -> ObjectVisits:
                            "What it visits is undecided; `refdbg referents` shows what the object owns.")
     found = audit.audit(_owned(context, address), visited.of(0))
     static = stop.types.is_type(address) and not stop.types[address].is_heap  # which tp_is_gc leaves out
-    return ObjectVisits(
-        describe.row(stop, address), _traverse_name(stop, type_.traverse), type_.is_gc and not static,
-        [
-            FieldVisits(match.owned.label, 1, int(match.visited), match.owned.exact,
-                              match.owned.declared, int(match.elsewhere), [describe.row(stop, match.owned.target)])
-            for match in found.matched if match.matters
-        ],
-        found.excused,
-        [describe.row(stop, target) for target in found.extra],
-    )
+    fields = [
+        FieldVisits(match.owned.label, 1, int(match.visited), match.owned.exact, match.owned.declared,
+                    int(match.elsewhere), [describe.row(stop, match.owned.target)])
+        for match in found.matched if match.matters
+    ]
+    extra = [describe.row(stop, target) for target in found.extra]
+    row, traverse = describe.row(stop, address), _traverse_name(stop, type_.traverse)
+    title = f"What {traverse} visits" if traverse else f"{row.type} has no tp_traverse"
+    return ObjectVisits(row, traverse, type_.is_gc and not static, fields, found.excused, extra,
+                        object_graph(title, row, fields, extra))
 
 
 def _type_visits(context: Context, address: int, limit: int) -> TypeVisits:
@@ -115,15 +117,17 @@ def _type_visits(context: Context, address: int, limit: int) -> TypeVisits:
         audit.audit(_owned(context, each), visited.of(row))
         for row, each in enumerate(chosen) if row not in visited.undecided
     ]
+    fields = [
+        FieldVisits(row.label, row.owned, row.visited, row.exact, row.declared, row.elsewhere,
+                    [describe.row(stop, target) for target in row.unvisited])
+        for row in audit.by_field(audits)
+    ]
+    name, traverse = stop.texts.type_name(address), _traverse_name(stop, type_.traverse)
+    title = f"What {traverse} visits" if traverse else f"{name} has no tp_traverse"
     return TypeVisits(
-        stop.texts.type_name(address), _traverse_name(stop, type_.traverse), type_.is_gc, type_.is_heap,
-        len(audits), len(found), dict(Counter(visited.undecided.values())),
-        [
-            FieldVisits(row.label, row.owned, row.visited, row.exact, row.declared, row.elsewhere,
-                              [describe.row(stop, target) for target in row.unvisited])
-            for row in audit.by_field(audits)
-        ],
-        dict(sum((Counter(one.excused) for one in audits), Counter())), sum(len(one.extra) for one in audits),
+        name, traverse, type_.is_gc, type_.is_heap, len(audits), len(found), dict(Counter(visited.undecided.values())),
+        fields, dict(sum((Counter(one.excused) for one in audits), Counter())),
+        sum(len(one.extra) for one in audits), type_graph(title, name, len(audits), fields),
     )
 
 

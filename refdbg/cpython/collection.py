@@ -43,6 +43,7 @@ class Running:
     by_type: list[TypeRow] = field(default_factory=list)
     objects: list[ObjectRow] = field(default_factory=list)
     cleared: Objects | None = None
+    older_head: int = 0  # the list that what outlives tp_clear is appended to (``PyGC_Head *``)
     list_head: int = 0  # the collector's list of what is garbage at this step (``PyGC_Head *``)
     resurrected: int = 0
     brought_back: list[int] = field(default_factory=list)  # the resurrected (``PyObject *``), newest first
@@ -98,6 +99,11 @@ class CollectionWatch:
         for breakpoint_ in self.breakpoints:
             breakpoint_.delete()
         self.ignore_decision()
+
+    def under_way(self, thread: int) -> Running | None:
+        """The collection that the thread is in the middle of."""
+        runs = self._running.get(thread)
+        return runs[-1] if runs else None
 
     def watch_decision(self) -> None:
         """Watch how the collector decides, too. Raises SymbolNotFound where the compiler has inlined that."""
@@ -197,10 +203,11 @@ class CollectionWatch:
         lists = running.stop.lists
         running.list_head = hit.argument("collectable")
         running.cleared = lists.walk(running.list_head)
+        running.older_head = hit.argument("old")
         found = set(running.unreachable.addresses)
         if len(found) > len(running.cleared):
             # handle_resurrected_objects has just appended the resurrected to the older generation.
-            for address in lists.backward(hit.argument("old")):
+            for address in lists.backward(running.older_head):
                 if address not in found:
                     break
                 running.resurrected += 1
@@ -337,17 +344,18 @@ def finalizer_of(stop: Stop, type_: int) -> tuple[str, str | None, int | None]:
     try:
         return _del_method(stop, type_)  # slot_tp_finalize calls the Python method
     except (RefdbgError, LookupError):
-        name = _function_name(stop, stop.types[type_].finalize)
+        name = function_name(stop, stop.types[type_].finalize)
         return f"{stop.texts.type_name(type_)} ({name})", None, None
 
 
 def legacy_finalizer(stop: Stop, type_: int) -> str:
     """The C function that is the type's tp_del, for which the collector frees none of its objects; "" without one."""
     slot = stop.runtime.memory.u64(type_ + stop.runtime.build.type.offset("tp_del"))
-    return _function_name(stop, slot) if slot else ""
+    return function_name(stop, slot) if slot else ""
 
 
-def _function_name(stop: Stop, address: int) -> str:
+def function_name(stop: Stop, address: int) -> str:
+    """The C function at *address*."""
     target = stop.runtime.target
     symbol = target.symbol_at(address)
     if symbol is None:
@@ -363,6 +371,27 @@ def garbage(stop: Stop, interpreter: Interpreter) -> list[int]:
         return [item.target for item in stop.texts.containers.list_items(view["gc.garbage"])]
     except (DecodeError, MemoryFault):
         return []
+
+
+def outlived(running: Running, uncollectable: int) -> dict[int, int]:
+    """What was handed to tp_clear and still exists, when the collection ends (Python/gc.c, delete_garbage).
+
+    Types by address (``PyObject *``). *uncollectable*: how many objects the collector has given up after that.
+    """
+    handed = running.cleared or Objects()
+    found: dict[int, int] = dict(zip(handed.addresses, handed.types))
+    alive: dict[int, int] = {}
+    if not found or saves_all(running.stop, running.interpreter):
+        return alive
+    for address in running.stop.lists.backward(running.older_head):
+        type_ = found.pop(address, 0)
+        if type_:
+            alive[address] = type_
+        elif uncollectable:
+            uncollectable -= 1
+        else:
+            break
+    return alive
 
 
 def saves_all(stop: Stop, interpreter: Interpreter) -> bool:

@@ -13,6 +13,7 @@ FINALIZERS = ("finalize_garbage",)
 CLEARING = ("delete_garbage",)
 RUN_MAIN = ("Py_RunMain",)  # initialised, and nothing of the program has run
 NEW_INTERPRETER = ("new_interpreter", "_Py_NewInterpreter", "Py_NewInterpreter")
+OTHER_THREADS = ("_PyThreadState_RemoveExcept", "_PyThreadState_DeleteExcept")  # 3.13+, until 3.12
 INTERPRETER_CLEAR = ("finalize_interp_clear", "interpreter_clear", "PyInterpreterState_Clear")
 GC_FINI = ("_PyGC_Fini",)
 INTERPRETER_DELETE = ("PyInterpreterState_Delete",)

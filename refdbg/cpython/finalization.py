@@ -10,11 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from refdbg.cpython import events
+from refdbg.cpython.abandoned import abandoned
 from refdbg.cpython.census import moment
 from refdbg.cpython.collection import Running, object_rows, where_supported
 from refdbg.cpython.owned import Owned
 from refdbg.cpython.runtime import Build, Interpreter
-from refdbg.cpython.stop import Stop
+from refdbg.cpython.stop import Abandoned, Stop
 from refdbg.cpython.storage import edges_and_sizes
 from refdbg.cpython.total import totals
 from refdbg.cpython.types import TYPE_SUBCLASS
@@ -68,6 +69,7 @@ class FinalizationWatch:
         self._before: dict[int, dict[int, int]] = {}  # by interpreter number: objects before it was made
         self._left: dict[int, int] = {}  # what others have left over while subinterpreters live on: address → type
         self._deleted = False
+        self._abandoned = Abandoned()
         self._names: dict[int, str] = {}  # of heap types, before their names are released
         self.totals: Totals | None = None
         self.coverage = Coverage()
@@ -75,6 +77,7 @@ class FinalizationWatch:
         self.breakpoints: list[Breakpoint] = []
         for role, on_hit in (
             (events.NEW_INTERPRETER, self._new),
+            (events.OTHER_THREADS, self._forget_threads),
             (events.INTERPRETER_CLEAR, self._clear),
             (events.GC_FINI, self._gc_fini),
             (events.INTERPRETER_DELETE, self._delete),
@@ -93,6 +96,7 @@ class FinalizationWatch:
         self._left.clear()
         self._deleted = False
         self._names.clear()
+        self._abandoned = Abandoned()
         self.totals = None
         self.coverage = Coverage()
 
@@ -123,6 +127,7 @@ class FinalizationWatch:
     def _stop(self, hit: Hit) -> Stop:
         stop = Stop(self._build(hit.target))
         stop.texts.earlier = self._names
+        stop.abandoned = self._abandoned
         return stop
 
     def _ending(self, interpreter: Interpreter) -> Ending:
@@ -140,6 +145,12 @@ class FinalizationWatch:
         if "interp" in hit.parameters:
             return stop.runtime.interpreter(hit.argument("interp"))
         return stop.runtime.interpreter_of(hit.argument("tstate"))
+
+    def _forget_threads(self, hit: Hit) -> bool:
+        stop = self._stop(hit)
+        if stop.runtime.traits.debug:
+            self._abandoned = abandoned(stop, hit.argument("tstate"))
+        return False
 
     def _clear(self, hit: Hit) -> bool:
         stop = self._stop(hit)

@@ -51,7 +51,7 @@ _TYPE_CACHES = ("type_cache.", "types.type_cache.")
 class Place:
     """What a word belongs to.
 
-    *kind*: "static", "runtime", "interpreter", "thread", "frame", "stack", "block", "memory".
+    *kind*: "static", "runtime", "interpreter", "thread", "frame", "abandoned frame", "stack", "block", "memory".
     *owns*: True where it is known to own the reference that it holds, False where it is known not to, else None.
     *offset*: in the state's struct, or in the C variable.
     """
@@ -96,6 +96,11 @@ class Places:
                     self._add_frame(owned, frame.address, f"{frame.function}() in {name}")
                 for start, top, end in self._chunks(thread):
                     self._data_stacks.append((start, top, end, f"data stack of {name}"))
+
+        for address, name in stop.abandoned.stacks.items():
+            region = self._region(address)
+            if region is not None:
+                self._stacks.setdefault(region.start, f"C stack of {name}")
 
     def _chunks(self, thread: Thread) -> Iterator[tuple[int, int, int]]:
         # (start, end of what is in use, end) of the memory in which the thread's frames lie (3.11+, _PyStackChunk).
@@ -160,6 +165,9 @@ class Places:
         frame = self._frames.get(address)
         if frame is not None:
             return frame
+        if address in self._stop.abandoned.words:
+            label, whose = self._stop.abandoned.words[address]
+            return Place("abandoned frame", f"{label} of {whose.where}")
         for start, top, end, name in self._data_stacks:
             if start <= address < end:  # no frame's word: what earlier frames have left, or one that is being made
                 return Place("stack", name, False if address >= top else None)

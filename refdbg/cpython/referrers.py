@@ -20,7 +20,10 @@ from refdbg.graph.objects import Coverage
 _POINTERS = 40  # words from a block's start that an owner may point to: the values of a split dict begin inside
 _LEVELS = 3  # blocks that point to blocks: the nodes of an OrderedDict hang on its node table
 _KNOWN_STORAGE = ("dict", "defaultdict", "list", "set", "type")
-_ORDER = ("object", "frame", "interpreter", "thread", "runtime", "static", "block", "stack", "memory", "borrowed")
+_ORDER = (
+    "object", "frame", "abandoned frame", "interpreter", "thread", "runtime", "static", "block", "stack", "memory",
+    "borrowed",
+)
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,8 @@ class Holder:
     that a reference stands there.
 
     *kind*: "object", "borrowed" (no reference: a weak one, a cache's, what is left of a freed object), "static",
-    "runtime", "interpreter", "thread", "frame", "stack", "block", "memory". *owner*: ``PyObject *``, 0 when it is no
+    "runtime", "interpreter", "thread", "frame", "abandoned frame", "stack", "block",
+    "memory". *owner*: ``PyObject *``, 0 when it is no
     object; it may be a static one. *offset*: of a state's field, or in the C variable.
     """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -25,11 +26,31 @@ def check_supported(build: Build) -> None:
         )
 
 
+@dataclass(frozen=True)
+class AbandonedFrame:
+    """A frame of a thread that its interpreter has forgotten. *thread*: a name that is the same in every run; *where*:
+    function, file and line, and which thread."""
+
+    thread: str
+    where: str
+
+
+@dataclass(frozen=True)
+class Abandoned:
+    """Frames that nothing releases any more. *words*: by place, what each of their words is, and of which frame;
+    *objects*: the frames by address; *stacks*: an address on the C stack of each thread, and which thread that is."""
+
+    words: dict[int, tuple[str, AbandonedFrame]] = field(default_factory=dict)
+    objects: dict[int, AbandonedFrame] = field(default_factory=dict)
+    stacks: dict[int, str] = field(default_factory=dict)
+
+
 class Stop:
     """Valid until the process runs on; make a new one at the next stop."""
 
     def __init__(self, build: Build) -> None:
         self.runtime = Runtime(build)
+        self.abandoned = Abandoned()  # what was seen of them earlier
 
     @cached_property
     def types(self) -> Types:

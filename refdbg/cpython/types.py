@@ -43,6 +43,7 @@ class Type:
     finalize: int
     legacy_del: int
     traverse: int
+    clear: int
     prefix: int
 
     @property
@@ -121,7 +122,7 @@ class Types:
         return Type(
             address, name, flags, signed("tp_basicsize"), signed("tp_itemsize"), signed("tp_dictoffset"),
             signed("tp_weaklistoffset"), word("tp_base"), word("tp_dict"), word("tp_finalize"), word("tp_del"),
-            word("tp_traverse"), prefix,
+            word("tp_traverse"), word("tp_clear"), prefix,
         )
 
     def name(self, address: int) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from refdbg import __version__
 from refdbg.commands.context import Context
 from refdbg.cpython import events
-from refdbg.cpython.collection import CollectionWatch, Listener, Running, frame_rows, garbage
+from refdbg.cpython.collection import CollectionWatch, Listener, Running, frame_rows, garbage, outlived
 from refdbg.cpython.finalization import FinalizationWatch, LastEntry
 from refdbg.cpython.runtime import Interpreter, Thread
 from refdbg.cpython.stop import Stop, check_supported
@@ -25,6 +25,7 @@ from refdbg.target import Breakpoint, Halt, Hit, NativeFrame, Session, Target, T
 if TYPE_CHECKING:
     from refdbg.commands.decision import Agreement
     from refdbg.commands.left_over import LeftOver
+    from refdbg.commands.not_cleared import Outlived
     from refdbg.commands.not_freed import NotFreed
 
 SCHEMA = "refdbg-report/1"
@@ -58,6 +59,7 @@ class Gatherer:
         self._check = check
         self._agreement: Agreement | None = None
         self._not_freed: NotFreed | None = None
+        self._outlived: Outlived | None = None
         self.seen = Gathered()
         self._left_by_subinterpreters: set[int] = set()
         self._late: dict[str, int] = {}  # by signature: the field of an interpreter's state to watch
@@ -115,7 +117,7 @@ class Gatherer:
         if target is not self._target:
             self._target = target
             self.seen = Gathered(partial=self.seen.partial)
-            self._not_freed = None
+            self._not_freed = self._outlived = None
             self._watch.count = 0
             self._ends.forget()
 
@@ -176,6 +178,12 @@ class Gatherer:
         self.seen.collections.append(record)
         if len(garbage(running.stop, running.interpreter)) > running.garbage_before:
             self._gather_not_freed().ended(running)
+        alive = outlived(running, record.uncollectable)
+        if alive:
+            from refdbg.commands.not_cleared import Outlived  # only a run with such objects pays for it
+
+            self._outlived = self._outlived or Outlived(self._limit)
+            self._outlived.ended(running, record.number, alive)
         if self._agreement is not None:
             self._agreement.ended(running, record)
         return False
@@ -197,7 +205,8 @@ class Gatherer:
                 self.seen.warnings.append(f"{known} objects were left over by subinterpreters: see there.")
         if self._not_freed is not None:
             self._not_freed.left_over(left_over)
-        why = explain(self._left_over(now, left_over, number), last, self._limit)
+        claims = [each.claim for each in (self._outlived, self._not_freed) if each is not None]
+        why = explain(self._left_over(now, left_over, number), last, self._limit, claims)
         self._late.update(why.late)
         earlier_findings = {found.signature: found for found in self.seen.findings}
         for each in why.findings:
@@ -219,7 +228,9 @@ class Gatherer:
                 source = f"{stack[0].file}:{stack[0].line}" if stack[0].file else ""
                 found = released_by(found, stack[0].function, [frame.function for frame in stack[1:]], source)
             findings.append(found)
-        return findings + (self._not_freed.findings() if self._not_freed is not None else [])
+        return findings + [
+            finding for each in (self._outlived, self._not_freed) if each is not None for finding in each.findings()
+        ]
 
     def _checks(self) -> list[str]:
         return [*self._agreement.warnings, self._agreement.summary()] if self._agreement is not None else []
@@ -262,6 +273,21 @@ class Gatherer:
                         crash["python"] = plain(rows)
         except RefdbgError as error:
             self.seen.warnings.append(f"no Python stack at {halt.signal}: {error}")
+        running = self._watch.under_way(halt.thread)
+        if running is not None:
+            self._crashed_collecting(running, halt)
+
+    def _crashed_collecting(self, running: Running, halt: Halt) -> None:
+        from refdbg.commands.over_visit import at_abort  # only such a run pays for it
+
+        try:
+            stop = Stop(self._context.build())
+            if stop.runtime.traits.debug:
+                findings, notes = at_abort(stop, running.tracked, running.interpreter.number)
+                self.seen.findings += findings
+                self.seen.warnings += notes
+        except RefdbgError as error:
+            self.seen.warnings.append(f"{halt.signal} in a collection, whose visits were not checked: {error}")
 
     def _explain_silence(self) -> None:
         waiting = self._session.waiting()

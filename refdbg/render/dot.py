@@ -29,6 +29,8 @@ _NODES = {
     "stack": ("note", "#f1f1f1", "#9a9a9a"),
     "memory": ("folder", "#f1f1f1", "#9a9a9a"),
     "block": ("folder", "#f8e3e6", "#b06a76"),
+    "type": _OBJECT,
+    "field": ("box", "#f7f7f7", "#9a9a9a"),
 }
 HOLDERS = {  # how a kind of holder is called
     "static": "C variable", "runtime": "runtime state", "interpreter": "interpreter state", "thread": "thread state",
@@ -131,7 +133,7 @@ def _node(node: GraphNode) -> str:
 
 
 def _kind(edge: GraphEdge, kinds: dict[int, str]) -> str:
-    if kinds.get(edge.source) != "object":
+    if kinds.get(edge.source) in HOLDERS:
         return "holds" if edge.certain else "weak"
     if not edge.owned:
         return "extra"
@@ -160,9 +162,9 @@ def _legend(graph: Graph, kinds: dict[int, str]) -> list[str]:
         stroke = '<font point-size="14"><b>━━▶</b></font>'
         rows.append(f'<tr><td>{stroke}</td><td align="left">thick: from one group to another</td></tr>')
     if any(edge.label and not edge.certain for edge in graph.edges):
-        rows.append('<tr><td>label ?</td><td align="left">a guess: a word that equals the address</td></tr>')
+        rows.append('<tr><td>label ?</td><td align="left">it may own nothing: borrowed, or a guess</td></tr>')
     if any(node.marked for node in graph.nodes):
-        rows.append(f'<tr><td bgcolor="{_MARK[0]}">&nbsp;</td><td align="left">the object that was asked for</td></tr>')
+        rows.append(f'<tr><td bgcolor="{_MARK[0]}">&nbsp;</td><td align="left">what was asked for</td></tr>')
     if not rows:
         return []
     table = f'<table border="0" cellborder="0" cellspacing="3" cellpadding="1">{"".join(rows)}</table>'

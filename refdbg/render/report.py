@@ -68,6 +68,7 @@ _EXPLAIN = {
     "lost-reference": "references that nobody holds",
     "missing-visit": "references that no tp_traverse reports",
     "late-garbage": "what was released after the last collection",
+    "uncollectable": "what collections found and did not free",
 }
 
 
@@ -85,6 +86,24 @@ def _headline(report: dict[str, Any]) -> Iterator[str]:
         libraries = {finding["holder"]["library"] for finding in findings if finding["holder"]["library"]}
         what = _EXPLAIN[verdict].format(", ".join(sorted(libraries)))
         yield f"  {sum(finding['explains']['references'] for finding in findings)} are explained by {what}"
+    yield from _subinterpreters(report)
+
+
+def _subinterpreters(report: dict[str, Any]) -> Iterator[str]:
+    # Each of them leaks alike, and the newest stands for all: its numbers are no sum.
+    explained: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    for finding in report["findings"]:
+        if finding["interpreter"] and finding["explains"]["references"] and finding["verdict"] in _EXPLAIN:
+            explained.setdefault((finding["verdict"], finding["interpreter"]), []).append(finding)
+    for (verdict, number), findings in explained.items():
+        libraries = {finding["holder"]["library"] for finding in findings if finding["holder"]["library"]}
+        references = sum(finding["explains"]["references"] for finding in findings)
+        others = max(finding["repetitions"] for finding in findings) - 1
+        yield (
+            f"  before that, interpreter {number}: {references} are explained by "
+            + _EXPLAIN[verdict].format(", ".join(sorted(libraries)))
+            + (f"; {others} other interpreter{'s' if others > 1 else ''} alike" if others else "")
+        )
 
 
 def _rule(title: str, width: int) -> str:

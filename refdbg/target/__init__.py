@@ -36,11 +36,15 @@ class Symbol:
 
 @dataclass(frozen=True)
 class Variable:
-    """Where a C variable is declared, and the path of one member of it (``Handlers[2].func``)."""
+    """Where a C variable is declared, and the path of one member of it (``Handlers[2].func``).
+
+    *function*: the one that it is a static of, "" for none.
+    """
 
     path: str
     file: str
     line: int
+    function: str = ""
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ unit, and of a unit only the outermost entries are read.
 from __future__ import annotations
 
 import os
+import re
 import struct
 from bisect import bisect_right
 from collections.abc import Container, Iterator, Sequence
@@ -25,6 +26,7 @@ _KINDS: dict[str, Kind] = {
     "DW_TAG_array_type": "array", "DW_TAG_pointer_type": "pointer", "DW_TAG_subroutine_type": "function",
 }  # fmt: skip
 _INTEGERS = {5: True, 6: True, 7: False, 8: False}  # DW_ATE_signed, _signed_char, _unsigned, _unsigned_char: signed?
+_NUMBERED = re.compile(r"(.+)\.\d+$")  # how compilers keep the statics of functions of one name apart
 _OP_ADDR = 3  # DW_OP_addr
 _SHORT = 4  # gcc writes a name that is shorter than a reference to .debug_str into the entry itself
 _WORD = struct.Struct("<I")
@@ -77,13 +79,16 @@ class DebugInfo:
         return tuple(found)
 
     def variable(self, name: str, address: int, offset: int) -> Variable | None:
-        """The declaration of the file-scope variable *name* at *address*, and what it has *offset* bytes into it."""
-        for entry in self._entries_named(name, {"DW_TAG_variable"}):
-            declared = _origin(entry)
-            if _place(entry) == address:
+        """The declaration of the variable *name* at *address*, and what it has *offset* bytes into it."""
+        numbered = _NUMBERED.match(name)
+        name = numbered[1] if numbered else name
+        for entry in self._candidates(name, {"DW_TAG_variable"}):
+            unit = self._unit(entry.cu.cu_offset)
+            if _place(entry) == address and unit.contains(entry):
+                declared = _origin(entry)
                 path = name + member_path(DwarfType(self, _type_entry(declared)), offset)
-                file = self._unit(entry.cu.cu_offset).path(_number(declared, "DW_AT_decl_file"))
-                return Variable(path, file, _number(declared, "DW_AT_decl_line"))
+                file = unit.path(_number(declared, "DW_AT_decl_file"))
+                return Variable(path, file, _number(declared, "DW_AT_decl_line"), _function_around(entry))
         return None
 
     def line_at(self, address: int) -> tuple[str, int] | None:
@@ -367,6 +372,15 @@ def _origin(entry: Any) -> Any:
 def _name(entry: Any) -> str:
     attribute = entry.attributes.get("DW_AT_name")
     return attribute.value.decode("utf-8", "replace") if attribute is not None else ""
+
+
+def _function_around(entry: Any) -> str:
+    # The name of the function that declares *entry*, "" for none.
+    while entry is not None:
+        if entry.tag == "DW_TAG_subprogram":
+            return _name(_origin(entry))
+        entry = entry.get_parent()
+    return ""
 
 
 def _number(entry: Any, attribute: str) -> int:

@@ -56,7 +56,7 @@ def resurrected(seen: Resurrected) -> Finding:
     where = _place(seen)
     message = f"{seen.type} {first.repr} was garbage, and {by} has made it reachable again"
     message += f": {where} holds it" if where else ": what holds it was not found"
-    message += f"; {_counted(seen.number, 'object')} in {_counted(seen.collections, 'collection')}"
+    message += f"; {counted(seen.number, 'object')} in {counted(seen.collections, 'collection')}"
     message += _remaining(seen.remain)
     evidence = [
         Evidence("resurrected", f"the collector found {row.type} {row.repr} unreachable, called the finalizer, and "
@@ -115,23 +115,21 @@ def uncollectable(seen: Uncollectable) -> Finding:
     if seen.finalizer:
         message = (
             f"{seen.type}: a legacy finalizer (tp_del: {seen.finalizer}) keeps the collector from freeing what it has "
-            f"found to be garbage: {_counted(seen.number, 'object')} in {seen.holder}, {first.repr} among them"
+            f"found to be garbage: {counted(seen.number, 'object')} in {seen.holder}, {first.repr} among them"
         )
-        message += _remaining(seen.remain)
         fix = "Turn tp_del into tp_finalize (PEP 442), whose objects are collected; or clear gc.garbage."
     else:
         message = (
-            f"gc.set_debug({_SAVE_ALL}) makes the collector keep what it finds: {_counted(seen.number, 'object')} of "
-            f"{_counted(seen.collections, 'collection')} in {seen.holder}, {first.type} {first.repr} among them. "
+            f"collectable, and saved: gc.set_debug({_SAVE_ALL}) has made {counted(seen.collections, 'collection')} put "
+            f"{counted(seen.number, 'object')} into {seen.holder}, {first.type} {first.repr} among them. "
             "This is no leak"
         )
-        message += _remaining(seen.remain)
         fix = f"Leave {_SAVE_ALL} out of gc.set_debug, or clear gc.garbage when it has been looked at."
     return Finding(
         verdict=UNCOLLECTABLE,
         confidence="proven",
         signature=signature(UNCOLLECTABLE, seen.type if seen.finalizer else "", reason),
-        message=f"{message}.",
+        message=f"{message}{left_behind(seen.remain)}.",
         interpreter=seen.interpreter,
         subject={"type": first.type, "repr": first.repr},
         holder={"kind": "collector", "owner": reason, "field": seen.holder, "library": ""},
@@ -148,11 +146,18 @@ def uncollectable(seen: Uncollectable) -> Finding:
 
 
 def _remaining(remain: Explains) -> str:
-    if not remain.objects:
-        return ""
-    counts = f"{_counted(remain.objects, 'object')} with {_counted(remain.references, 'reference')}"
-    return f". Of these {counts} left over at the end"
+    return f". Of these {_sum(remain)} left over at the end" if remain.objects else ""
 
 
-def _counted(number: int, thing: str) -> str:
+def left_behind(remain: Explains) -> str:
+    """What is left over at the end, as the end of a sentence."""
+    return f"; with what hangs behind {_sum(remain)} are left over at the end" if remain.objects else ""
+
+
+def _sum(remain: Explains) -> str:
+    return f"{counted(remain.objects, 'object')} with {counted(remain.references, 'reference')}"
+
+
+def counted(number: int, thing: str) -> str:
+    """So many of them."""
     return f"{number} {thing}{'' if number == 1 else 's'}"

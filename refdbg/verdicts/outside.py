@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from refdbg.records import Counterfactual, Evidence, Explains, Finding, ObjectRow
@@ -16,7 +17,8 @@ class Outside:
     *paths*: the words that hold, one for each of *directly* (the first of them), *number*: how many it holds
     directly in all; *references*: their counts, *rest*: how many of these known owners do not stand for, *words*:
     how many of those this holder stands for; *spare*: other words that might own instead; *behind*: what the holder
-    reaches; *freed*: what goes of it when the holder lets go (*alone*), or all holders that were found do.
+    reaches; *freed*: what goes of it when the holder lets go (*alone*), or all holders that were found do;
+    *function*: the one that a variable is a static of.
     """
 
     verdict: str
@@ -38,6 +40,7 @@ class Outside:
     library_path: str = ""
     file: str | None = None
     line: int | None = None
+    function: str = ""
 
 
 def finding(held: Outside) -> Finding:
@@ -69,8 +72,11 @@ def finding(held: Outside) -> Finding:
     module = library_name(held.library)
     return Finding(
         verdict=held.verdict,
-        confidence="proven" if proven else "possible" if held.weak or held.verdict == "stack-reference" else "likely",
-        signature=signature(held.verdict, module, held.owner.split(".")[0] if module else held.owner),
+        confidence="proven" if proven else "possible" if held.weak else "likely",
+        signature=signature(
+            held.verdict, module, held.owner.split(".")[0] if module else held.owner,
+            *([held.function] if held.function else []),
+        ),
         message=message,
         interpreter=held.interpreter,
         subject={"type": first.type, "repr": first.repr},
@@ -80,16 +86,22 @@ def finding(held: Outside) -> Finding:
         objects=held.directly,
         evidence=evidence,
         fix=fix,
-        next=f"gdb -batch -ex 'info variables ^{held.owner.split('.')[0]}$' {held.library_path}"
+        next=f"gdb -batch -ex '{_where_declared(held)}' {held.library_path}"
         if held.library else "refdbg leaks, before the interpreter ends",
         counterfactual=Counterfactual(held.freed.objects, held.freed.references),
     )
 
 
+_NUMBERED = re.compile(r"(?<=\w)\.\d+(?=$|\+)")
 _KINDS = {
     "static-reference": "C variable", "state-reference": "state", "native-reference": "native block",
     "stack-reference": "stack", "lost-reference": "nobody",
 }
+
+
+def _where_declared(held: Outside) -> str:
+    name = held.owner.split(".")[0]
+    return f"info scope {held.function}" if held.function else f"info variables ^{name}$"
 
 
 def _words(held: Outside) -> tuple[str, str]:
@@ -104,11 +116,17 @@ def _words(held: Outside) -> tuple[str, str]:
         behind = " (what hangs behind, another finding explains)"
     behind += f": {held.behind.references} reference{'s are' if held.behind.references > 1 else ' is'} left over."
     if held.verdict == "static-reference":
+        # Linkers number the statics of functions: cache.1.
         name = held.paths[0] if len(held.paths) == 1 else held.owner
+        name = _NUMBERED.sub("", name)
         module = library_name(held.library)
         where = f"{held.file}:{held.line}" if held.file else held.library
+        if held.function:
+            where = f"a static of {held.function}(), {where}"
         return (
             f"C variable `{name}` of {module} ({where}) still holds {what}{behind}",
+            f"Move {name} out of {held.function}(), where nobody else can release it, into the module state (PEP 630)."
+            if held.function else
             f"Release it when the module is freed (Py_CLEAR({name}) in its m_free or m_clear), or move it into the "
             "module state (PEP 630).",
         )
@@ -123,7 +141,10 @@ def _words(held: Outside) -> tuple[str, str]:
             "Release the reference before the block is forgotten or freed.",
         )
     if held.verdict == "stack-reference":
-        return f"{held.paths[0]} holds {what}{behind}", "Look for the function that still runs, or never returned."
+        return f"{held.paths[0]} holds {what}{behind}", (
+            "Look for the function that still runs, or never returned. Nobody ends a daemon thread: give it a way to "
+            "return, and join it."
+        )
     number = f"{held.words} references" if held.words > 1 else "a reference"
     return (
         f"{what}: {number} that nobody holds{behind}",

@@ -15,7 +15,8 @@ class OverVisit:
     """The evidence: an object that is visited by one that does not own it.
 
     *owner*: the visitor's type, *field*: where it has the object's address, "" when nowhere; *known*: how many known
-    owners *victim* has; *in_use*: who still uses what the collector takes for garbage, "" when nobody is known.
+    owners *victim* has; *in_use*: who still uses what the collector takes for garbage, "" when nobody is known;
+    *visits*: how often it is visited in all, where that is more than it has references, else 0.
     """
 
     owner: str
@@ -26,6 +27,7 @@ class OverVisit:
     victim: ObjectRow
     known: int
     in_use: str
+    visits: int
     interpreter: int
 
 
@@ -35,6 +37,11 @@ def finding(seen: OverVisit) -> Finding:
     message = f"{seen.owner}: {seen.traverse} visits {field}, which owns no reference"
     if seen.in_use:
         message += f": the collector takes {seen.victim.type} {seen.victim.repr} for garbage, which {seen.in_use} uses"
+    if seen.visits:
+        message += (
+            f": {seen.victim.type} {seen.victim.repr} is visited {seen.visits} times, with "
+            f"{_counted(seen.victim.refcount)}, and the collector aborts"
+        )
     return Finding(
         verdict=VERDICT,
         confidence="proven" if seen.known == seen.victim.refcount else "likely",
@@ -55,3 +62,7 @@ def finding(seen: OverVisit) -> Finding:
             "(Py_INCREF where it is stored, Py_CLEAR in tp_clear and tp_dealloc).",
         next=f"refdbg visits {seen.visitor.address:#x}",
     )
+
+
+def _counted(references: int) -> str:
+    return f"{references} reference{'' if references == 1 else 's'}"

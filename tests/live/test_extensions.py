@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -28,6 +29,7 @@ CASES = [
     ("cpp_owner", "native-reference", "::Listener of cpp_owner", {"likely"}),
     ("capsule_owner", "missing-visit",
      "PyCapsule: an instance seems to own the object that its pointer points to, and", {"likely"}),
+    ("forgotten_clear", "uncollectable", "forgotten_clear.Box: box_clear does not clear second", {"proven"}),
     ("generations", "lost-reference", "<built-in function touch> and 3 more objects", {"likely"}),
 ]  # fmt: skip
 
@@ -80,9 +82,95 @@ def test_the_defect_is_named(name: str, interpreter: str, build: Callable[[str],
 
 
 @pytest.mark.parametrize("name", [case[0] for case in CASES])
+def test_the_graph_shows_the_culprit_and_the_edge(name: str, interpreter: str) -> None:
+    _, verdict, words, _ = next(case for case in CASES if case[0] == name)
+    for each in report(interpreter, name)["findings"]:
+        nodes, edges = each["graph"]["nodes"], each["graph"]["edges"]
+        assert all(edge["from"] < len(nodes) and edge["to"] < len(nodes) for edge in edges)
+        assert any(nodes[edge["from"]]["role"] == "culprit" for edge in edges)
+        assert {node["object"]["address"] for node in nodes if node["object"] and node["role"] != "behind"} & {
+            row["address"] for row in each["objects"]
+        }
+        shown = sum(node["kind"] == "object" for node in nodes)
+        if each["verdict"] == "lost-reference":
+            assert shown + each["graph"]["more"] >= each["explains"]["objects"]
+    named = [each for each in report(interpreter, name)["findings"] if words in each["message"]]
+    if not named:
+        pytest.skip("see test_the_defect_is_named")
+    finding = named[0]
+    nodes = finding["graph"]["nodes"]
+    blamed = [edge for edge in finding["graph"]["edges"] if nodes[edge["from"]]["role"] == "culprit"]
+    if verdict == "missing-visit":
+        field = finding["holder"]["field"]
+        assert [edge for edge in blamed if edge["label"] == field and edge["owned"] and edge["visited"] is False]
+    elif verdict == "over-visit":
+        assert [(edge["label"], edge["visited"]) for edge in blamed if not edge["owned"]] == [(".watched", True)]
+    else:
+        assert {nodes[edge["from"]]["kind"] for edge in blamed} == {
+            "static-reference": {"static"}, "native-reference": {"native"}, "lost-reference": {"nobody"},
+            "uncollectable": {"object"},
+        }[verdict]
+
+
+@pytest.mark.parametrize("name", [case[0] for case in CASES])
 def test_the_control_has_no_such_finding(name: str, interpreter: str) -> None:
     verdicts = {finding["verdict"] for finding in report(interpreter, name, "control")["findings"]}
-    assert not verdicts & {"missing-visit", "over-visit", "lost-reference", "native-reference"}
+    assert not verdicts & {"missing-visit", "over-visit", "lost-reference", "native-reference", "uncollectable"}
+
+
+def test_a_missing_tp_clear_and_one_that_a_subclass_calls(interpreter: str) -> None:
+    found = report(interpreter, "forgotten_clear")
+    box, pair = [each for each in found["findings"] if each["verdict"] == "uncollectable"]
+    assert "forgotten_clear.Pair: no tp_clear, so nothing breaks the cycles through second" in pair["message"]
+    assert "tp_clear" in pair["fix"] and "Py_CLEAR(self->second);" in pair["fix"]
+    assert "Add `Py_CLEAR(self->second);` to box_clear." in box["fix"]
+    texts = [evidence["text"] for evidence in pair["evidence"]]
+    assert any("forgotten_clear.Pair .second → tuple [0] → forgotten_clear.Pair" in text for text in texts)
+    assert "with this change 40 of 40 objects" in texts[-1]
+    number = next(record["number"] for record in found["collections"] if any(
+        row["type"] == "forgotten_clear.Pair" for row in record["by_type"]))
+    assert f"found unreachable by collection #{number}, which had no tp_clear to call" in texts[0]
+    assert any("with this change 60 of 60 objects" in evidence["text"] for evidence in box["evidence"])
+    # 3 rounds of 20: the pairs that a list holds are freed, and all others are explained.
+    assert box["explains"]["objects"] >= 180 and pair["explains"]["objects"] >= 120
+    assert not [note for note in found["warnings"] if "not explained yet" in note]
+
+
+@pytest.mark.parametrize("variant", ["twice", "at_exit"])
+def test_an_over_visit_that_the_collector_aborts_on(interpreter: str, variant: str) -> None:
+    """A debug build's own check (visit_decref) ends the program in the middle of a collection."""
+    ended = run([interpreter, TESTS / "programs" / "over_visit_abort.py", extensions(interpreter), variant])
+    assert ended.status == -signal.SIGABRT and b"refcount is too small" in ended.err
+    (found,) = ended.report["findings"]
+    assert (found["verdict"], found["confidence"]) == ("over-visit", "proven")
+    assert found["message"] == (
+        "over_visit.Watcher: watcher_traverse visits .watched, which owns no reference: list ['in use'] is visited "
+        "2 times, with 1 reference, and the collector aborts."
+    )
+    assert ended.report["target"]["signal"] == "SIGABRT" == ended.report["target"]["crash"]["signal"]
+
+
+def test_a_count_that_is_too_small_is_no_over_visit(interpreter: str) -> None:
+    ended = run([interpreter, TESTS / "programs" / "over_visit_abort.py", extensions(interpreter), "too_few"])
+    assert ended.status == -signal.SIGABRT and ended.report["findings"] == []
+    (note,) = [note for note in ended.report["warnings"] if note.startswith("the collector aborts")]
+    assert "list ['counted too low'] is visited 2 times, with a reference count of 1" in note
+
+
+def test_statics_of_functions_are_named_as_in_the_source(python311: str) -> None:
+    found = [each for each in report(python311, "function_static")["findings"] if each["verdict"] == "static-reference"]
+    text = (TESTS / "extensions" / "function_static.c").read_text().splitlines()
+    for function in ("first", "second"):
+        (own,) = [each for each in found if f"a static of {function}()," in each["message"]]
+        holder = own["holder"]
+        source = holder["file"]  # as the compiler was given it: what is cached may be of another checkout
+        assert holder["path"] == "cache" and source.endswith("tests/extensions/function_static.c")
+        assert text[holder["line"] - 1].strip().startswith("static PyObject *cache;")
+        assert own["message"].startswith(f"C variable `cache` of function_static (a static of {function}(), {source}:")
+        assert own["fix"].startswith(f"Move cache out of {function}()") and f"info scope {function}" in own["next"]
+    assert {each["subject"]["type"] for each in found} >= {"dict", "list"}
+    signatures = {each["signature"] for each in found}
+    assert len(signatures) == len(found) and not any(each.count("-") > 1 for each in signatures)  # none is numbered
 
 
 def test_modules_made_twice_are_evidence(python311: str) -> None:

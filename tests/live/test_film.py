@@ -261,8 +261,18 @@ def test_uncollectable(interpreter: str) -> None:
     assert all(row["type"] == "__main__.Legacy" for row in found["objects"])
 
 
+def test_what_saveall_has_saved_is_explained_once(interpreter: str) -> None:
+    ended = run([interpreter, PROGRAMS / "not_freed.py", "saved_at_exit"])
+    (found,) = [finding for finding in ended.report["findings"] if finding["holder"].get("owner") == "gc.DEBUG_SAVEALL"]
+    assert found["explains"]["objects"] >= 50
+    assert not [other for other in ended.report["findings"] if "InterpreterState.gc" in other["message"]]
+    assert not [note for note in ended.report["warnings"] if "not explained yet" in note]
+    assert sum(each["explains"]["objects"] for each in ended.report["findings"]) <= (
+        ended.report["interpreters"][0]["left_over"]["objects"])
+
+
 def test_saveall_is_said_to_be_the_cause(interpreter: str) -> None:
     (found,), _ = not_freed(interpreter, "save_all")
     assert (found["verdict"], found["holder"]["owner"]) == ("uncollectable", "gc.DEBUG_SAVEALL")
-    assert "This is no leak" in found["message"]
+    assert found["message"].startswith("collectable, and saved: ") and "This is no leak" in found["message"]
     assert found["explains"] == {"objects": 0, "references": 0}

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from refdbg.render.report import report_text
 from tests.conftest import built, missing
 from tests.support.run import ENVIRONMENT, run
 
@@ -84,6 +85,18 @@ def test_the_signature_has_no_address() -> None:
     again = of_subinterpreters(report("3.11-leak-thread", "leak_thread.py"))[0]
     assert first["signature"] == again["signature"]
     assert first["signature"] != of_subinterpreters(report("3.11-leak-abc-no-type", "leak_abc.py"))[0]["signature"]
+
+
+def test_the_headline_says_what_subinterpreters_leak() -> None:
+    found = report("3.11-leak-thread", "leak_thread.py")
+    first = of_subinterpreters(found)[0]
+    number, references = first["interpreter"], first["explains"]["references"]
+    head = report_text(found, 120).split("\n\n")[0].splitlines()
+    assert head[-1] == (
+        f"  before that, interpreter {number}: {references} are explained by references that no tp_traverse reports; "
+        f"{first['repetitions'] - 1} other interpreters alike"
+    )
+    assert "before that, interpreter" not in report_text(report("3.11", "leak_thread.py"), 120)
 
 
 def test_overwritten_handlers_are_lost_in_the_main_interpreter() -> None:

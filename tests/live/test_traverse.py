@@ -92,6 +92,29 @@ def structs(interpreter: str, tmp_path_factory: pytest.TempPathFactory) -> dict[
     return dict(zip(commands, answers))
 
 
+def test_drawings_show_what_is_not_visited(interpreter: str, tmp_path: Path) -> None:
+    """A type's fields, an object's references: the forgotten one dashed, in a colour of its own."""
+    answers = run_gdb(
+        interpreter, PROGRAMS / "struct_fields.py",
+        [f"refdbg visits fields.Record --dot {tmp_path}/type.dot",
+         f"refdbg visits {ITEM.format(1)} --dot {tmp_path}/o.dot",
+         "refdbg visits fields.Record --dot /nosuch/o.dot"],
+        [extensions(interpreter)], folder=tmp_path,
+    )
+    assert "traversed by record_traverse" in answers[0].text  # drawn and answered
+    assert "cannot write /nosuch/o.dot" in answers[2].text
+    of_type, of_object = (tmp_path / "type.dot").read_text(), (tmp_path / "o.dot").read_text()
+    boxes = dict(re.findall(r"(n\d+) \[shape=.*<b>(\.[\w.\[\]]+|ob_type)</b>", of_type))
+    edges = {boxes[node]: line for node, line in re.findall(r"n0 -> (n\d+) (.*)", of_type)}
+    assert {".borrowed", ".slots[0].owner", ".slots[1].owner", "ob_type"} <= set(edges)
+    unvisited = {field for field, line in edges.items() if 'style="dashed"' in line and '"#d62728"' in line}
+    assert unvisited == {".borrowed", ".slots[1].owner"}
+    assert "2 of 2 ?" in edges[".borrowed"] and "NOT visited by tp_traverse" in of_type
+    (line,) = [line for line in of_object.splitlines() if ".slots[1].owner" in line]
+    assert 'style="dashed"' in line and "may be" not in of_object
+    assert subprocess.run(["dot", "-Tsvg", "-o", "/dev/null"], input=of_type + of_object, text=True).returncode == 0
+
+
 def fields_of(answer: Answer) -> dict[str, tuple[int, int, bool, bool]]:
     """Of each field: (held, visited, exact, declared)."""
     return {

@@ -57,6 +57,13 @@ def save_all():
     gc.garbage.clear()
 
 
+def saved_at_exit():
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    for _ in range(50):
+        Node()
+    gc.collect()
+
+
 def legacy():
     from _testcapi import with_tp_del
 
