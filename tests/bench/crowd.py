@@ -53,4 +53,5 @@ def main():
         ascii("")  # the debugger's turn
 
 
-main()
+if __name__ == "__main__":
+    main()
