@@ -136,7 +136,7 @@ class Containers:
     def deque_items(self, address: int) -> Iterator[Item]:
         """*address*: ``dequeobject *`` (Modules/_collectionsmodule.c)."""
         deque = self._runtime.build.layout("dequeobject")
-        block = self._runtime.build.layout("block")
+        block = self._runtime.build.layout("BLOCK")
         data, capacity, right = block.offset("data"), block["data"].count, block.offset("rightlink")
         left = self._scalars.size(address)
         if left > LIMIT:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import traceback
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -85,6 +86,20 @@ def cannot_attach(debugger: str, pid: int, reason: str) -> NoProcess:
 def printable(text: str) -> str:
     """Text that every debugger prints: names in freed memory can hold NUL and lone surrogates."""
     return text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode()
+
+
+def from_mapped_file(regions: Sequence[Region], address: int, size: int) -> bytes:
+    """The bytes of the file that is mapped at *address*: what a core file leaves out. None when it cannot be read."""
+    row = bisect_right([region.start for region in regions], address) - 1
+    region = regions[row] if row >= 0 else None
+    if region is None or address >= region.end or not region.path.startswith("/"):
+        return b""
+    try:
+        with open(region.path, "rb") as file:
+            file.seek(region.file_offset + address - region.start)
+            return file.read(min(size, region.end - address))
+    except OSError:
+        return b""
 
 
 class Debugged:

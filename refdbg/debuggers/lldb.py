@@ -7,11 +7,11 @@ are called by it.
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from itertools import count, islice
-from typing import Any
+from itertools import count
 
 import lldb
 from refdbg.debuggers.debugged import (
@@ -25,6 +25,7 @@ from refdbg.debuggers.debugged import (
     WordWatch,
     cannot_attach,
     convention,
+    from_mapped_file,
     is_own,
     printable,
 )
@@ -119,7 +120,10 @@ class LldbTarget(Debugged):
         build_id = (target.FindModule(executable).GetUUIDString() or "").replace("-", "").lower()
         version = lldb.SBDebugger.GetVersionString().split()[2]
         super().__init__(
-            TargetInfo(executable.fullpath or "", pid or None, not core, f"lldb {version}", build_id), direct
+            TargetInfo(
+                os.path.realpath(executable.fullpath or ""), pid or None, not core, f"lldb {version}", build_id
+            ),
+            direct,
         )
         self._modules = target.GetNumModules()
         self._first = process.GetUniqueID()
@@ -140,6 +144,8 @@ class LldbTarget(Debugged):
         return next((region.start for region in self._direct.regions() if region.readable), 0)
 
     def _read_through(self, address: int, size: int) -> bytes:
+        if isinstance(self._direct, CoreMemory):  # lldb reads no mapped files
+            return from_mapped_file(self._direct.regions(), address, size)
         return self._process.ReadMemory(address, size, lldb.SBError()) or b""
 
     def _find_regions(self) -> list[Region]:
@@ -185,7 +191,10 @@ class LldbTarget(Debugged):
             first = module.FindFirstType(struct)
             if not first.IsValid():
                 continue
-            for type_ in (first, *(module.FindTypes(struct) if not first.IsTypeComplete() else ())):
+            found = LldbType(first)
+            if found.kind in ("struct", "union") and found.members():
+                return found
+            for type_ in module.FindTypes(struct):  # a typedef of something else has the same name
                 found = LldbType(type_)
                 if found.kind in ("struct", "union") and found.members():
                     return found
@@ -462,7 +471,7 @@ class LldbSession(Reports):
 
     def target(self) -> LldbTarget:
         process = self._debugger.GetSelectedTarget().GetProcess()
-        if not process.IsValid() or process.GetState() not in _STOPPED and not (self.busy and process.is_alive):
+        if not process.IsValid() or (process.GetState() not in _STOPPED and not (self.busy and process.is_alive)):
             raise NoProcess("no process is stopped here")
         return self.at(process)
 
@@ -616,6 +625,6 @@ class Command:
 
 def install(debugger: lldb.SBDebugger, run: Run) -> None:
     """Add the command `refdbg` to lldb; *run(session, line)* executes a line typed by the user."""
-    Command.run = staticmethod(run)  # type: ignore[assignment]
+    Command.run = staticmethod(run)
     debugger.HandleCommand(f"script import {_HERE}")
     debugger.HandleCommand(f"command script add -o -c {_HERE}.Command refdbg")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-_TIMES = ("seconds", "debugger", "pid", "native_id", "thread", "live")
+_TIMES = ("seconds", "debugger", "pid", "thread")
 _ADDRESS = re.compile(r"\b0x[0-9a-f]+\b")
 
 
@@ -23,7 +23,7 @@ def normalised(record: Any) -> Any:
             return [walk(inner, key) for inner in value]
         if isinstance(value, str):
             return _ADDRESS.sub(lambda match: f"@{number(int(match[0], 16))}", value)
-        if isinstance(value, int) and not isinstance(value, bool) and (key == "address" or value >= 1 << 40):
+        if isinstance(value, int) and not isinstance(value, bool) and key == "address":
             return f"@{number(value)}"
         return value
 
