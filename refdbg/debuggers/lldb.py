@@ -397,10 +397,19 @@ def _watch_number(told: lldb.SBStructuredData) -> int:
     return int(told.GetValueForKey("watch").GetUnsignedIntegerValue())
 
 
-def at_breakpoint(frame: lldb.SBFrame, _location: object, told: lldb.SBStructuredData, _dict: object) -> bool:
+def at_breakpoint(frame: lldb.SBFrame, _location: object, told: lldb.SBStructuredData, names: dict[str, object]) -> bool:
     """Called by lldb at a breakpoint; True keeps the program stopped."""
     watch = _breakpoints.get(_watch_number(told))
-    return watch is not None and watch.hit(frame)
+    stays = watch is not None and watch.hit(frame)
+    _keep(names)
+    return stays
+
+
+def _keep(names: dict[str, object]) -> None:
+    # lldb's own function around such a call copies back every name that there is afterwards, and fails (and stops the
+    # program) for those that a watchpoint set meanwhile has added.
+    for name, value in names.items():
+        sys.modules["__main__"].__dict__.setdefault(name, value)
 
 
 class _Watch:
@@ -429,11 +438,12 @@ class _Watch:
         _watchpoints.pop(self._number, None)
 
 
-def at_watchpoint(frame: lldb.SBFrame, stop: lldb.SBWatchpoint, _dict: object) -> bool:
+def at_watchpoint(frame: lldb.SBFrame, stop: lldb.SBWatchpoint, names: dict[str, object]) -> bool:
     """Called by lldb at a watchpoint; False lets the program run on."""
     watch = _watchpoints.get(stop.GetID())
     if watch is not None:
         watch.changed(frame)
+    _keep(names)
     return False
 
 
@@ -591,6 +601,8 @@ class LldbSession(Reports):
                     process.SetSelectedThread(thread)
                     name = process.GetUnixSignals().GetSignalAsCString(number)
                     return Halt(False, name, thread.GetThreadID())
+                if thread.GetStopReason() == lldb.eStopReasonTrace:  # nothing was stepped
+                    self.on_error("the program got a SIGTRAP that lldb cannot pass on: it goes on without. Use gdb")
             # exec: lldb looks for the breakpoints in the new program by itself
 
 
