@@ -61,6 +61,13 @@ def help_text(words: list[str]) -> str:
     return ""
 
 
+def complete(session: Session, line: str) -> list[str]:
+    """The words that may stand in place of the last one on a line that is being typed after `refdbg`."""
+    from refdbg.commands.completion import candidates
+
+    return candidates(Context.of(session), line)
+
+
 def _all(root: argparse.ArgumentParser) -> Iterable[argparse.ArgumentParser]:
     # The parsers without subparsers of their own.
     for action in root._actions:

@@ -556,18 +556,31 @@ class GdbSession(Reports):
 class _Command(gdb.Command):  # type: ignore[misc]
     """What a CPython process collects, finalizes and leaves over – and why. `refdbg help` lists the commands."""
 
-    def __init__(self, session: GdbSession, run: Callable[[GdbSession, str], int]) -> None:
+    def __init__(self, session: GdbSession, run: Run, complete: Complete) -> None:
         self._session = session
         self._run = run
-        super().__init__("refdbg", gdb.COMMAND_USER, gdb.COMPLETE_EXPRESSION)
+        self._candidates = complete
+        super().__init__("refdbg", gdb.COMMAND_USER)
 
     def invoke(self, line: str, _from_tty: bool) -> None:
         self.dont_repeat()
         self._run(self._session, line)
 
+    def complete(self, line: str, word: str | None) -> object:
+        """Called by gdb; *word* is what gdb takes for the last word: it may begin inside ours."""
+        found = self._candidates(self._session, line)
+        if not found:
+            return gdb.COMPLETE_EXPRESSION
+        own = "" if line[-1:].isspace() else line.split()[-1] if line else ""
+        return [each[len(own) - len(own if word is None else word) :] for each in found]
 
-def install(run: Callable[[GdbSession, str], int]) -> GdbSession:
-    """Add the command `refdbg` to gdb; *run(session, line)* executes a line typed by the user."""
+
+Run = Callable[[GdbSession, str], int]
+Complete = Callable[[GdbSession, str], "list[str]"]
+
+
+def install(run: Run, complete: Complete) -> GdbSession:
+    """Add the command `refdbg`: *run(session, line)* executes a typed line, *complete* has what may follow in one."""
     session = GdbSession()
-    _Command(session, run)
+    _Command(session, run, complete)
     return session

@@ -1,7 +1,7 @@
 """LLDB as a Session. The only file that imports lldb; no SBValue leaves it.
 
-lldb finds functions and classes by their dotted names: `Resolver`, `at_breakpoint`, `at_watchpoint` and `Command`
-are called by it.
+lldb finds functions and classes by their dotted names: `Resolver`, `at_breakpoint`, `at_watchpoint` and the classes in
+`_Commands` are called by it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,6 @@ from refdbg.debuggers.debugged import (
 )
 from refdbg.errors import CommandError, MemoryFault, NoProcess, NotLive, SymbolNotFound
 from refdbg.target import (
-    Console,
     Halt,
     NativeFrame,
     OnChange,
@@ -397,7 +396,9 @@ def _watch_number(told: lldb.SBStructuredData) -> int:
     return int(told.GetValueForKey("watch").GetUnsignedIntegerValue())
 
 
-def at_breakpoint(frame: lldb.SBFrame, _location: object, told: lldb.SBStructuredData, names: dict[str, object]) -> bool:
+def at_breakpoint(
+    frame: lldb.SBFrame, _location: object, told: lldb.SBStructuredData, names: dict[str, object]
+) -> bool:
     """Called by lldb at a breakpoint; True keeps the program stopped."""
     watch = _breakpoints.get(_watch_number(told))
     stays = watch is not None and watch.hit(frame)
@@ -465,8 +466,7 @@ class LldbSession(Reports):
     def __init__(self, debugger: lldb.SBDebugger) -> None:
         super().__init__()
         self._debugger = debugger
-        self._console = LldbConsole(debugger)
-        self.console: Console = self._console
+        self.console = LldbConsole(debugger)
         self.on_error: Callable[[str], None] = lambda text: print(f"refdbg: {text}", file=sys.stderr, flush=True)
         self._now: LldbTarget | None = None
         self._watches: list[LldbBreakpoint] = []
@@ -610,10 +610,17 @@ _sessions: dict[int, LldbSession] = {}  # by debugger
 Run = Callable[[LldbSession, str], int]
 
 
-class Command:
-    """What a CPython process collects, finalizes and leaves over – and why. `refdbg help` lists the commands."""
+class _Commands:
+    # The commands' classes, which lldb looks up by their names in here.
+    pass
 
-    run: Run  # set by `install`
+
+class _Command:
+    # One subcommand; lldb makes an instance for each debugger.
+    words: str
+    help: str
+    run: Run
+    explain: Callable[[list[str]], str]
 
     def __init__(self, debugger: lldb.SBDebugger, _dict: object) -> None:
         if debugger.GetID() not in _sessions:
@@ -621,22 +628,46 @@ class Command:
         self._session = _sessions[debugger.GetID()]
 
     def __call__(self, _debugger: object, line: str, _context: object, result: lldb.SBCommandReturnObject) -> None:
-        console = self._session._console
+        console = self._session.console
         console.answer = result
         try:
-            status = Command.run(self._session, line)
+            status = type(self).run(self._session, f"{self.words} {line}")
         finally:
             console.answer = None
         if status:
             result.SetStatus(lldb.eReturnStatusFailed)
 
     def get_short_help(self) -> str:
-        """What `help` says."""
-        return (type(self).__doc__ or "").strip()
+        """What `help refdbg` says."""
+        return self.help
+
+    def get_long_help(self) -> str:
+        """What `help refdbg COMMAND` says."""
+        return type(self).explain(self.words.split())
 
 
-def install(debugger: lldb.SBDebugger, run: Run) -> None:
-    """Add the command `refdbg` to lldb; *run(session, line)* executes a line typed by the user."""
-    Command.run = staticmethod(run)
+def install(
+    debugger: lldb.SBDebugger, run: Run, explain: Callable[[list[str]], str],
+    subcommands: Sequence[tuple[tuple[str, ...], str]],
+) -> None:
+    """Add the command `refdbg`: *run(session, line)* executes a typed line, *explain(words)* is a subcommand's help.
+
+    Each subcommand is a command of lldb's, in a container: only so lldb 19 completes their names.
+    """
     debugger.HandleCommand(f"script import {_HERE}")
-    debugger.HandleCommand(f"command script add -o -c {_HERE}.Command refdbg")
+    groups = [words[: length] for words, _help in subcommands for length in range(len(words))]
+    for words in sorted(set(groups), key=len):
+        text = "What a CPython process collects, finalizes and leaves over."
+        text = next((each for group, each in subcommands if group == words), text)
+        name = " ".join(("refdbg", *words))
+        debugger.HandleCommand(f'command container add -o -h "{text}" {name}')
+    for words, text in subcommands:
+        if words not in groups:
+            name = "_".join(words)
+            members = {
+                "words": " ".join(words), "help": text, "run": staticmethod(run), "explain": staticmethod(explain),
+            }
+            setattr(_Commands, name, type(name, (_Command,), members))
+            debugger.HandleCommand(
+                f"command script add -o -c {_HERE}._Commands.{name} {' '.join(('refdbg', *words))}"
+            )

@@ -22,7 +22,7 @@ def gdbinit() -> str:
     """The line for a user's gdbinit."""
     return (
         f"python import sys; sys.path.append({ROOT!r}); "
-        "from refdbg.commands import run; from refdbg.debuggers.gdb import install; install(run)"
+        "from refdbg.commands import complete, run; from refdbg.debuggers.gdb import install; install(run, complete)"
     )
 
 
