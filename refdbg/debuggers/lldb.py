@@ -45,6 +45,11 @@ from refdbg.target.ctype import Kind, Member, member_path, pointed_struct
 from refdbg.target.memory import Region
 from refdbg.target.process import CoreMemory, ProcessMemory
 
+if not hasattr(lldb, "SBDebugger"):
+    # Debian 12's lldb-14 looks for its own Python module in a folder that is not there.
+    raise ImportError("this lldb does not find its own Python module: its packaging is broken (Debian 12's lldb-14 is "
+                      "known for it). Use another one: apt-get install lldb-19")
+
 _HERE = "refdbg.debuggers.lldb"
 _ARCHITECTURES = {"x86_64": "x86-64"}  # by lldb's name, where it is another one
 _KINDS: dict[int, Kind] = {

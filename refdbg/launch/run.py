@@ -44,8 +44,11 @@ main(GdbSession())
 import sys
 sys.path.insert(0, {root!r})
 def __lldb_init_module(debugger, _names):
-    from refdbg.debuggers.lldb import LldbSession
-    from refdbg.launch.gather import main
+    from refdbg.launch.gather import main, refuse
+    try:
+        from refdbg.debuggers.lldb import LldbSession
+    except ImportError as error:
+        refuse(str(error))
     main(LldbSession(debugger))
 """,
 }
