@@ -113,6 +113,16 @@ def on_core(debugger: str, python: str, core: Path, commands: Sequence[str], fol
     return _asked(debugger, [python, "-c", str(core)], commands, folder)
 
 
+def remote(debugger: str, python: str, address: str, commands: Sequence[str], folder: Path) -> list[Answer]:
+    """Each command's answer on a gdbserver; the first commands may be settings that come before connecting."""
+    settings = [command for command in commands if command.startswith("set ")]
+    connect = {"gdb": "target remote", "lldb": "gdb-remote"}[debugger]
+    leave = [] if debugger == "gdb" else ["detach"]
+    given = [*settings, f"{connect} {address}", *(each for each in commands if each not in settings), *leave]
+    answers = _asked(debugger, [python], given, folder)
+    return answers[: len(settings)] + answers[len(settings) + 1 : len(given) - len(leave)]
+
+
 def _asked(debugger: str, arguments: Sequence[str], commands: Sequence[str], folder: Path) -> list[Answer]:
     run, load, mark = {
         "gdb": (_gdb, f"source {ROOT}/gdb/refdbg.py", f"echo \\n{_MARK}\\n"),
