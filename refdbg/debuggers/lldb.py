@@ -152,21 +152,38 @@ class LldbTarget(Debugged):
             return from_mapped_file(self._direct.regions(), address, size)
         return self._process.ReadMemory(address, size, lldb.SBError()) or b""
 
+    def resident(self, start: int, end: int) -> list[tuple[int, int]]:
+        if self._direct is None and not self._read_through(start, 8):
+            # A minidump has the used part of a stack only: from its lowest word that can be read.
+            low, high = start >> 3, end >> 3
+            while low < high:
+                middle = (low + high) // 2
+                if self._read_through(middle << 3, 8):
+                    high = middle
+                else:
+                    low = middle + 1
+            return [(low << 3, end)] if low << 3 < end else []
+        return super().resident(start, end)
+
     def _find_regions(self) -> list[Region]:
         found = self._process.GetMemoryRegions()
         info = lldb.SBMemoryRegionInfo()
         regions = []
         for row in range(found.GetSize()):
             if found.GetMemoryRegionAtIndex(row, info) and info.IsMapped():
-                start = info.GetRegionBase()
-                place = self._target.ResolveLoadAddress(start)
-                section = place.GetSection()
-                offset = section.GetFileOffset() + place.GetOffset() if section.IsValid() else 0
-                path = (place.GetModule().file.fullpath if section.IsValid() else info.GetName()) or ""
-                regions.append(Region(
-                    start, info.GetRegionEnd(), info.IsReadable(), info.IsWritable(), info.IsExecutable(), path, offset
-                ))
+                start, end, path = info.GetRegionBase(), info.GetRegionEnd(), info.GetName() or ""
+                offset = self._file_offset(start, end) if path.startswith("/") else 0
+                readable, writable, executable = info.IsReadable(), info.IsWritable(), info.IsExecutable()
+                regions.append(Region(start, end, readable, writable, executable, path, offset))
         return sorted(regions, key=lambda region: region.start)
+
+    def _file_offset(self, start: int, end: int) -> int:
+        # A segment may begin inside its first page, and end inside its last one.
+        for address in (start, end - 1):
+            place = self._target.ResolveLoadAddress(address)
+            if place.GetSection().IsValid():
+                return int(place.GetSection().GetFileOffset() + place.GetOffset() - (address - start))
+        return 0
 
     def _find_address(self, symbol: str) -> int | None:
         function, _, static = symbol.partition("::")
@@ -236,7 +253,8 @@ class LldbTarget(Debugged):
         return sorted(thread.GetThreadID() for thread in self._process)
 
     def thread_pointer(self) -> int:
-        return _register(self._process.GetSelectedThread().GetFrameAtIndex(0), "fs_base")
+        found = _register(self._process.GetSelectedThread().GetFrameAtIndex(0), "fs_base")
+        return found if self.memory.read_some(found, 8) else 0  # a minidump has no such register
 
     def stack_pointers(self) -> list[int]:
         return [thread.GetFrameAtIndex(0).GetSP() for thread in self._process]
