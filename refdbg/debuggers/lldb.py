@@ -6,11 +6,14 @@ lldb finds functions and classes by their dotted names: `Resolver`, `at_breakpoi
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import count
 
 import lldb
@@ -61,6 +64,7 @@ _UNKNOWN = lldb.LLDB_INVALID_ADDRESS
 # What is evaluated without lldb's own expressions: these map memory in the process, by a system call that it must make.
 _CASTS = re.compile(r"\(\s*[A-Za-z_][\w ]*[ *]*\)|\s+")
 _EXPRESSION = re.compile(r"(?P<prefix>[&*]?)(?P<name>\$?\w+)(?P<path>(?:->\w+|\.\w+|\[\d+\])*)$")
+_SIGACTION = 256  # bytes, more than a struct sigaction has
 _SAME_NAME = 64  # variables of one name that are looked at
 
 
@@ -633,6 +637,23 @@ _sessions: dict[int, LldbSession] = {}  # by debugger
 Run = Callable[[LldbSession, str], int]
 
 
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    # lldb's own handler only takes a note of Ctrl-C: Python's takes its place while a command runs. Python cannot put
+    # back a handler that it has not made; sigaction(2) can.
+    libc, handler = ctypes.CDLL(None), ctypes.create_string_buffer(_SIGACTION)
+    libc.sigaction(signal.SIGINT, None, handler)
+    try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    except ValueError:  # an editor runs the command in a thread of its own
+        yield
+        return
+    try:
+        yield
+    finally:
+        libc.sigaction(signal.SIGINT, handler, None)
+
+
 class _Commands:
     # The commands' classes, which lldb looks up by their names in here.
     pass
@@ -654,7 +675,8 @@ class _Command:
         console = self._session.console
         console.answer = result
         try:
-            status = type(self).run(self._session, f"{self.words} {line}")
+            with _interruptible():
+                status = type(self).run(self._session, f"{self.words} {line}")
         finally:
             console.answer = None
         if status:
