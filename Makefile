@@ -27,7 +27,7 @@ bench: test-venv
 	$(BIN)/python -m tests.bench
 
 packages:
-	@tools/install-packages gdb python3 python3-venv python3.11-dbg
+	@tools/install-packages gdb gdbserver lldb-19 python3 python3-venv python3.11-dbg
 
 venv: packages $(STAMP)
 

@@ -7,7 +7,7 @@ root = str(Path(__file__).resolve().parent.parent)
 if root not in sys.path:
     sys.path.insert(0, root)
 
-from refdbg.commands import run
+from refdbg.commands import complete, run
 from refdbg.debuggers.gdb import install
 
-install(run)
+install(run, complete)

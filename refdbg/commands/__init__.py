@@ -50,12 +50,6 @@ def parser() -> argparse.ArgumentParser:
     return root
 
 
-def subcommands() -> list[str]:
-    """The names of the subcommands."""
-    return [name for action in parser()._actions if isinstance(action, argparse._SubParsersAction)
-            for name in action.choices]
-
-
 def help_text(words: list[str]) -> str:
     """What `refdbg help WORDS` says. An unknown word is explained too."""
     try:
@@ -65,6 +59,13 @@ def help_text(words: list[str]) -> str:
     except CommandError as error:
         return error.text()
     return ""
+
+
+def complete(session: Session, line: str) -> list[str]:
+    """The words that may stand in place of the last one on a line that is being typed after `refdbg`."""
+    from refdbg.commands.completion import candidates
+
+    return candidates(Context.of(session), line)
 
 
 def _all(root: argparse.ArgumentParser) -> Iterable[argparse.ArgumentParser]:

@@ -14,7 +14,7 @@ from refdbg.cpython.places import Places
 from refdbg.cpython.stop import Stop
 from refdbg.cpython.total import interned_dicts, is_interned
 from refdbg.cpython.types import DICT_SUBCLASS
-from refdbg.errors import DecodeError, MemoryFault
+from refdbg.errors import DecodeError, MemoryFault, RefdbgError
 from refdbg.graph.objects import Coverage
 
 _POINTERS = 40  # words from a block's start that an owner may point to: the values of a split dict begin inside
@@ -66,6 +66,11 @@ class Referrers:
 
     def of_many(self, addresses: Collection[int]) -> dict[int, list[Holder]]:
         """The same for many objects, in one pass over the memory. Raises RefdbgError."""
+        if not self._stop.runtime.target.regions():  # nobody found would look like lost references
+            raise RefdbgError(
+                "the process's memory regions are not known: its memory cannot be searched",
+                "A remote stub must serve files (`info proc mappings`): gdbserver does.",
+            )
         blocks = self._heap.blocks
         found: dict[int, list[Holder]] = {address: [] for address in addresses}
         storage: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
-import traceback
 from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property
-from typing import BinaryIO
 
 import gdb
-from refdbg.errors import CommandError, LayoutNotFound, NoProcess, NotLive, RefdbgError, SymbolNotFound
+from refdbg.debuggers.debugged import (
+    CHANGE_FRAMES,
+    DEADLY,
+    RUNTIME,
+    Debugged,
+    DebuggerHit,
+    FunctionWatch,
+    Reports,
+    WordWatch,
+    cannot_attach,
+    convention,
+    printable,
+)
+from refdbg.errors import CommandError, NoProcess, NotLive, SymbolNotFound
 from refdbg.target import (
     Console,
     Halt,
@@ -18,30 +29,19 @@ from refdbg.target import (
     NativeThread,
     OnChange,
     OnHit,
-    PointedStruct,
-    Symbol,
     TargetInfo,
-    Variable,
     Where,
 )
 from refdbg.target.core import CoreMemory
-from refdbg.target.ctype import Kind, Member, layout_of
-from refdbg.target.images import Images
-from refdbg.target.layout import StructLayout
-from refdbg.target.memory import Memory, Region
+from refdbg.target.ctype import Kind, Member
+from refdbg.target.memory import Region
 from refdbg.target.process import ProcessMemory
 
-# The integer argument registers and the result register, by the architecture's name in gdb
-# (System V psABI; Procedure Call Standard for the Arm 64-bit Architecture).
-_REGISTERS = {
-    "i386:x86-64": (("rdi", "rsi", "rdx", "rcx", "r8", "r9"), "rax", "ret"),
-    "aarch64": (("x0", "x1", "x2", "x3", "x4", "x5", "x6", "x7"), "x0", "ret"),
-}
-_DEADLY = ("SIGSEGV", "SIGBUS", "SIGABRT", "SIGFPE", "SIGILL", "SIGSYS")
-_RUNTIME = "_PyRuntime"  # the file that has it is CPython's own: its names go before those of other libraries
+_ARCHITECTURES = {"i386:x86-64": "x86-64"}  # by gdb's name, where it is another one
 _ANONYMOUS = (gdb.TYPE_CODE_STRUCT, gdb.TYPE_CODE_UNION)
-_CHANGE_FRAMES = 14  # of the C stack that has changed a word: freeing alone takes half a dozen
 _CORE_FILE = re.compile(r"core dump file:\s+`(.+)', file type")
+# `info proc mappings`: start, end, size, offset, permissions (from gdb 12 on) and the file's path.
+_MAPPING = re.compile(r"\s*0x(\w+)\s+0x(\w+)\s+0x\w+\s+0x(\w+)\s+([r-][w-][x-])[ps]\s*(.*)$")
 
 
 _KINDS: dict[int, Kind] = {
@@ -78,93 +78,54 @@ class GdbType:
         ]
 
 
-class GdbTarget:
+class GdbTarget(Debugged):
     """The selected inferior: a live process through /proc, a core file, anything else through gdb's own reads."""
 
     def __init__(self, inferior: gdb.Inferior) -> None:
         self._inferior = inferior
         kind, self._connection = _connection(inferior)
-        self._process = ProcessMemory(inferior.pid) if kind == "native" else None
-        self._core = CoreMemory(_core_file(), self._read_through_gdb) if kind == "core" else None
-        direct = self._process or self._core
-        self.info = TargetInfo(
-            inferior.progspace.filename or "", inferior.pid or None, kind not in ("core", "none"),
-            f"gdb {gdb.VERSION.split()[-1] if ' ' in gdb.VERSION else gdb.VERSION}",
-            next((o.build_id or "" for o in gdb.objfiles() if o.filename == inferior.progspace.filename), ""),
+        direct: ProcessMemory | CoreMemory | None = None
+        if kind == "native":
+            direct = ProcessMemory(inferior.pid)
+        elif kind == "core":
+            direct = CoreMemory(_core_file(), self._read_through)
+        version = gdb.VERSION.split()[-1] if " " in gdb.VERSION else gdb.VERSION
+        main = inferior.progspace.filename
+        build_id = next((o.build_id or "" for o in gdb.objfiles() if o.filename == main), "")
+        super().__init__(
+            TargetInfo(main or "", inferior.pid or None, kind not in ("core", "none"), f"gdb {version}", build_id),
+            direct,
         )
-        self.memory = Memory(direct.read_some if direct else self._read_through_gdb)
-        self._layouts: dict[str, StructLayout | None] = {}  # None: asked for and not there
-        self._addresses: dict[str, int | None] = {}
         self._debug_folder: str | None = None  # gdb's own setting, while it is changed
 
     def is_of(self, inferior: gdb.Inferior) -> bool:
         """Whether this is still what the inferior is: a process and its core files share a pid."""
         return self.info.pid == inferior.pid and self._connection == _connection(inferior)[1]
 
-    def look_again(self) -> None:
-        """A file was loaded: what was not found before may be in it."""
-        self._layouts = {name: layout for name, layout in self._layouts.items() if layout is not None}
-        self._addresses = {name: address for name, address in self._addresses.items() if address is not None}
-
-    def close(self) -> None:
-        """The process is gone."""
-        direct = self._process or self._core
-        if direct is not None:
-            direct.close()
-
-    def _read_through_gdb(self, address: int, size: int) -> bytes:
+    def _read_through(self, address: int, size: int) -> bytes:
         try:
             return bytes(self._inferior.read_memory(address, size))
         except gdb.MemoryError:
             return b""
 
-    def regions(self) -> list[Region]:
-        direct = self._process or self._core
-        return direct.regions() if direct else []
+    def _find_regions(self) -> list[Region]:
+        try:
+            text = gdb.execute("info proc mappings", to_string=True)
+        except gdb.error:
+            return []  # a stub without files, an emulator
+        regions = []
+        for row in filter(None, map(_MAPPING.match, text.splitlines())):
+            start, end, offset = (int(number, 16) for number in row.group(1, 2, 3))
+            readable, writable, executable = (letter != "-" for letter in row[4])
+            regions.append(Region(start, end, readable, writable, executable, row[5], offset))
+        return regions
 
-    def resident(self, start: int, end: int) -> list[tuple[int, int]]:
-        """The parts of [start, end) that reading does not fault in."""
-        return list(self._process.resident(start, end)) if self._process else [(start, end)]
+    def _find_address(self, symbol: str) -> int | None:
+        return _address_of(symbol)
 
-    def address_of(self, symbol: str) -> int:
-        if symbol not in self._addresses:
-            self._addresses[symbol] = _address_of(symbol)
-        address = self._addresses[symbol]
-        if address is None:
-            raise SymbolNotFound(symbol)
-        return address
-
-    def layout(self, struct: str) -> StructLayout:
-        if struct not in self._layouts:
-            found = _type(struct)
-            self._layouts[struct] = None if found is None else layout_of(struct, GdbType(found))
-        layout = self._layouts[struct]
-        if layout is None:
-            raise LayoutNotFound(f"no debug info describes the struct {struct}")
-        return layout
-
-    def open(self, path: str) -> BinaryIO:
-        direct = self._process or self._core
-        return direct.open(path) if direct else open(path, "rb")
-
-    def images(self) -> Images:
-        self._files.refresh()
-        return self._files
-
-    @cached_property
-    def _files(self) -> Images:
-        return Images(self.regions, self.open, _RUNTIME)
-
-    # Not by gdb's symbols: an unattended run does not load each library's, and the answer is the same everywhere.
-
-    def symbol_at(self, address: int) -> Symbol | None:
-        return self._files.symbol_at(address)
-
-    def variable(self, symbol: Symbol) -> Variable | None:
-        return self._files.variable(symbol)
-
-    def structs_of(self, function: int) -> Sequence[PointedStruct]:
-        return self._files.structs_of(function)
+    def _find_type(self, struct: str) -> GdbType | None:
+        found = _type(struct)
+        return None if found is None else GdbType(found)
 
     def spare_debug_info(self) -> None:
         """Read no library's separate debug info until `load_libraries`: libc's alone takes gdb 0.1 s."""
@@ -179,21 +140,22 @@ class GdbTarget:
             gdb.execute("nosharedlibrary", to_string=True)  # those that were read without it are read again
         gdb.execute("sharedlibrary", to_string=True)
 
-    def threads(self) -> list[NativeThread]:
+    def _selected_thread(self) -> int:
+        selected = gdb.selected_thread()
+        return int(selected.ptid[1] or selected.ptid[0]) if selected is not None else 0
+
+    def _find_threads(self) -> list[NativeThread]:
         selected = gdb.selected_thread()
         found: list[NativeThread] = []
         try:
             for thread in self._inferior.threads():
                 thread.switch()
-                row = NativeThread(thread.ptid[1] or thread.ptid[0], _register_or("sp"), _register_or("fs_base"))
-                found.insert(0 if thread == selected else len(found), row)
+                row = NativeThread(thread.ptid[1] or thread.ptid[0], _register_or_0("sp"), _register_or_0("fs_base"))
+                found.append(row)
         finally:
             if selected is not None and selected.is_valid():
                 selected.switch()
         return found
-
-    def cpu_seconds(self, thread: int) -> float | None:
-        return self._process.cpu_seconds(thread) if self._process else None
 
     def native_frames(self, thread: int | None = None, limit: int = 64) -> list[NativeFrame]:
         selected = gdb.selected_thread()
@@ -221,13 +183,18 @@ def _core_file() -> str:
     return match[1]
 
 
+def _file(symtab: gdb.Symtab) -> str:
+    # As every debugger has it: the compiler's folder, then the name that it was given.
+    return os.path.normpath(str(symtab.fullname()))
+
+
 def _stack(limit: int) -> list[NativeFrame]:
     frames: list[NativeFrame] = []
     try:
         frame = gdb.newest_frame()
         while frame is not None and len(frames) < limit:
             where = frame.find_sal()
-            file = where.symtab.filename if where.symtab else None
+            file = _file(where.symtab) if where.symtab else None
             frames.append(NativeFrame(frame.name() or "??", file, where.line if file else None))
             frame = frame.older()
     except gdb.error:
@@ -248,7 +215,7 @@ def _type(name: str) -> gdb.Type | None:
 
 def _symbol(name: str) -> gdb.Symbol | None:
     # Statics of the interpreter's own file first: other libraries have a `collect` too.
-    runtime = gdb.lookup_global_symbol(_RUNTIME)
+    runtime = gdb.lookup_global_symbol(RUNTIME)
     if runtime is not None:
         found = runtime.symtab.objfile.lookup_global_symbol(name) or runtime.symtab.objfile.lookup_static_symbol(name)
         if found is not None:
@@ -266,21 +233,16 @@ def _address_of(name: str) -> int | None:
         return None
 
 
-class GdbHit:
+class GdbHit(DebuggerHit):
     """One stop at a watched function."""
 
     def __init__(self, target: GdbTarget, function: str, parameters: Sequence[str]) -> None:
         self.target = target
-        self.function = function
-        self.parameters = parameters
         ptid = gdb.selected_thread().ptid
-        self.thread = int(ptid[1] or ptid[0])
+        super().__init__(function, parameters, int(ptid[1] or ptid[0]), _architecture())
 
-    def argument(self, name: str) -> int:
-        registers, _, _ = _convention()
-        if name not in self.parameters or self.parameters.index(name) >= len(registers):
-            raise LayoutNotFound(f"{self.function} has no parameter {name!r}")
-        return _register(registers[self.parameters.index(name)])
+    def _register(self, name: str) -> int:
+        return _register(name)
 
     def callers(self, limit: int) -> Iterator[str]:
         try:
@@ -292,28 +254,22 @@ class GdbHit:
         except gdb.error:
             pass  # the unwinder gave up
 
-    def result(self) -> int:
-        value = _register(_convention()[1])
-        return value - (1 << 64) if value >> 63 else value
+
+def _architecture() -> str:
+    name = str(gdb.selected_inferior().architecture().name())
+    return _ARCHITECTURES.get(name, name)
 
 
-def _convention() -> tuple[tuple[str, ...], str, str]:
-    name = gdb.selected_inferior().architecture().name()
-    if name not in _REGISTERS:
-        raise RefdbgError(f"refdbg does not know the calling convention of {name}", "x86-64 and AArch64 are supported.")
-    return _REGISTERS[name]
-
-
-def _register(name: str) -> int:
-    return int(gdb.newest_frame().read_register(name)) & 0xFFFF_FFFF_FFFF_FFFF
-
-
-def _register_or(name: str) -> int:
+def _register_or_0(name: str) -> int:
     # 0 where it cannot be known: there is none of that name, the thread runs or has ended.
     try:
         return _register(name)
     except (gdb.error, ValueError):
         return 0
+
+
+def _register(name: str) -> int:
+    return int(gdb.newest_frame().read_register(name)) & 0xFFFF_FFFF_FFFF_FFFF
 
 
 class _Stop(gdb.Breakpoint):  # type: ignore[misc]
@@ -327,41 +283,27 @@ class _Stop(gdb.Breakpoint):  # type: ignore[misc]
 
 
 class _Watch(gdb.Breakpoint):  # type: ignore[misc]
-    # A hardware watchpoint on one word; silent from the change on whose report asks for no more.
+    # A hardware watchpoint on one word.
     def __init__(self, session: GdbSession, address: int, on_change: OnChange) -> None:
         self._session = session
-        self._on_change = on_change
-        self._address = address
-        self._done = False
-        self._old = session.target().memory.integer(address, 8)
-        self.function = f"*{address:#x}"
+        self._word = WordWatch(session.target(), address, on_change)
+        self.function = self._word.function
         super().__init__(f"*(unsigned long *) {address:#x}", gdb.BP_WATCHPOINT, gdb.WP_WRITE, internal=True)
         self.silent = True
 
     def stop(self) -> bool:
         target = self._session.target()
-        target.memory.forget()
-        try:
-            word = target.memory.u64(self._address)
-            if not self._done and word != self._old:
-                self._old = word
-                self._done = not self._on_change(target.native_frames(limit=_CHANGE_FRAMES))
-        except (gdb.error, RefdbgError) as error:
-            self._session.on_error(f"at a watchpoint: {error}")
+        self._word.changed(self._session, target, lambda: target.native_frames(limit=CHANGE_FRAMES))
         return False
 
 
-class GdbBreakpoint:
+class GdbBreakpoint(FunctionWatch):
     """A function watched at its entry, or at each of its return instructions."""
 
     def __init__(self, session: GdbSession, functions: Sequence[str], on_hit: OnHit, where: Where) -> None:
-        self._session = session
-        self._functions = functions
-        self._on_hit = on_hit
-        self._where = where
+        super().__init__(session, functions, on_hit, where)
+        self._gdb = session
         self._stops: list[_Stop] = []
-        self.parameters: list[str] = []
-        self.function = functions[0]
         self.place()
 
     def place(self) -> bool:
@@ -385,22 +327,11 @@ class GdbBreakpoint:
 
     def hit(self) -> bool:
         """Called by gdb at a stop; True keeps the program stopped."""
-        if self._session.seen_before():
+        frame = gdb.newest_frame()
+        if self._gdb.seen_before((gdb.selected_thread().ptid, frame.pc(), int(frame.read_register("sp")))):
             return False
-        self._session.busy = True
-        try:
-            target = self._session.target()
-            target.memory.forget()
-            return self._on_hit(GdbHit(target, self.function, self.parameters))
-        except KeyboardInterrupt:
-            self._session.on_error(f"interrupted at {self.function}")
-        except RefdbgError as error:
-            self._session.on_error(f"at {self.function}: {error.text()}")
-        except Exception:  # a defect of ours: say so, never disturb the program
-            self._session.on_error(f"refdbg failed at {self.function}:\n{traceback.format_exc()}")
-        finally:
-            self._session.busy = False
-        return False
+        target = self._gdb.target()
+        return self.reached(target, lambda: GdbHit(target, self.function, self.parameters))
 
     def remove(self) -> None:
         """Take the breakpoints out; `place` sets them again."""
@@ -416,13 +347,13 @@ class GdbBreakpoint:
 
     def delete(self) -> None:
         self.remove()
-        self._session.forget(self)
+        self._gdb.forget(self)
 
 
 def _returns(start: int, end: int) -> list[int]:
     # Offsets of the function's return instructions: where its result is known and its work done.
     code = gdb.selected_inferior().architecture().disassemble(start, end - 1)
-    mnemonic = _convention()[2]
+    mnemonic = convention(_architecture()).returning
     return [int(line["addr"]) - start for line in code if line["asm"].split()[0].startswith(mnemonic)]
 
 
@@ -434,22 +365,20 @@ class GdbConsole:
         self.colour = bool(gdb.parameter("style enabled")) and sys.stdout.isatty()
 
     def write(self, text: str) -> None:
-        # gdb.write refuses NUL and lone surrogates; names in freed memory can hold anything.
-        gdb.write(text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode() + "\n")
+        gdb.write(printable(text) + "\n")
 
 
-class GdbSession:
+class GdbSession(Reports):
     """The commands' view of gdb."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.console: Console = GdbConsole()
         self.on_error: Callable[[str], None] = lambda text: gdb.write(f"refdbg: {text}\n", gdb.STDERR)
         self._target: GdbTarget | None = None
         self._breakpoints: list[GdbBreakpoint] = []
         self._waiting: list[GdbBreakpoint] = []
         self._signal: str | None = None
-        self.busy = False
-        self._last_stop: object = None
         gdb.events.new_objfile.connect(self._new_file)
         gdb.events.clear_objfiles.connect(self._another_program)
         gdb.events.exited.connect(lambda _event: self._drop())
@@ -481,7 +410,7 @@ class GdbSession:
             raise NotLive("this is a core file: nothing runs in it, so nothing can be watched")
         watch = GdbBreakpoint(self, functions, on_hit, where)
         if not watch.placed:
-            if gdb.lookup_global_symbol(_RUNTIME) is not None:
+            if gdb.lookup_global_symbol(RUNTIME) is not None:
                 raise SymbolNotFound(" / ".join(functions))
             self._waiting.append(watch)  # libpython is not loaded yet
         self._breakpoints.append(watch)
@@ -506,21 +435,9 @@ class GdbSession:
     def waiting(self) -> list[str]:
         return [watch.function for watch in self._waiting]
 
-    def seen_before(self) -> bool:
-        """Whether this stop is the last one once more, without any progress of the program.
-
-        A signal that arrives while the program is stopped is delivered before the instruction under the breakpoint:
-        when its handler has returned, the breakpoint is hit again. With an interval timer that would never end.
-        """
-        frame = gdb.newest_frame()
-        here = (gdb.selected_thread().ptid, frame.pc(), int(frame.read_register("sp")))
-        again = here == self._last_stop
-        self._last_stop = here
-        return again
-
     def has_python(self) -> bool:
         try:  # the linker's symbol is enough: a Python without debug info must not look like no Python
-            gdb.parse_and_eval("(unsigned long)&_PyRuntime")
+            gdb.parse_and_eval(f"(unsigned long)&{RUNTIME}")
         except gdb.error:
             return False
         return True
@@ -533,14 +450,11 @@ class GdbSession:
             gdb.execute(f"set {setting}", to_string=True)
         gdb.execute("handle all nostop noprint pass", to_string=True)
         gdb.execute("handle SIGINT nostop noprint pass", to_string=True)
-        gdb.execute(f"handle {' '.join(_DEADLY)} stop print pass", to_string=True)
+        gdb.execute(f"handle {' '.join(DEADLY)} stop print pass", to_string=True)
         try:
             gdb.execute(f"attach {pid}", to_string=True)
         except gdb.error as error:
-            raise NoProcess(
-                f"gdb cannot attach to process {pid}: {error}",
-                "In a container run it with --cap-add=SYS_PTRACE; see /proc/sys/kernel/yama/ptrace_scope.",
-            ) from error
+            raise cannot_attach("gdb", pid, str(error)) from error
         if self.has_python():
             self.target().spare_debug_info()
         else:
@@ -584,25 +498,38 @@ class GdbSession:
     def _new_file(self, _event: gdb.NewObjFileEvent) -> None:
         if self._target is not None:
             self._target.look_again()
-        if self._waiting and gdb.lookup_global_symbol(_RUNTIME) is not None:
+        if self._waiting and gdb.lookup_global_symbol(RUNTIME) is not None:
             self._waiting = [watch for watch in self._waiting if not watch.place()]
 
 
 class _Command(gdb.Command):  # type: ignore[misc]
     """What a CPython process collects, finalizes and leaves over – and why. `refdbg help` lists the commands."""
 
-    def __init__(self, session: GdbSession, run: Callable[[GdbSession, str], int]) -> None:
+    def __init__(self, session: GdbSession, run: Run, complete: Complete) -> None:
         self._session = session
         self._run = run
-        super().__init__("refdbg", gdb.COMMAND_USER, gdb.COMPLETE_EXPRESSION)
+        self._candidates = complete
+        super().__init__("refdbg", gdb.COMMAND_USER)
 
     def invoke(self, line: str, _from_tty: bool) -> None:
         self.dont_repeat()
         self._run(self._session, line)
 
+    def complete(self, line: str, word: str | None) -> object:
+        """Called by gdb; *word* is what gdb takes for the last word: it may begin inside ours."""
+        found = self._candidates(self._session, line)
+        if not found:
+            return gdb.COMPLETE_EXPRESSION
+        own = "" if line[-1:].isspace() else line.split()[-1] if line else ""
+        return [each[len(own) - len(own if word is None else word) :] for each in found]
 
-def install(run: Callable[[GdbSession, str], int]) -> GdbSession:
-    """Add the command `refdbg` to gdb; *run(session, line)* executes a line typed by the user."""
+
+Run = Callable[[GdbSession, str], int]
+Complete = Callable[[GdbSession, str], "list[str]"]
+
+
+def install(run: Run, complete: Complete) -> GdbSession:
+    """Add the command `refdbg`: *run(session, line)* executes a typed line, *complete* has what may follow in one."""
     session = GdbSession()
-    _Command(session, run)
+    _Command(session, run, complete)
     return session

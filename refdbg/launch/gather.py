@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from refdbg import __version__
 from refdbg.commands.context import Context
@@ -349,7 +349,16 @@ def main(session: Session) -> None:
         report = Gatherer(session, orders["pid"], orders["objects"], orders["check"]).run()
     except RefdbgError as error:
         report = {"error": error.text()}
-    with open(orders["output"], "w", encoding="utf-8", errors="backslashreplace") as file:
+    _end(report, orders["output"])
+
+
+def refuse(reason: str) -> NoReturn:
+    """Instead of `main`: this debugger cannot work."""
+    _end({"error": reason}, json.loads(os.environ["REFDBG_GATHER"])["output"])
+
+
+def _end(report: dict[str, Any], output: str) -> NoReturn:
+    with open(output, "w", encoding="utf-8", errors="backslashreplace") as file:
         json.dump(report, file, ensure_ascii=False)
     sys.stdout.flush()
     os._exit(0)  # the program has ended and the report is written: what the debugger would tidy up does not matter

@@ -65,12 +65,14 @@ def _complete(session: RecordedSession) -> None:
     import readline
 
     from refdbg.commands.completion import candidates
+    from refdbg.commands.context import Context
 
+    context = Context.of(session)
     found: list[str] = []
 
     def next_candidate(_word: str, state: int) -> str | None:
         if state == 0:
-            found[:] = candidates(session, readline.get_line_buffer()[: readline.get_endidx()])
+            found[:] = candidates(context, readline.get_line_buffer()[: readline.get_endidx()])
         return found[state] if state < len(found) else None
 
     readline.set_completer_delims(" \t\n")

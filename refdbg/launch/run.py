@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import ctypes
+import glob
 import json
 import os
 import shutil
@@ -31,13 +32,30 @@ NOT_EXECUTABLE = 126
 USAGE = 2
 _LOG = "debugger.log"
 
-_GATHER = """\
+_GATHER = {
+    "gdb": """\
 import sys
 sys.path.insert(0, {root!r})
 from refdbg.debuggers.gdb import GdbSession
 from refdbg.launch.gather import main
 main(GdbSession())
-"""
+""",
+    "lldb": """\
+import sys
+sys.path.insert(0, {root!r})
+def __lldb_init_module(debugger, _names):
+    from refdbg.launch.gather import main, refuse
+    try:
+        from refdbg.debuggers.lldb import LldbSession
+    except ImportError as error:
+        refuse(str(error))
+    main(LldbSession(debugger))
+""",
+}
+_COMMAND = {
+    "gdb": ("-nx", "-nh", "-q", "-batch", "-x", "{script}"),
+    "lldb": ("--no-lldbinit", "--batch", "--source-quietly", "-o", "command script import {script}"),
+}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -56,7 +74,8 @@ def parser() -> argparse.ArgumentParser:
                       help="how many objects to list one by one, per collection and at the end (default 10)")
     root.add_argument("--check", action="store_true",
                       help="replay what each collection decides, and report where it decided otherwise (slow)")
-    root.add_argument("--gdb", metavar="PATH", default="gdb", help="the gdb to use (default: gdb)")
+    root.add_argument("--debugger", metavar="gdb|lldb|PATH", default="gdb",
+                      help="the debugger to use (default: gdb); a PATH whose last part contains lldb is an lldb")
     root.add_argument("--version", action="version", version=f"refdbg {__version__}")
     root.add_argument("program", metavar="PROGRAM")
     root.add_argument("arguments", metavar="ARGUMENTS", nargs=argparse.REMAINDER)
@@ -87,9 +106,7 @@ def main() -> NoReturn:
         if os.path.isfile(orders.program):
             _fail(NOT_EXECUTABLE, f"{orders.program} is not executable; `chmod +x {orders.program}`?")
         _fail(NOT_STARTED, f"program not found: {orders.program}; is the path right?")
-    debugger = shutil.which(orders.gdb)
-    if debugger is None:
-        _fail(USAGE, f"debugger not found: {orders.gdb}; install it with `apt-get install gdb`, or name it with --gdb")
+    debugger = _debugger(orders.debugger)
     # Not tempfile: importing it takes as long as starting Python.
     folder = os.path.join(os.environ.get("TMPDIR") or "/tmp", f"refdbg-{os.getpid()}-{os.urandom(8).hex()}")
     os.mkdir(folder, 0o700)
@@ -103,6 +120,22 @@ def main() -> NoReturn:
     except OSError as error:  # a full disk, a closed pipe: the program's own status stays
         _say(f"refdbg-run: the report cannot be written: {error}")
     _end(status)
+
+
+def _debugger(name: str) -> str:
+    found = shutil.which(name)
+    if found is None and name == "lldb":  # Debian's packages have a version in every name
+        folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
+        found = max(
+            (path for folder in folders for path in glob.glob(f"{glob.escape(folder)}/lldb-[0-9]*")
+             if path.rpartition("-")[2].isdecimal()),
+            key=lambda path: int(path.rpartition("-")[2]), default=None,
+        )  # fmt: skip
+    if found is None:
+        package = "lldb-19" if "lldb" in name else "gdb"
+        _fail(USAGE, f"debugger not found: {name}; install one with `apt-get install {package}`, or give --debugger "
+                     "its path")  # fmt: skip
+    return found
 
 
 def _fail(status: int, message: str) -> NoReturn:
@@ -134,11 +167,11 @@ def _run(
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, watched)
     pid = _start_stopped(program, argv, environment, mask, children)
     output = os.path.join(folder, "report.json")
-    gdb = _start_gdb(debugger, {**wanted, "pid": pid, "output": output}, environment, folder)
+    tool = _start_debugger(debugger, {**wanted, "pid": pid, "output": output}, environment, folder)
     from refdbg.render.report import prepare  # what the report needs is imported while the program runs
 
     prepare()
-    status = _wait(pid, gdb, watched)
+    status = _wait(pid, tool, watched)
     try:
         with open(output, encoding="utf-8") as file:
             report: dict[str, Any] = json.load(file)
@@ -197,15 +230,16 @@ def _start_stopped(
     return pid
 
 
-def _start_gdb(debugger: str, orders: dict[str, Any], environment: dict[bytes, bytes], folder: str) -> int:
+def _start_debugger(debugger: str, orders: dict[str, Any], environment: dict[bytes, bytes], folder: str) -> int:
     # In a session of its own: the terminal's Ctrl-C is for the program. Without the program's PYTHON*
-    # variables, which gdb's own Python would obey.
+    # variables, which the debugger's own Python would obey.
     own = {name: value for name, value in environment.items() if not name.startswith(b"PYTHON")}
     own[b"REFDBG_GATHER"] = json.dumps(orders).encode()
     script = os.path.join(folder, "gather.py")
+    kind = "lldb" if "lldb" in os.path.basename(debugger) else "gdb"
     with open(script, "w", encoding="utf-8") as file:
-        file.write(_GATHER.format(root=ROOT))
-    command = [debugger, "-nx", "-nh", "-q", "-batch", "-x", script]
+        file.write(_GATHER[kind].format(root=ROOT))
+    command = [debugger, *(word.format(script=script) for word in _COMMAND[kind])]
     pid = os.fork()
     if pid == 0:
         try:
@@ -223,16 +257,16 @@ def _start_gdb(debugger: str, orders: dict[str, Any], environment: dict[bytes, b
     return pid
 
 
-def _wait(pid: int, gdb: int, watched: set[Any]) -> int:
+def _wait(pid: int, tool: int, watched: set[Any]) -> int:
     # Until both have ended. Signals sent to us are for the program.
     status: int | None = None
-    gdb_runs = True
-    while status is None or gdb_runs:
+    tool_runs = True
+    while status is None or tool_runs:
         info = signal.sigwaitinfo(watched)
         if info.si_signo != signal.SIGCHLD:
             if info.si_code == _SI_KERNEL:  # typed at the terminal: the program has it too
-                if info.si_signo == signal.SIGINT and gdb_runs:
-                    os.kill(gdb, signal.SIGUSR1)
+                if info.si_signo == signal.SIGINT and tool_runs:
+                    os.kill(tool, signal.SIGUSR1)
             elif status is None:
                 os.kill(pid, info.si_signo)
         while True:
@@ -242,11 +276,11 @@ def _wait(pid: int, gdb: int, watched: set[Any]) -> int:
                 break
             if ended == pid:
                 status = how
-            elif ended == gdb:
-                gdb_runs = False
+            elif ended == tool:
+                tool_runs = False
             elif not ended:
                 break
-        if not gdb_runs and status is None:
+        if not tool_runs and status is None:
             # The debugger gave up: let the program go on without it.
             os.kill(pid, signal.SIGCONT)
             _, status = os.waitpid(pid, 0)

@@ -26,15 +26,14 @@ options, before everything else:
 The same commands work inside gdb (`source gdb/refdbg.py`) and lldb (`command script import lldb/refdbg_lldb.py`).
 To run a program and get a report at its end: refdbg-run PROGRAM ARGUMENTS...
 """
-_BOTH_ENDS = (
-    "import sys; sys.path.append({root!r}); from refdbg.commands import run; "
-    "from refdbg.debuggers.{debugger} import install; install(run)"
-)
 
 
 def gdbinit() -> str:
     """The line for a user's gdbinit."""
-    return "python " + _BOTH_ENDS.format(root=ROOT, debugger="gdb")
+    return (
+        f"python import sys; sys.path.append({ROOT!r}); "
+        "from refdbg.commands import complete, run; from refdbg.debuggers.gdb import install; install(run, complete)"
+    )
 
 
 def lldbinit() -> str:
@@ -112,15 +111,20 @@ def _on_target(words: list[str]) -> int:
     return prompt(session)
 
 
+def _words() -> set[str]:
+    # The first words of all commands.
+    from refdbg.commands.completion import subcommands
+
+    return {words[0] for words, _help in subcommands()}
+
+
 def _is_snapshot(path: str) -> bool:
     with open(path, "rb") as file:
         return file.read(2) == b"PK" or path.endswith(".refdbg")
 
 
 def _explain_missing(path: str) -> NoReturn:
-    from refdbg.commands import subcommands
-
-    if path in subcommands():
+    if path in _words():
         raise CommandError(
             f"{path!r} needs a process to look at",
             f"`refdbg CORE {path}`, `refdbg --pid N {path}`, or inside gdb or lldb: `refdbg {path}`.",
@@ -129,6 +133,4 @@ def _explain_missing(path: str) -> NoReturn:
 
 
 def _is_program(word: str) -> bool:
-    from refdbg.commands import subcommands
-
-    return word not in subcommands() and (os.sep in word or os.path.isfile(word))
+    return word not in _words() and (os.sep in word or os.path.isfile(word))

@@ -226,7 +226,7 @@ class _Unit:
         return self._dwarf.line_program_for_CU(self._unit)
 
     def path(self, number: int) -> str:
-        """The path of the source file of that number, as the compiler was given it; "" when not known."""
+        """The path of the source file of that number, from the compiler's folder on; "" when not known."""
         if self._program is None:
             return ""
         header = self._program.header
@@ -240,11 +240,9 @@ class _Unit:
             )
         except IndexError:
             return ""
-        name: str = file.name.decode("utf-8", "replace")
-        folder = folder.decode("utf-8", "replace")
-        if header["version"] >= 5 and file.dir_index == 0 and not os.path.isabs(name):
-            return name  # the compilation's own folder: the name is as on the command line
-        return str(os.path.join(folder, name))
+        top = self._unit.get_top_DIE().attributes.get("DW_AT_comp_dir")
+        parts = [part.decode("utf-8", "replace") for part in (top.value if top else b"", folder, file.name)]
+        return os.path.normpath(os.path.join(*parts))
 
     @cached_property
     def _lines(self) -> list[tuple[int, int, int]]:

@@ -77,6 +77,38 @@ def captures(python: str, size: int, repetitions: int, what: str) -> tuple[dict[
     return times, answer["memory"]
 
 
+def captures_in_lldb(python: str, size: int, repetitions: int) -> dict[str, Times]:
+    """The same walk inside lldb, of a process of its own."""
+    times: dict[str, Times] = defaultdict(Times)
+    lldb = shutil.which("lldb-19") or shutil.which("lldb")
+    if lldb is None:
+        return times
+    with tempfile.TemporaryDirectory(prefix="refdbg-bench-") as folder:
+        output = Path(folder, "output")
+        orders = {"root": str(ROOT), "repetitions": repetitions, "output": str(output)}
+        subprocess.run(
+            [lldb, "-x", "--batch", "-o", "breakpoint set -n builtin_ascii", "-o", "run", "-o",
+             f"command script import {HERE / 'in_lldb.py'}", "-o", "process kill", "--",
+             python, str(HERE / "crowd.py"), str(size), "1", str(Path(folder, "told"))],
+            env={**ENVIRONMENT, "REFDBG_BENCH": json.dumps(orders)}, stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True,
+        )  # fmt: skip
+        for sample in json.loads(output.read_text())["samples"]:
+            times[sample["what"]].add(sample["wall"], sample["cpu"], sample["objects"])
+    return times
+
+
+def lldb_rows(lldb: dict[str, Times], gdb: dict[str, Times]) -> list[list[Any]]:
+    """lldb's captures against gdb's."""
+    rows = []
+    for what, found in lldb.items():
+        same = gdb[what.replace("lldb", "refdbg")]
+        rows.append([f"capture: {what}", f"{found.objects:,}", len(found.wall), found.median,
+                     f"{found.speed:,.0f} objects/s", f"{found.median / same.median:.2f} × gdb's time", "",
+                     "≤ 2 × gdb's time"])  # fmt: skip
+    return rows
+
+
 def runs(python: str, repetitions: int) -> dict[str, Times]:
     """Whole runs of `-X showrefcount -c pass`: plain, under gdb, under refdbg-run; interleaved."""
     program = [python, "-X", "showrefcount", "-c", "pass"]
@@ -192,7 +224,9 @@ def main() -> None:
         raise SystemExit(f"needs gdb and {orders.python}")
     rows: list[list[Any]] = []
     if orders.repetitions:
-        rows += capture_rows(*captures(python, orders.objects, orders.repetitions, "capture"))
+        times, memory = captures(python, orders.objects, orders.repetitions, "capture")
+        rows += capture_rows(times, memory)
+        rows += lldb_rows(captures_in_lldb(python, orders.objects, orders.repetitions), times)
     if orders.replays:
         rows += replay_rows(*captures(python, orders.objects, orders.replays, "replay"))
     if orders.runs:

@@ -104,14 +104,14 @@ def test_nobody_reads_the_report(python311: str) -> None:
 
 
 def test_no_gdb() -> None:
-    status, text = _refused("--gdb", "/nonexistent", "/bin/echo", "ran")
+    status, text = _refused("--debugger", "/nonexistent", "/bin/echo", "ran")
     assert (status, len(text.splitlines())) == (2, 1)
     assert "apt-get install gdb" in text
 
 
 def test_a_debugger_that_ends_at_once() -> None:
     # The program must run all the same.
-    done = subprocess.run([*refdbg_run("--gdb", "/bin/false"), "/bin/sh", "-c", "echo ran; exit 6"],
+    done = subprocess.run([*refdbg_run("--debugger", "/bin/false"), "/bin/sh", "-c", "echo ran; exit 6"],
                           capture_output=True, text=True, env=ENVIRONMENT, check=False)  # fmt: skip
     assert (done.returncode, done.stdout) == (6, "ran\n")
     assert "the debugger ended without a report" in done.stderr and "Traceback" not in done.stderr

@@ -1,4 +1,4 @@
-"""Loading refdbg into gdb: from a checkout, by every kind of path, and from an installed package."""
+"""Loading refdbg into gdb and lldb: from a checkout, by every kind of path, and from an installed package."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+
+from tests.conftest import missing
+from tests.support import debugger
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "gdb" / "refdbg.py"
@@ -93,3 +96,53 @@ def test_shell_help() -> None:
             cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True,
         )
         assert expected in done.stdout
+
+
+# LLDB
+
+
+def lldb(arguments: Sequence[str | Path], folder: Path, **more: str) -> str:
+    """What lldb prints."""
+    program = debugger.lldb()
+    if program is None:
+        missing("no lldb: apt-get install lldb-19")
+    environment = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "LANG": "C.UTF-8", **more}
+    done = subprocess.run(
+        [str(program), "--batch", *arguments], cwd=folder, env=environment, stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120, check=False,
+    )
+    return done.stdout
+
+
+LLDB_SCRIPT = ROOT / "lldb" / "refdbg_lldb.py"
+
+
+@pytest.mark.parametrize("place", ["elsewhere", "root", "lldb"])
+def test_import_into_lldb_from_any_folder(place: str, tmp_path: Path) -> None:
+    folder = {"elsewhere": tmp_path, "root": ROOT, "lldb": ROOT / "lldb"}[place]
+    for path in (LLDB_SCRIPT, os.path.relpath(LLDB_SCRIPT, folder)):
+        assert_loaded(lldb(["-x", "-o", f"command script import {path}", "-o", "refdbg help"], folder))
+
+
+def test_import_into_lldb_by_link_home_and_twice(tmp_path: Path) -> None:
+    (tmp_path / "link.py").symlink_to(LLDB_SCRIPT)
+    for path in ("link.py", "~/link.py"):
+        once = ["-o", f"command script import {path}"]
+        assert_loaded(lldb(["-x", *once, *once, "-o", "refdbg help"], tmp_path, HOME=str(tmp_path)))
+
+
+def test_lldbinit(tmp_path: Path) -> None:
+    (tmp_path / ".lldbinit").write_text(f"command script import {LLDB_SCRIPT}\n")
+    text = lldb(
+        ["-o", "breakpoint set -n Py_RunMain", "-o", "run", "-o", "refdbg census --limit 3", "--", "python3.11-dbg",
+         "-c", "pass"],
+        tmp_path, HOME=str(tmp_path),
+    )  # fmt: skip
+    assert "wrapper_descriptor" in text, text
+
+
+def test_an_lldb_with_a_broken_python_path(tmp_path: Path) -> None:
+    # What Debian 12's lldb-14 has: a module lldb that is not lldb's.
+    empty = "script import sys, types; sys.modules['lldb'] = types.ModuleType('lldb')"
+    text = lldb(["-x", "-o", empty, "-o", f"command script import {LLDB_SCRIPT}"], tmp_path)
+    assert "does not find its own Python module" in text and "apt-get install lldb-19" in text

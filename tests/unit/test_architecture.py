@@ -51,4 +51,4 @@ def test_importing_touches_no_process() -> None:
             if isinstance(node, (ast.Import, ast.ImportFrom)):
                 module = node.names[0].name if isinstance(node, ast.Import) else node.module or ""
                 top = module.split(".")[0]
-                assert top in sys.stdlib_module_names or top in ("refdbg", "gdb"), f"{path}: {module}"
+                assert top in sys.stdlib_module_names or top in ("refdbg", "gdb", "lldb"), f"{path}: {module}"

@@ -1,0 +1,304 @@
+"""What a Target, a Session and their breakpoints have in common under every debugger. Imports none of them."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from refdbg.errors import LayoutNotFound, NoProcess, RefdbgError, SymbolNotFound
+from refdbg.target import (
+    Hit,
+    NativeFrame,
+    NativeThread,
+    OnChange,
+    OnHit,
+    PointedStruct,
+    Symbol,
+    TargetInfo,
+    Variable,
+    Where,
+)
+from refdbg.target.core import CoreMemory
+from refdbg.target.ctype import CType, layout_of
+from refdbg.target.images import Images
+from refdbg.target.layout import StructLayout
+from refdbg.target.memory import Memory, Region
+from refdbg.target.process import ProcessMemory
+
+RUNTIME = "_PyRuntime"
+DEADLY = ("SIGSEGV", "SIGBUS", "SIGABRT", "SIGFPE", "SIGILL", "SIGSYS")
+CHANGE_FRAMES = 14  # of the C stack that has changed a word: freeing alone takes half a dozen
+
+
+@dataclass(frozen=True)
+class Convention:
+    """How an architecture calls functions: registers of integer arguments and of the result; how returning is spelt."""
+
+    arguments: tuple[str, ...]
+    result: str
+    returning: str
+
+
+# System V psABI; Procedure Call Standard for the Arm 64-bit Architecture.
+_CONVENTIONS = {
+    "x86-64": Convention(("rdi", "rsi", "rdx", "rcx", "r8", "r9"), "rax", "ret"),
+    "aarch64": Convention(("x0", "x1", "x2", "x3", "x4", "x5", "x6", "x7"), "x0", "ret"),
+}
+
+
+def convention(architecture: str) -> Convention:
+    """The calling convention of an architecture: ``x86-64``, ``aarch64``. Raises RefdbgError."""
+    if architecture not in _CONVENTIONS:
+        raise RefdbgError(
+            f"refdbg does not know the calling convention of {architecture}", "x86-64 and AArch64 are supported."
+        )
+    return _CONVENTIONS[architecture]
+
+
+def tracer(pid: int) -> int:
+    """The process that traces *pid*; 0 when none does, or it cannot be known."""
+    return _number_in(f"/proc/{pid}/status", "TracerPid:")
+
+
+def parent(pid: int) -> int:
+    """The parent of *pid*; 0 when it cannot be known."""
+    return _number_in(f"/proc/{pid}/status", "PPid:")
+
+
+def _number_in(path: str, label: str) -> int:
+    try:
+        with open(path, encoding="ascii", errors="replace") as file:
+            return next((int(line.split()[1]) for line in file if line.startswith(label)), 0)
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+def cannot_attach(debugger: str, pid: int, reason: str) -> NoProcess:
+    """Why a debugger could not attach to a process, and what to do."""
+    other = tracer(pid)
+    if other:
+        name = "?"
+        try:
+            with open(f"/proc/{other}/comm", encoding="utf-8", errors="replace") as file:
+                name = file.read().strip()
+        except OSError:
+            pass  # it has ended meanwhile
+        return NoProcess(
+            f"{debugger} cannot attach to process {pid}: {name} (process {other}) is debugging it already",
+            "A process has one debugger at a time: detach that one first.",
+        )
+    return NoProcess(
+        f"{debugger} cannot attach to process {pid}: {reason}",
+        "In a container run it with --cap-add=SYS_PTRACE; see /proc/sys/kernel/yama/ptrace_scope.",
+    )
+
+
+def printable(text: str) -> str:
+    """Text that every debugger prints: names in freed memory can hold NUL and lone surrogates."""
+    return text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode()
+
+
+class Debugged:
+    """A Target but for what only the debugger can say. What it said of types and symbols is remembered.
+
+    The memory of a local process and of a core file is read from the file; the debugger's own reads are for the rest.
+    """
+
+    def __init__(self, info: TargetInfo, direct: ProcessMemory | CoreMemory | None) -> None:
+        self.info = info
+        self._direct = direct
+        self.memory = Memory(direct.read_some if direct else self._read_through)
+        self._layouts: dict[str, StructLayout | None] = {}  # None: asked for and not there
+        self._addresses: dict[str, int | None] = {}
+        self._files = Images(self.regions, self.open, RUNTIME)
+
+    def _read_through(self, address: int, size: int) -> bytes:
+        # By the debugger: at most *size* bytes, none when nothing can be read.
+        raise NotImplementedError
+
+    def _find_regions(self) -> list[Region]:
+        raise NotImplementedError
+
+    def _find_address(self, symbol: str) -> int | None:
+        raise NotImplementedError
+
+    def _find_type(self, struct: str) -> CType | None:
+        # A struct or union whose members are known.
+        raise NotImplementedError
+
+    def look_again(self) -> None:
+        """A file was loaded: what was not found before may be in it."""
+        self._layouts = {name: layout for name, layout in self._layouts.items() if layout is not None}
+        self._addresses = {name: address for name, address in self._addresses.items() if address is not None}
+
+    def close(self) -> None:
+        """The process is gone."""
+        if self._direct is not None:
+            self._direct.close()
+
+    def regions(self) -> Sequence[Region]:
+        return self._direct.regions() if self._direct else self._find_regions()
+
+    def resident(self, start: int, end: int) -> list[tuple[int, int]]:
+        if isinstance(self._direct, ProcessMemory):
+            return list(self._direct.resident(start, end))
+        return [(start, end)]
+
+    def cpu_seconds(self, thread: int) -> float | None:
+        return self._direct.cpu_seconds(thread) if isinstance(self._direct, ProcessMemory) else None
+
+    def address_of(self, symbol: str) -> int:
+        if symbol not in self._addresses:
+            self._addresses[symbol] = self._find_address(symbol)
+        address = self._addresses[symbol]
+        if address is None:
+            raise SymbolNotFound(symbol)
+        return address
+
+    def layout(self, struct: str) -> StructLayout:
+        if struct not in self._layouts:
+            found = self._find_type(struct)
+            self._layouts[struct] = None if found is None else layout_of(struct, found)
+        layout = self._layouts[struct]
+        if layout is None:
+            raise LayoutNotFound(f"no debug info describes the struct {struct}")
+        return layout
+
+    def open(self, path: str) -> BinaryIO:
+        return self._direct.open(path) if self._direct else open(path, "rb")
+
+    def images(self) -> Images:
+        self._files.refresh()
+        return self._files
+
+    # Not by the debugger's symbols: an unattended run does not load each library's, and the answer is the same
+    # everywhere.
+
+    def symbol_at(self, address: int) -> Symbol | None:
+        return self._files.symbol_at(address)
+
+    def variable(self, symbol: Symbol) -> Variable | None:
+        return self._files.variable(symbol)
+
+    def structs_of(self, function: int) -> Sequence[PointedStruct]:
+        return self._files.structs_of(function)
+
+    def threads(self) -> Sequence[NativeThread]:
+        found = self._direct.threads if isinstance(self._direct, CoreMemory) else self._find_threads()
+        selected = self._selected_thread()
+        return sorted(found, key=lambda thread: thread.id != selected)
+
+    def _find_threads(self) -> Sequence[NativeThread]:
+        raise NotImplementedError
+
+    def _selected_thread(self) -> int:
+        # Its kernel id.
+        raise NotImplementedError
+
+
+class DebuggerHit:
+    """One stop at a watched function, by the registers of the innermost frame."""
+
+    def __init__(self, function: str, parameters: Sequence[str], thread: int, architecture: str) -> None:
+        self.function = function
+        self.parameters = parameters
+        self.thread = thread
+        self._architecture = architecture
+
+    def _register(self, name: str) -> int:
+        raise NotImplementedError
+
+    def argument(self, name: str) -> int:
+        registers = convention(self._architecture).arguments
+        if name not in self.parameters or self.parameters.index(name) >= len(registers):
+            raise LayoutNotFound(f"{self.function} has no parameter {name!r}")
+        return self._register(registers[self.parameters.index(name)])
+
+    def result(self) -> int:
+        value = self._register(convention(self._architecture).result)
+        return value - (1 << 64) if value >> 63 else value
+
+
+class Reports:
+    """A session's way to say what went wrong while the program was stopped for a moment."""
+
+    busy: bool
+    on_error: Callable[[str], None]
+
+    def __init__(self) -> None:
+        self.busy = False
+        self._last_stop: object = None
+
+    def seen_before(self, here: object) -> bool:
+        """Whether this stop (thread, program counter, stack pointer) is the last one, without progress of the program.
+
+        A signal that arrives while the program is stopped is delivered before the instruction under the breakpoint:
+        when its handler has returned, the breakpoint is hit again. With an interval timer that would never end.
+        """
+        again = here == self._last_stop
+        self._last_stop = here
+        return again
+
+
+class FunctionWatch:
+    """A function watched at its entry, or at each of its return instructions."""
+
+    def __init__(self, session: Reports, functions: Sequence[str], on_hit: OnHit, where: Where) -> None:
+        self._session = session
+        self._functions = functions
+        self._on_hit = on_hit
+        self._where = where
+        self.parameters: list[str] = []
+        self.function = functions[0]
+
+    def reached(self, target: Debugged, hit: Callable[[], Hit]) -> bool:
+        """The program stands there. Never raises; True keeps it stopped."""
+        self._session.busy = True
+        try:
+            target.memory.forget()
+            return self._on_hit(hit())
+        except KeyboardInterrupt:
+            self._session.on_error(f"interrupted at {self.function}")
+        except RefdbgError as error:
+            self._session.on_error(f"at {self.function}: {error.text()}")
+        except Exception:  # a defect of ours: say so, never disturb the program
+            self._session.on_error(f"refdbg failed at {self.function}:\n{traceback.format_exc()}")
+        finally:
+            self._session.busy = False
+        return False
+
+
+class WordWatch:
+    """A watched word of memory; silent from the change on whose report asks for no more."""
+
+    def __init__(self, target: Debugged, address: int, on_change: OnChange) -> None:
+        self._address = address
+        self._on_change = on_change
+        self._done = False
+        self._old = target.memory.integer(address, 8)
+        self.function = f"*{address:#x}"
+
+    def changed(self, session: Reports, target: Debugged, stack: Callable[[], list[NativeFrame]]) -> None:
+        """The processor says that it was written."""
+        session.busy = True
+        try:
+            target.memory.forget()
+            word = target.memory.u64(self._address)
+            if not self._done and word != self._old:
+                self._old = word
+                self._done = not self._on_change(stack())
+        except KeyboardInterrupt:
+            session.on_error("interrupted at a watchpoint")
+        except RefdbgError as error:
+            session.on_error(f"at a watchpoint: {error}")
+        finally:
+            session.busy = False
+
+
+def is_own(pid: int) -> bool:
+    """Whether this debugger, or a server that it has started, traces *pid*: it is a process of this machine."""
+    by = tracer(pid)
+    return bool(by) and os.getpid() in (by, parent(by))
