@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -86,12 +85,12 @@ def test_every_command(answers: dict[str, list[Answer]], what: str) -> None:
 
 def _reports(python: str, arguments: list[str | Path]) -> list[Any]:
     reports = []
+    program: list[str | Path] = ["setarch", "-R", python, *arguments]
+    environment = {**ENVIRONMENT, "PYTHONHASHSEED": "1"}
+    run(program, wrapped=False, env=environment)  # the first run may write .pyc files
     for debugger in ("gdb", "lldb"):
         # Addresses decide about the order of some sets, and their length where a repr is cut.
-        ended = run(
-            ["setarch", "-R", python, *arguments], ["--debugger", debugger, "--objects", "30"],
-            env={**ENVIRONMENT, "PYTHONHASHSEED": "1"},
-        )
+        ended = run(program, ["--debugger", debugger, "--objects", "30"], env=environment)
         assert ended.status == 0
         assert ended.report["target"]["debugger"].startswith(debugger)
         reports.append(ended.report)
@@ -107,10 +106,7 @@ def _assert_same(reports: list[Any]) -> None:
 
 @pytest.mark.parametrize("name", DECIMAL)
 def test_reports_of_decimal(name: str) -> None:
-    python = python_of(name)
-    arguments: list[str | Path] = ["-X", "showrefcount", "-c", "import decimal"]
-    subprocess.run([python, *arguments], env=ENVIRONMENT, check=True, capture_output=True)  # may write .pyc files
-    reports = _reports(python, arguments)
+    reports = _reports(python_of(name), ["-X", "showrefcount", "-c", "import decimal"])
     _assert_same(reports)
     assert bool(reports[0]["findings"]) == ("3.13" not in name)
 
