@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import accumulate, repeat
+from operator import eq
 
 from refdbg.analysis.balance import Trust
 from refdbg.analysis.collector import released
 from refdbg.analysis.retention import Share, shares
-from refdbg.commands.account import accounts, trust
+from refdbg.commands.account import Account, accounts, trust
 from refdbg.cpython.collection import object_rows
+from refdbg.cpython.known import known_references
 from refdbg.cpython.owned import Owned
 from refdbg.cpython.referrers import Holder, Referrers
 from refdbg.cpython.stop import Stop, module_definition
@@ -83,13 +87,17 @@ class LeftOver:
         self._left = left
         self.objects = len(left)
         self.interpreter = interpreter
-        self._row_of = {address: row for row, address in enumerate(left.addresses)}
+        heap = stop.heap
+        self._row_of = heap.index if left is heap.objects else dict(zip(left.addresses, range(len(left))))
         # Immortal objects are in no total, and nobody's references to them are counted.
         self._counts = [0 if stop.runtime.is_immortal(count) else count for count in left.refcounts]
-        self._referrers = Referrers(stop, Owned(stop.texts, lambda: stop.heap))
-        self._accounts = accounts(self._referrers, dict(zip(left.addresses, self._counts)))
+        owned = Owned(stop.texts, lambda: stop.heap)
+        self._known = known_references(stop, owned)
+        self._referrers = Referrers(stop, owned, self._known)
+        self._rows = array("q", map(self._row_of.get, self._known.targets, repeat(-1)))
+        self._accounts: dict[int, Account] = {}  # of the objects whose known owners are not as many as references
         self._edges, self._direct = self._graph()
-        self._held = [self._references_of(row) for row in range(len(left))]
+        self._held = self._references()
 
     def explain(self, limit: int, only: str = "") -> Explained:
         """Who holds them. *limit*: how many objects a finding lists; *only*: findings of this verdict."""
@@ -162,8 +170,21 @@ class LeftOver:
 
     def _graph(self) -> tuple[Edges, dict[_Group, Counter[int]]]:
         # The references between the objects, and how many each object has from each holder outside.
-        outgoing: defaultdict[int, list[int]] = defaultdict(list)
+        closed = self._closed()
+        edges = Edges(self._known.starts, self._rows).only(closed)
         direct: defaultdict[_Group, Counter[int]] = defaultdict(Counter)
+        if self._left is not self.stop.heap.objects:
+            mine = [self.stop.heap.index[address] for address in self._left.addresses]
+            known = Counter(edges.targets)
+            edges = edges.pick(mine)
+            known.subtract(edges.targets)
+            direct[_OTHERS].update({row: number for row, number in known.items() if number})
+        self._accounts = accounts(
+            self._referrers,
+            {address: count for address, count, done in zip(self._left.addresses, self._counts, closed)
+             if count and not done},
+        )
+        outgoing: defaultdict[int, list[int]] = defaultdict(list)
         for address, account in self._accounts.items():
             row = self._row_of[address]
             for holder in account.standing():
@@ -174,12 +195,19 @@ class LeftOver:
                     direct[self._group(holder, row)][row] += 1
             if account.balance.lost:
                 direct[_Group("lost-reference", self._victim(row))][row] += account.balance.lost
-        edges = Edges.empty()
-        for row in range(len(self._left)):
-            for target in outgoing[row]:
-                edges.add(target)
-            edges.close_row()
-        return edges, dict(direct)
+        return edges.plus(outgoing), {group: rows for group, rows in direct.items() if rows}
+
+    def _closed(self) -> bytearray:
+        # By row: whether as many words are known to own as the object has references. No other word owns one then.
+        known = [0] * (len(self._left) + 1)  # the last one is what is not left over
+        for row in self._rows:
+            known[row] += 1
+        closed = bytearray(map(eq, known, self._counts))
+        for row, count in enumerate(self._counts):
+            if not count:
+                closed[row] = 0
+        closed.append(0)
+        return closed
 
     def _group(self, holder: Holder, row: int) -> _Group:
         if holder.kind == "object" and self.stop.statics.object_at(holder.owner) is None:
@@ -212,17 +240,35 @@ class LeftOver:
                 return f"{texts.type_name(type_)} {name}"
         return f"{texts.type_name(type_)} {', '.join(sorted(references.keys() - {'ob_type'})[:8])}".rstrip()
 
-    def _references_of(self, row: int) -> int:
-        # What the object holds: references to other left-over objects, and to those that are counted elsewhere.
-        number = len(self._edges.of(row))
-        for reference in self._referrers.references(self._left.addresses[row]):
-            if reference.exact and reference.target not in self._row_of:
-                try:
-                    count = self.stop.runtime.memory.u64(reference.target + self.stop.runtime.build.ob_refcnt)
-                except MemoryFault:
-                    continue  # its memory went with another interpreter
-                number += not self.stop.runtime.is_immortal(count)
-        return number
+    def _references(self) -> list[int]:
+        # What each object holds: references to other left-over objects, and to those that are counted elsewhere.
+        known = self._known
+        outside = {target for target, row in zip(known.targets, self._rows) if row < 0}
+        counted = {target: self._is_counted(target) for target in outside}
+        flags = map(counted.get, known.targets, repeat(False))
+        before = array("Q", accumulate(flags, initial=0))  # how many such references, before each of them
+        number = array("Q", map(before.__getitem__, known.starts))
+        found = []
+        if self._left is self.stop.heap.objects:
+            rows: Iterable[int] = range(len(self._left))
+        else:
+            rows = [self.stop.heap.index[address] for address in self._left.addresses]
+        starts = self._edges.starts
+        for row, heap_row in enumerate(rows):
+            found.append(number[heap_row + 1] - number[heap_row] + starts[row + 1] - starts[row])
+            if heap_row in known.others:
+                found[row] += sum(
+                    reference.exact and reference.target not in self._row_of and self._is_counted(reference.target)
+                    for reference in self._referrers.references(self._left.addresses[row])
+                )
+        return found
+
+    def _is_counted(self, address: int) -> bool:
+        try:
+            count = self.stop.runtime.memory.u64(address + self.stop.runtime.build.ob_refcnt)
+        except MemoryFault:
+            return False  # its memory went with another interpreter
+        return not self.stop.runtime.is_immortal(count)
 
     def _designers(self, direct: Iterable[int]) -> str:
         # The static objects that hold most.

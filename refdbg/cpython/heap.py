@@ -234,6 +234,11 @@ class HeapObjects:
     rows: array[int]
 
     @cached_property
+    def index(self) -> dict[int, int]:
+        """Row by address (``PyObject *``)."""
+        return dict(zip(self.objects.addresses, range(len(self.objects))))
+
+    @cached_property
     def block_rows(self) -> frozenset[int]:
         """The rows of the blocks that hold an object."""
         return frozenset(self.rows)
