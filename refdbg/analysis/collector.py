@@ -34,10 +34,14 @@ def replay(counts: Sequence[int], visited: Edges, collected: Sequence[int], immo
     for row in collected:
         inside[row] = 1
     starts, targets = visited.starts, visited.targets
-    for row in collected:
-        for target in targets[starts[row] : starts[row + 1]]:
-            if inside[target]:
-                refs[target] -= 1
+    if len(collected) == len(refs):  # whose visits count, and for whom, need not be asked
+        for target in targets:
+            refs[target] -= 1
+    else:
+        for row in collected:
+            for target in targets[starts[row] : starts[row + 1]]:
+                if inside[target]:
+                    refs[target] -= 1
     if immortal is not None:
         for row in collected:
             if counts[row] >= immortal:
@@ -45,12 +49,13 @@ def replay(counts: Sequence[int], visited: Edges, collected: Sequence[int], immo
     todo = [row for row in collected if refs[row] > 0]
     for row in todo:
         inside[row] = 2
+    take, leave = todo.pop, todo.append
     while todo:
-        row = todo.pop()
+        row = take()
         for target in targets[starts[row] : starts[row + 1]]:
             if inside[target] == 1:
                 inside[target] = 2
-                todo.append(target)
+                leave(target)
     return Replay(
         refs,
         frozenset(row for row in collected if inside[row] == 2),
@@ -73,15 +78,20 @@ def released(
         refs[row] -= number
     gone: set[int] = set()
     todo = [row for row in dropped if refs[row] <= 0]
+    starts, targets = owned.starts, owned.targets
     while True:
         gone.update(todo)
+        take, leave = todo.pop, todo.append
         while todo:  # Py_DECREF, down to zero
-            for target in owned.of(todo.pop()):
+            row = take()
+            for target in targets[starts[row] : starts[row + 1]]:
                 if immortal is None or counts[target] < immortal:
-                    refs[target] -= 1
-                    if refs[target] == 0 and target not in gone:
+                    refs[target] = left = refs[target] - 1
+                    if left == 0 and target not in gone:
                         gone.add(target)
-                        todo.append(target)
+                        leave(target)
+        if len(gone) == len(refs):
+            return gone
         todo = replay(refs, visited, [row for row in collected if row not in gone], immortal).unreachable
         if not todo:
             return gone

@@ -117,7 +117,7 @@ class LeftOver:
         # What stays even when every holder lets go is kept by something that no count shows: the last collection tells.
         stuck: set[int] = set()
         if found and not only:
-            stuck = set().union(*(share.rows for share in found)) - released(*self._graphs, self._all_direct)
+            stuck = set().union(*(share.rows for share in found)) - self._released
             stuck.difference_update(*(share.roots for share in found))
             taken = taken - stuck
         findings = [
@@ -293,10 +293,11 @@ class LeftOver:
             for holder, variable in zip(holders, variables)
         ]
         declared = next((variable for variable in variables if variable), None)
-        freed = released(*self._graphs, direct) & rows
+        only = direct == self._all_direct
+        freed = (self._released if only else released(*self._graphs, direct)) & rows
         alone = len(freed) == len(rows)
-        if not alone:
-            freed = released(*self._graphs, self._all_direct) & rows
+        if not alone and not only:
+            freed = self._released & rows
         words = sum(direct.values())
         return finding(Outside(
             generations=tuple(self._generations(rows)),
@@ -322,9 +323,13 @@ class LeftOver:
 
     def _generations(self, rows: Iterable[int]) -> Iterator[str]:
         # Modules that were made more than once: their exec functions ran again over what the first run had set.
+        kinds = self.stop.texts.kinds
+        modules = {type_ for type_ in set(self._left.types) if kinds.name(type_) == "module"}
         made: Counter[int] = Counter()
         names = {}
         for row in rows:
+            if self._left.types[row] not in modules:
+                continue
             address = self._left.addresses[row]
             definition = module_definition(self.stop, address, self._left.types[row])
             if definition:
@@ -352,8 +357,14 @@ class LeftOver:
         return found
 
     @cached_property
+    def _released(self) -> set[int]:
+        # What goes when all of them let go.
+        return released(*self._graphs, self._all_direct)
+
+    @cached_property
     def _graphs(self) -> tuple[Sequence[int], Edges, Edges, Sequence[int]]:
         # Counts, owned and visited references, and the rows that a collector looks at: what `released` asks for.
         visits = Traverse(self.stop).visits(self._left.addresses, self._left.types)
-        collected = [row for row, type_ in enumerate(self._left.types) if self.stop.types[type_].is_gc]
+        collectable = {type_ for type_ in set(self._left.types) if self.stop.types[type_].is_gc}
+        collected = [row for row, type_ in enumerate(self._left.types) if type_ in collectable]
         return self._counts, self._edges, visits.edges(self._left.addresses), collected

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import struct
 from array import array
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -198,6 +198,11 @@ class Blocks:
     def index(self) -> dict[int, int]:
         """Row by address of the data."""
         return {start: row for row, start in enumerate(self.starts)}
+
+    def is_start(self, address: int) -> bool:
+        """Whether the data of a block begins at *address*."""
+        row = bisect_left(self.starts, address)
+        return row < len(self.starts) and self.starts[row] == address
 
     def row_of(self, address: int) -> int | None:
         """The row of the block that contains *address*, or None."""

@@ -64,11 +64,14 @@ class Edges:
 
     def reach(self, roots: Sequence[int], taken: set[int] | frozenset[int] = frozenset()) -> set[int]:
         """The rows that *roots* reach, themselves included, without passing through *taken*."""
+        starts, targets = self.starts, self.targets
         todo = [row for row in dict.fromkeys(roots) if row not in taken]
         seen = set(todo)
+        add, take, leave = seen.add, todo.pop, todo.append
         while todo:
-            for row in self.of(todo.pop()):
-                if row not in seen and row not in taken:
-                    seen.add(row)
-                    todo.append(row)
+            row = take()
+            for target in targets[starts[row] : starts[row + 1]]:
+                if target not in seen and target not in taken:
+                    add(target)
+                    leave(target)
         return seen
