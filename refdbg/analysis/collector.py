@@ -34,9 +34,16 @@ def replay(counts: Sequence[int], visited: Edges, collected: Sequence[int], immo
     for row in collected:
         inside[row] = 1
     starts, targets = visited.starts, visited.targets
-    if len(collected) == len(refs):  # whose visits count, and for whom, need not be asked
+    if 2 * len(collected) > len(refs):  # cheaper than to ask of each visit whether it counts: the others come back
         for target in targets:
             refs[target] -= 1
+        for row, one in enumerate(inside):
+            if not one:
+                for target in targets[starts[row] : starts[row + 1]]:
+                    refs[target] += 1
+        for row, one in enumerate(inside):
+            if not one:
+                refs[row] = counts[row]
     else:
         for row in collected:
             for target in targets[starts[row] : starts[row + 1]]:

@@ -15,7 +15,6 @@ from refdbg.analysis.collector import released
 from refdbg.analysis.retention import Share, shares
 from refdbg.commands.account import Account, accounts, trust
 from refdbg.cpython.collection import object_rows
-from refdbg.cpython.known import known_references
 from refdbg.cpython.owned import Owned
 from refdbg.cpython.referrers import Holder, Referrers
 from refdbg.cpython.stop import Stop, module_definition
@@ -24,6 +23,7 @@ from refdbg.cpython.traverse import Traverse
 from refdbg.errors import MemoryFault
 from refdbg.graph.edges import Edges
 from refdbg.graph.objects import Objects
+from refdbg.graph.rows import rows_of
 from refdbg.records import Explains, Finding, TotalLine
 from refdbg.target import Symbol, Variable
 from refdbg.verdicts.outside import Outside, finding
@@ -90,18 +90,18 @@ class LeftOver:
         heap = stop.heap
         self._row_of = heap.index if left is heap.objects else dict(zip(left.addresses, range(len(left))))
         # Immortal objects are in no total, and nobody's references to them are counted.
-        self._counts = [0 if stop.runtime.is_immortal(count) else count for count in left.refcounts]
-        owned = Owned(stop.texts, lambda: stop.heap)
-        self._known = known_references(stop, owned)
-        self._referrers = Referrers(stop, owned, self._known)
-        self._rows = array("q", map(self._row_of.get, self._known.targets, repeat(-1)))
+        immortal = stop.runtime.immortal_count
+        self._counts = [0 if immortal is not None and count >= immortal else count for count in left.refcounts]
+        self._known = stop.known
+        self._referrers = Referrers(stop, Owned(stop.texts, lambda: stop.heap), self._known)
+        self._rows = rows_of(left.addresses, self._known.targets)
         self._accounts: dict[int, Account] = {}  # of the objects whose known owners are not as many as references
         self._edges, self._direct = self._graph()
         self._held = self._references()
 
     def explain(self, limit: int, only: str = "") -> Explained:
         """Who holds them. *limit*: how many objects a finding lists; *only*: findings of this verdict."""
-        immortal = [row for row, count in enumerate(self._left.refcounts) if self.stop.runtime.is_immortal(count)]
+        immortal = [row for row, count in enumerate(self._counts) if not count]
         design = self._edges.reach([*self._direct.get(_DESIGN, ()), *immortal])
         others = self._edges.reach(list(self._direct.get(_OTHERS, ())), design)
         groups = sorted(self._direct.keys() - {_DESIGN, _OTHERS}, key=lambda group: (group.owner, group.library))
@@ -364,7 +364,11 @@ class LeftOver:
     @cached_property
     def _graphs(self) -> tuple[Sequence[int], Edges, Edges, Sequence[int]]:
         # Counts, owned and visited references, and the rows that a collector looks at: what `released` asks for.
-        visits = Traverse(self.stop).visits(self._left.addresses, self._left.types)
+        left, stop = self._left, self.stop
+        if left is stop.heap.objects:
+            edges = stop.visited_edges
+        else:
+            edges = Traverse(stop).visits(left.addresses, left.types).edges(left.addresses)
         collectable = {type_ for type_ in set(self._left.types) if self.stop.types[type_].is_gc}
         collected = [row for row, type_ in enumerate(self._left.types) if type_ in collectable]
-        return self._counts, self._edges, visits.edges(self._left.addresses), collected
+        return self._counts, self._edges, edges, collected

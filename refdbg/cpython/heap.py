@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import struct
 from array import array
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -194,15 +194,10 @@ class Blocks:
     apis: bytearray = field(default_factory=bytearray)
     coverage: Coverage = field(default_factory=Coverage)
 
-    @cached_property
-    def index(self) -> dict[int, int]:
-        """Row by address of the data."""
-        return {start: row for row, start in enumerate(self.starts)}
-
     def is_start(self, address: int) -> bool:
         """Whether the data of a block begins at *address*."""
-        row = bisect_left(self.starts, address)
-        return row < len(self.starts) and self.starts[row] == address
+        row = bisect_right(self.starts, address) - 1
+        return row >= 0 and self.starts[row] == address
 
     def row_of(self, address: int) -> int | None:
         """The row of the block that contains *address*, or None."""
@@ -244,9 +239,12 @@ class HeapObjects:
         return dict(zip(self.objects.addresses, range(len(self.objects))))
 
     @cached_property
-    def block_rows(self) -> frozenset[int]:
-        """The rows of the blocks that hold an object."""
-        return frozenset(self.rows)
+    def object_in(self) -> array[int]:
+        """By block: its object (``PyObject *``), 0 where it has none."""
+        found = array("Q", bytes(8 * len(self.blocks.starts)))
+        for block, address in zip(self.rows, self.objects.addresses):
+            found[block] = address
+        return found
 
     def size(self, row: int) -> int:
         """The bytes of the block that holds object *row*."""

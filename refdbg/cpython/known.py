@@ -34,18 +34,19 @@ class Known:
     """By row of ``heap.objects``: the words that own, and what they refer to (``PyObject *``).
 
     Those of row n stand at [starts[n], starts[n + 1]) of *places* and *targets*. *others*: rows of which nothing is
-    told here, and `Owned` must be asked.
+    told here, and `Owned` must be asked; *unsure*: rows of types whose C struct may hold more than is known.
     """
 
     starts: array[int]
     places: array[int]
     targets: array[int]
     others: frozenset[int]
+    unsure: frozenset[int]
 
 
-def known_references(stop: Stop, owned: Owned) -> Known:
-    """The known references of all objects on the heap. Raises RefdbgError."""
-    return _Reader(stop, owned).read()
+def known_references(stop: Stop) -> Known:
+    """The known references of all objects on the heap; `Stop.known` has them. Raises RefdbgError."""
+    return _Reader(stop, Owned(stop.texts)).read()
 
 
 class _Reader:
@@ -96,7 +97,11 @@ class _Reader:
                         others.add(len(starts) - 1)
                 starts.append(len(targets))
             row = behind
-        return Known(starts, places, targets, frozenset(others))
+        self._stretches, self._data = [], b""  # the copy of the memory: what is bound to this object would keep it
+        types = self._stop.types
+        unsure_types = {type_ for type_ in takes.keys() - other_types if self._owned.may_own_more(types[type_])}
+        unsure = (row for row, type_ in enumerate(objects.types) if type_ in unsure_types)
+        return Known(starts, places, targets, frozenset(others), frozenset(unsure))
 
     def _take(self, type_address: int) -> _Take | None:
         # What to call for the instances of a type; None where Owned must be asked.

@@ -26,6 +26,7 @@ from refdbg.graph.objects import Coverage
 MODULE_STATE = "module state"  # what the labels of the members of a module's state begin with
 # Kinds whose storage is one of four (`Owned.fixed_words`).
 CONTAINERS = {"list": "list", "tuple": "tuple", "dict": "dict", "defaultdict": "dict", "set": "set"}
+_GUESSED = ("capsule", "module")  # kinds whose other words are guessed
 _KEY_ROOM = 40
 _FRAME_CLEARED = 4  # enum _framestate (Include/internal/pycore_frame.h)
 _OWNED_BY_FRAME_OBJECT = 2  # enum _frameowner
@@ -130,6 +131,12 @@ class Owned:
             if member.slot and start <= member.offset < type_.basicsize
         ]
         return CONTAINERS.get(kind.name, ""), sorted(set(offsets))
+
+    def may_own_more(self, type_: Type) -> bool:
+        """Whether instances of the type have words that only a guess is made of. Raises DecodeError, MemoryFault."""
+        kind = self._texts.kinds.of(type_.address)
+        start = self._known_size(type_, kind)
+        return kind.name in _GUESSED or (start > 0 and (start < type_.basicsize or type_.itemsize > 0))
 
     def _parts(
         self, address: int, type_: Type, kind: Kind, found: dict[int, Reference]

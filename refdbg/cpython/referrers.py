@@ -55,7 +55,7 @@ class Referrers:
         self._stop = stop
         self._owned = owned
         self._heap: HeapObjects = stop.heap
-        self._object_in = dict(zip(self._heap.rows, self._heap.objects.addresses))
+        self._object_in = self._heap.object_in
         self._places = Places(stop, owned)
         self._interned = interned_dicts(stop)
         self._references: dict[int, dict[int, Reference]] = {}  # by owner, by place
@@ -79,7 +79,7 @@ class Referrers:
             row = blocks.row_of(place)
             if row is None:
                 found[target].append(self._outside(place, target))
-            elif row in self._object_in:
+            elif self._object_in[row]:
                 found[target].append(self._in_object(self._object_in[row], place, target))
             else:
                 storage[row].append((place, target))
@@ -255,7 +255,7 @@ class Referrers:
         # The object, on the heap or static, that the word at *place* is a part of.
         row = self._heap.blocks.row_of(place)
         if row is not None:
-            return self._object_in.get(row)
+            return self._object_in[row] or None
         inside = self._stop.statics.object_at(place)
         return inside.address if inside is not None else None
 

@@ -15,7 +15,6 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspa
 
 import gdb
 from refdbg.commands.account import accounts
-from refdbg.cpython.known import known_references
 from refdbg.cpython.owned import Owned
 from refdbg.cpython.referrers import Referrers
 from refdbg.cpython.runtime import Build
@@ -70,7 +69,7 @@ def known(_told: str) -> dict[str, Any]:
     gdb.execute("run")
     stop = Stop(Build(GdbSession().target()))
     owned = Owned(stop.texts, lambda: stop.heap)
-    found = known_references(stop, owned)
+    found = stop.known
     different = []
     for row, address in enumerate(stop.heap.objects.addresses):
         if row not in found.others:
