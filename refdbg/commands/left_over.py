@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate, repeat
 from operator import eq
 
 from refdbg.analysis.balance import Trust
-from refdbg.analysis.collector import released
+from refdbg.analysis.collector import Release
 from refdbg.analysis.retention import Share, shares
 from refdbg.commands.account import Account, accounts, trust
 from refdbg.cpython.collection import object_rows
@@ -161,7 +161,7 @@ class LeftOver:
 
     def stays(self, rest: Objects) -> Objects:
         """Those of the objects *rest* that a collection would not free."""
-        freed = released(*self._graphs, {})
+        freed = self._release.garbage
         return rest.pick(row for row, address in enumerate(rest.addresses) if self._row_of[address] not in freed)
 
     def held(self, rest: Objects) -> dict[int, int]:
@@ -294,7 +294,7 @@ class LeftOver:
         ]
         declared = next((variable for variable in variables if variable), None)
         only = direct == self._all_direct
-        freed = (self._released if only else released(*self._graphs, direct)) & rows
+        freed = (self._released if only else self._release.of(direct)) & rows
         alone = len(freed) == len(rows)
         if not alone and not only:
             freed = self._released & rows
@@ -359,11 +359,10 @@ class LeftOver:
     @cached_property
     def _released(self) -> set[int]:
         # What goes when all of them let go.
-        return released(*self._graphs, self._all_direct)
+        return self._release.of(self._all_direct)
 
     @cached_property
-    def _graphs(self) -> tuple[Sequence[int], Edges, Edges, Sequence[int]]:
-        # Counts, owned and visited references, and the rows that a collector looks at: what `released` asks for.
+    def _release(self) -> Release:
         left, stop = self._left, self.stop
         if left is stop.heap.objects:
             edges = stop.visited_edges
@@ -371,4 +370,4 @@ class LeftOver:
             edges = Traverse(stop).visits(left.addresses, left.types).edges(left.addresses)
         collectable = {type_ for type_ in set(self._left.types) if self.stop.types[type_].is_gc}
         collected = [row for row, type_ in enumerate(self._left.types) if type_ in collectable]
-        return self._counts, self._edges, edges, collected
+        return Release(self._counts, self._edges, edges, collected)

@@ -228,7 +228,7 @@ class Owned:
         if address & 7 or address < 4096 or address >> 47:
             return False
         if self._heap is not None and self._heap.blocks.row_of(address) is not None:
-            return address in self._heap_addresses
+            return address in self._heap.index
         try:
             count = self._memory.u64(address + self._build.ob_refcnt)
             return 0 < count < SANE_COUNT and self._texts.types.is_type(self._memory.u64(address + self._build.ob_type))
@@ -238,10 +238,6 @@ class Owned:
     @cached_property
     def _heap(self) -> HeapObjects | None:
         return self._find_heap()
-
-    @cached_property
-    def _heap_addresses(self) -> frozenset[int]:
-        return frozenset(self._heap.objects.addresses if self._heap is not None else ())
 
     def _at(self, address: int, offset: int, label: str) -> Reference:
         return Reference(self._memory.u64(address + offset), label, address + offset, offset)
