@@ -34,10 +34,21 @@ def replay(counts: Sequence[int], visited: Edges, collected: Sequence[int], immo
     for row in collected:
         inside[row] = 1
     starts, targets = visited.starts, visited.targets
-    for row in collected:
-        for target in targets[starts[row] : starts[row + 1]]:
-            if inside[target]:
-                refs[target] -= 1
+    if 2 * len(collected) > len(refs):  # cheaper than to ask of each visit whether it counts: the others come back
+        for target in targets:
+            refs[target] -= 1
+        for row, one in enumerate(inside):
+            if not one:
+                for target in targets[starts[row] : starts[row + 1]]:
+                    refs[target] += 1
+        for row, one in enumerate(inside):
+            if not one:
+                refs[row] = counts[row]
+    else:
+        for row in collected:
+            for target in targets[starts[row] : starts[row + 1]]:
+                if inside[target]:
+                    refs[target] -= 1
     if immortal is not None:
         for row in collected:
             if counts[row] >= immortal:
@@ -45,12 +56,13 @@ def replay(counts: Sequence[int], visited: Edges, collected: Sequence[int], immo
     todo = [row for row in collected if refs[row] > 0]
     for row in todo:
         inside[row] = 2
+    take, leave = todo.pop, todo.append
     while todo:
-        row = todo.pop()
+        row = take()
         for target in targets[starts[row] : starts[row + 1]]:
             if inside[target] == 1:
                 inside[target] = 2
-                todo.append(target)
+                leave(target)
     return Replay(
         refs,
         frozenset(row for row in collected if inside[row] == 2),
@@ -59,29 +71,57 @@ def replay(counts: Sequence[int], visited: Edges, collected: Sequence[int], immo
     )
 
 
-def released(
-    counts: Sequence[int], owned: Edges, visited: Edges, collected: Sequence[int], dropped: Mapping[int, int],
-    immortal: int | None = None,
-) -> set[int]:
-    """The rows that go when holders from outside let go of *dropped* (references by row), and the collector runs.
+class Release:
+    """What goes when holders from outside let go, and the collector runs: for one graph, asked of many holders."""
 
-    *owned*: the references between the rows, *visited*: those of them that a tp_traverse reports; *collected*: the
-    rows that the collector looks at. Counts of *immortal* and above never drop.
-    """
-    refs = array("q", counts)
-    for row, number in dropped.items():
-        refs[row] -= number
-    gone: set[int] = set()
-    todo = [row for row in dropped if refs[row] <= 0]
-    while True:
-        gone.update(todo)
-        while todo:  # Py_DECREF, down to zero
-            for target in owned.of(todo.pop()):
-                if immortal is None or counts[target] < immortal:
-                    refs[target] -= 1
-                    if refs[target] == 0 and target not in gone:
-                        gone.add(target)
-                        todo.append(target)
-        todo = replay(refs, visited, [row for row in collected if row not in gone], immortal).unreachable
-        if not todo:
-            return gone
+    def __init__(
+        self, counts: Sequence[int], owned: Edges, visited: Edges, collected: Sequence[int],
+        immortal: int | None = None,
+    ) -> None:
+        """*owned*: the references between the rows, *visited*: those of them that a tp_traverse reports; *collected*:
+        the rows that the collector looks at. Counts of *immortal* and above never drop.
+        """
+        self._owned, self._visited = owned, visited
+        self._mortal = bytearray(immortal is None or count < immortal for count in counts)
+        self._immortal = immortal
+        self._refs = array("q", counts)
+        self._collected = bytearray(len(counts))
+        for row in collected:
+            self._collected[row] = 1
+        # Garbage goes in any case, and first: what goes then hangs on what is let go of.
+        self.garbage: set[int] = set()
+        self._fall(self._refs, [], collected, self.garbage)
+
+    def of(self, dropped: Mapping[int, int]) -> set[int]:
+        """The rows that go, garbage among them. *dropped*: how many references to each row holders give up."""
+        refs = self._refs[:]
+        for row, number in dropped.items():
+            refs[row] -= number
+        gone = set(self.garbage)
+        behind: set[int] = set()
+        more = {row for row in dropped if row not in gone}
+        while len(more) > len(behind):  # as a rule what is visited is owned
+            behind = more
+            more = self._visited.reach(list(self._owned.reach(list(behind), gone)), gone)
+        todo = [row for row in dropped if refs[row] <= 0 and row not in gone]
+        self._fall(refs, todo, [row for row in behind if self._collected[row]], gone)
+        return gone
+
+    def _fall(self, refs: array[int], todo: list[int], collected: Sequence[int], gone: set[int]) -> None:
+        # Adds to *gone* what goes with *todo*, and what the collector finds then among the rows *collected*.
+        starts, targets, mortal = self._owned.starts, self._owned.targets, self._mortal
+        while True:
+            gone.update(todo)
+            take, leave = todo.pop, todo.append
+            while todo:  # Py_DECREF, down to zero
+                row = take()
+                for target in targets[starts[row] : starts[row + 1]]:
+                    if mortal[target]:
+                        refs[target] = left = refs[target] - 1
+                        if left == 0 and target not in gone:
+                            gone.add(target)
+                            leave(target)
+            collected = [row for row in collected if row not in gone]
+            todo = replay(refs, self._visited, collected, self._immortal).unreachable
+            if not todo:
+                return

@@ -17,6 +17,7 @@ from refdbg.cpython.holders import SURE, Outside, strength
 from refdbg.cpython.referrers import Holder, Referrers
 from refdbg.cpython.stop import Stop
 from refdbg.cpython.storage import edges_and_sizes
+from refdbg.cpython.traverse import undecided_types
 from refdbg.errors import CommandError
 from refdbg.graph.components import Components, components
 from refdbg.graph.edges import Edges
@@ -106,7 +107,7 @@ def _visited(stop: Stop, references: References) -> _Graph:
         garbage.update(replay(objects.refcounts, edges, rows, stop.runtime.immortal_count).unreachable)
     notes += (
         f"what {name} objects visit is undecided ({why}): cycles through them are not seen"
-        for name, why in references.traverse.undecided_types(visited, objects.types).items()
+        for name, why in undecided_types(stop, visited, objects.types).items()
     )
     return _Graph(objects, edges, components(edges), frozenset(garbage), notes + objects.coverage.notes)
 

@@ -8,7 +8,7 @@ from functools import cached_property
 from refdbg.analysis.collector import Replay, replay
 from refdbg.cpython.collection import Running
 from refdbg.cpython.stop import Stop
-from refdbg.cpython.traverse import Traverse
+from refdbg.cpython.traverse import Traverse, undecided_types
 from refdbg.graph.edges import Edges
 from refdbg.graph.objects import Objects
 from refdbg.graph.paths import transposed
@@ -44,7 +44,7 @@ def decide(stop: Stop, objects: Objects) -> Decision:
     visited = traverse.visits(objects.addresses, objects.types)
     visits = visited.edges(objects.addresses)
     decided = replay(objects.refcounts, visits, range(len(objects)), stop.runtime.immortal_count)
-    return Decision(objects, visits, decided, list(traverse.undecided_types(visited, objects.types)))
+    return Decision(objects, visits, decided, list(undecided_types(stop, visited, objects.types)))
 
 
 @dataclass

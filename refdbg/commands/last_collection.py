@@ -19,8 +19,8 @@ from refdbg.cpython.fields import CARRIERS, OPAQUE
 from refdbg.cpython.owned import MODULE_STATE, Owned, Reference
 from refdbg.cpython.referrers import Holder, Referrers
 from refdbg.cpython.stop import Stop, module_traverse
-from refdbg.cpython.storage import edges_and_sizes
-from refdbg.cpython.traverse import Traverse
+from refdbg.cpython.storage import owned_edges
+from refdbg.cpython.traverse import undecided_types
 from refdbg.errors import MemoryFault
 from refdbg.graph.components import Components, components
 from refdbg.graph.edges import Edges
@@ -60,7 +60,7 @@ class LastCollection:
         self.late: dict[str, int] = {}  # by signature: the field of the interpreter's state that was released too late
         self._then, self._now = then, now
         self._objects = then.heap.objects
-        self._row_of = {address: row for row, address in enumerate(self._objects.addresses)}
+        self._row_of = then.heap.index
         self._counts = list(self._objects.refcounts)
         self._let_go = let_go or LetGo()
         for address, number in self._let_go.references.items():
@@ -68,11 +68,7 @@ class LastCollection:
                 self._counts[self._row_of[address]] -= number
         self._immortal = then.runtime.immortal_count
         self._referrers = Referrers(then, Owned(then.texts, lambda: then.heap))
-        traverse = Traverse(then)
-        self._visits = traverse.visits(self._objects.addresses, self._objects.types)
-        self._edges = self._visits.edges(self._objects.addresses)
-        # What only an unvisited reference leads to (a type's name, a code object) goes with its owner.
-        self._owned, _sizes = edges_and_sizes(then, then.heap)
+        self._visits, self._edges = then.visits, then.visited_edges
         self._tracked = [self._row_of[address] for address in tracked.addresses if address in self._row_of]
         self._inside = frozenset(self._tracked)
         self._replay = replay(self._counts, self._edges, self._tracked, self._immortal)
@@ -84,7 +80,7 @@ class LastCollection:
         # What survives and was made after the capture: no collection has looked at it.
         self._later = len(left_over) - len(self._left)
         self._later_references = sum(held[address] for address in left_over.addresses) - sum(self._left.values())
-        self._undecided = traverse.undecided_types(self._visits, self._objects.types, self._inside)
+        self._undecided = undecided_types(then, self._visits, self._objects.types, self._inside)
 
     def findings(self, interpreter: int, limit: int) -> tuple[list[Finding], list[str]]:
         """The reasons as findings, and notes on what they do not explain."""
@@ -149,27 +145,26 @@ class LastCollection:
     def _roots(self) -> list[int]:
         # Kept objects with gc_refs > 0 from which visits lead to what is left over. A weak reference to a left-over
         # object is no root: it goes with its referent (tp_subclasses, caches).
-        backward: defaultdict[int, list[int]] = defaultdict(list)
-        for row in self._replay.kept:
-            for target in self._edges.of(row):
-                backward[target].append(row)
         todo = list(self._left)
         seen = set(todo)
+        kept = self._replay.kept
         while todo:
-            for row in backward[todo.pop()]:
-                if row not in seen:
+            for row in self._visitors.of(todo.pop()):
+                if row not in seen and row in kept:
                     seen.add(row)
                     todo.append(row)
         weakref = self._then.runtime.target.address_of("_PyWeakref_RefType")
         roots = [
             row for row in seen
-            if row in self._replay.kept and self._replay.gc_refs[row] > 0
+            if row in kept and self._replay.gc_refs[row] > 0
             and weakref not in self._then.types.mro(self._objects.types[row])
         ]
         return roots[:_ROOTS]
 
     def _behind(self, roots: Iterable[int]) -> set[int]:
         visited = self._edges.reach(list(roots)) & self._left.keys()
+        if not visited:
+            return set()
         return self._owned.reach(list(visited)) & self._left.keys()
 
     def _itemise(self, row: int, holders: Sequence[Holder]) -> _Root:
@@ -212,6 +207,11 @@ class LastCollection:
             for holder in spoken[:more]:
                 found.remove(holder)
         return found
+
+    @cached_property
+    def _owned(self) -> Edges:
+        # What only an unvisited reference leads to (a type's name, a code object) goes with its owner.
+        return owned_edges(self._then)
 
     @cached_property
     def _visitors(self) -> Edges:
@@ -355,11 +355,7 @@ class LastCollection:
                         counts[root.row] -= count
                     for owner in root.owners.get(other, []):
                         extra[owner].append(root.row)
-        edges = Edges.empty()
-        for row in range(len(counts)):
-            for target in (*self._edges.of(row), *extra.get(row, ())):
-                edges.add(target)
-            edges.close_row()
+        edges = self._edges.plus(extra)
         # With their owners, the collector would track the dicts and tuples that it does not, for what they hold.
         collected += self._visitors.reach([owner for owner in extra if owner not in self._inside], self._inside)
         decision = replay(counts, edges, collected, self._immortal)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
+from array import array
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import islice
+from itertools import accumulate, islice, repeat
+from operator import eq
 
 from refdbg.analysis.balance import Trust
-from refdbg.analysis.collector import released
+from refdbg.analysis.collector import Release
 from refdbg.analysis.retention import Share, shares
-from refdbg.commands.account import accounts, trust
+from refdbg.commands.account import Account, accounts, trust
 from refdbg.commands.finding_graph import NODES, Holding, Sources, finding_graph, spread
 from refdbg.cpython.collection import object_rows
 from refdbg.cpython.owned import Owned, Reference
@@ -23,6 +25,7 @@ from refdbg.cpython.traverse import Traverse
 from refdbg.errors import MemoryFault
 from refdbg.graph.edges import Edges
 from refdbg.graph.objects import Objects
+from refdbg.graph.rows import rows_of
 from refdbg.records import Explains, Finding, FindingGraph, TotalLine
 from refdbg.target import Variable
 from refdbg.verdicts.outside import Outside, finding
@@ -89,17 +92,21 @@ class LeftOver:
         self._left = left
         self.objects = len(left)
         self.interpreter = interpreter
-        self._row_of = {address: row for row, address in enumerate(left.addresses)}
+        heap = stop.heap
+        self._row_of = heap.index if left is heap.objects else dict(zip(left.addresses, range(len(left))))
         # Immortal objects are in no total, and nobody's references to them are counted.
-        self._counts = [0 if stop.runtime.is_immortal(count) else count for count in left.refcounts]
-        self._referrers = Referrers(stop, Owned(stop.texts, lambda: stop.heap))
-        self._accounts = accounts(self._referrers, dict(zip(left.addresses, self._counts)))
+        immortal = stop.runtime.immortal_count
+        self._counts = [0 if immortal is not None and count >= immortal else count for count in left.refcounts]
+        self._known = stop.known
+        self._referrers = Referrers(stop, Owned(stop.texts, lambda: stop.heap), self._known)
+        self._rows = rows_of(left.addresses, self._known.targets)
+        self._accounts: dict[int, Account] = {}  # of the objects whose known owners are not as many as references
         self._edges, self._direct = self._graph()
-        self._held = [self._references_of(row) for row in range(len(left))]
+        self._held = self._references()
 
     def explain(self, limit: int, only: str = "") -> Explained:
         """Who holds them. *limit*: how many objects a finding lists; *only*: findings of this verdict."""
-        immortal = [row for row, count in enumerate(self._left.refcounts) if self.stop.runtime.is_immortal(count)]
+        immortal = [row for row, count in enumerate(self._counts) if not count]
         design = self._edges.reach([*self._direct.get(_DESIGN, ()), *immortal])
         others = self._edges.reach(list(self._direct.get(_OTHERS, ())), design)
         groups = sorted(self._direct.keys() - {_DESIGN, _OTHERS}, key=lambda group: (group.owner, group.library))
@@ -117,7 +124,7 @@ class LeftOver:
         # What stays even when every holder lets go is kept by something that no count shows: the last collection tells.
         stuck: set[int] = set()
         if found and not only:
-            stuck = set().union(*(share.rows for share in found)) - released(*self._graphs, self._all_direct)
+            stuck = set().union(*(share.rows for share in found)) - self._released
             stuck.difference_update(*(share.roots for share in found))
             taken = taken - stuck
         findings = [
@@ -161,7 +168,7 @@ class LeftOver:
 
     def stays(self, rest: Objects) -> Objects:
         """Those of the objects *rest* that a collection would not free."""
-        freed = released(*self._graphs, {})
+        freed = self._release.garbage
         return rest.pick(row for row, address in enumerate(rest.addresses) if self._row_of[address] not in freed)
 
     def held(self, rest: Objects) -> dict[int, int]:
@@ -170,8 +177,21 @@ class LeftOver:
 
     def _graph(self) -> tuple[Edges, dict[_Group, Counter[int]]]:
         # The references between the objects, and how many each object has from each holder outside.
-        outgoing: defaultdict[int, list[int]] = defaultdict(list)
+        closed = self._closed()
+        edges = Edges(self._known.starts, self._rows).only(closed)
         direct: defaultdict[_Group, Counter[int]] = defaultdict(Counter)
+        if self._left is not self.stop.heap.objects:
+            mine = [self.stop.heap.index[address] for address in self._left.addresses]
+            known = Counter(edges.targets)
+            edges = edges.pick(mine)
+            known.subtract(edges.targets)
+            direct[_OTHERS].update({row: number for row, number in known.items() if number})
+        self._accounts = accounts(
+            self._referrers,
+            {address: count for address, count, done in zip(self._left.addresses, self._counts, closed)
+             if count and not done},
+        )
+        outgoing: defaultdict[int, list[int]] = defaultdict(list)
         for address, account in self._accounts.items():
             row = self._row_of[address]
             for holder in account.standing():
@@ -182,12 +202,19 @@ class LeftOver:
                     direct[self._group(holder, row)][row] += 1
             if account.balance.lost:
                 direct[_Group("lost-reference", self._victim(row))][row] += account.balance.lost
-        edges = Edges.empty()
-        for row in range(len(self._left)):
-            for target in outgoing[row]:
-                edges.add(target)
-            edges.close_row()
-        return edges, dict(direct)
+        return edges.plus(outgoing), {group: rows for group, rows in direct.items() if rows}
+
+    def _closed(self) -> bytearray:
+        # By row: whether as many words are known to own as the object has references. No other word owns one then.
+        known = [0] * (len(self._left) + 1)  # the last one is what is not left over
+        for row in self._rows:
+            known[row] += 1
+        closed = bytearray(map(eq, known, self._counts))
+        for row, count in enumerate(self._counts):
+            if not count:
+                closed[row] = 0
+        closed.append(0)
+        return closed
 
     def _group(self, holder: Holder, row: int) -> _Group:
         if holder.kind == "object" and self.stop.statics.object_at(holder.owner) is None:
@@ -241,17 +268,35 @@ class LeftOver:
                 return f"{texts.type_name(type_)} {name}"
         return f"{texts.type_name(type_)} {', '.join(sorted(references.keys() - {'ob_type'})[:8])}".rstrip()
 
-    def _references_of(self, row: int) -> int:
-        # What the object holds: references to other left-over objects, and to those that are counted elsewhere.
-        number = len(self._edges.of(row))
-        for reference in self._referrers.references(self._left.addresses[row]):
-            if reference.exact and reference.target not in self._row_of:
-                try:
-                    count = self.stop.runtime.memory.u64(reference.target + self.stop.runtime.build.ob_refcnt)
-                except MemoryFault:
-                    continue  # its memory went with another interpreter
-                number += not self.stop.runtime.is_immortal(count)
-        return number
+    def _references(self) -> list[int]:
+        # What each object holds: references to other left-over objects, and to those that are counted elsewhere.
+        known = self._known
+        outside = {target for target, row in zip(known.targets, self._rows) if row < 0}
+        counted = {target: self._is_counted(target) for target in outside}
+        flags = map(counted.get, known.targets, repeat(False))
+        before = array("Q", accumulate(flags, initial=0))  # how many such references, before each of them
+        number = array("Q", map(before.__getitem__, known.starts))
+        found = []
+        if self._left is self.stop.heap.objects:
+            rows: Iterable[int] = range(len(self._left))
+        else:
+            rows = [self.stop.heap.index[address] for address in self._left.addresses]
+        starts = self._edges.starts
+        for row, heap_row in enumerate(rows):
+            found.append(number[heap_row + 1] - number[heap_row] + starts[row + 1] - starts[row])
+            if heap_row in known.others:
+                found[row] += sum(
+                    reference.exact and reference.target not in self._row_of and self._is_counted(reference.target)
+                    for reference in self._referrers.references(self._left.addresses[row])
+                )
+        return found
+
+    def _is_counted(self, address: int) -> bool:
+        try:
+            count = self.stop.runtime.memory.u64(address + self.stop.runtime.build.ob_refcnt)
+        except MemoryFault:
+            return False  # its memory went with another interpreter
+        return not self.stop.runtime.is_immortal(count)
 
     def _designers(self, direct: Iterable[int]) -> str:
         # The static objects that hold most.
@@ -278,10 +323,11 @@ class LeftOver:
             for row, holder, variable in zip(roots, holders, variables)
         ]
         declared = next((variable for variable in variables if variable), None)
-        freed = released(*self._graphs, direct) & rows
+        only = direct == self._all_direct
+        freed = (self._released if only else self._release.of(direct)) & rows
         alone = len(freed) == len(rows)
-        if not alone:
-            freed = released(*self._graphs, self._all_direct) & rows
+        if not alone and not only:
+            freed = self._released & rows
         words = sum(direct.values())
         found = finding(Outside(
             generations=tuple(self._generations(rows)),
@@ -326,7 +372,7 @@ class LeftOver:
     @cached_property
     def _sources(self) -> Sources:
         addresses, row_of = self._left.addresses, self._row_of
-        visited = self._graphs[2]
+        visited = self._visited
 
         def owned(address: int) -> list[Reference]:
             counted = {addresses[row] for row in self._edges.of(row_of[address])}
@@ -341,9 +387,13 @@ class LeftOver:
 
     def _generations(self, rows: Iterable[int]) -> Iterator[str]:
         # Modules that were made more than once: their exec functions ran again over what the first run had set.
+        kinds = self.stop.texts.kinds
+        modules = {type_ for type_ in set(self._left.types) if kinds.name(type_) == "module"}
         made: Counter[int] = Counter()
         names = {}
         for row in rows:
+            if self._left.types[row] not in modules:
+                continue
             address = self._left.addresses[row]
             definition = module_definition(self.stop, address, self._left.types[row])
             if definition:
@@ -374,8 +424,19 @@ class LeftOver:
         return found
 
     @cached_property
-    def _graphs(self) -> tuple[Sequence[int], Edges, Edges, Sequence[int]]:
-        # Counts, owned and visited references, and the rows that a collector looks at: what `released` asks for.
-        visits = Traverse(self.stop).visits(self._left.addresses, self._left.types)
-        collected = [row for row, type_ in enumerate(self._left.types) if self.stop.types[type_].is_gc]
-        return self._counts, self._edges, visits.edges(self._left.addresses), collected
+    def _released(self) -> set[int]:
+        # What goes when all of them let go.
+        return self._release.of(self._all_direct)
+
+    @cached_property
+    def _visited(self) -> Edges:
+        left, stop = self._left, self.stop
+        if left is stop.heap.objects:
+            return stop.visited_edges
+        return Traverse(stop).visits(left.addresses, left.types).edges(left.addresses)
+
+    @cached_property
+    def _release(self) -> Release:
+        collectable = {type_ for type_ in set(self._left.types) if self.stop.types[type_].is_gc}
+        collected = [row for row, type_ in enumerate(self._left.types) if type_ in collectable]
+        return Release(self._counts, self._edges, self._visited, collected)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
-from refdbg.analysis.collector import released
+from refdbg.analysis.collector import Release
 from refdbg.commands.decision import Decision, decide
 from refdbg.commands.finding_graph import NODES, Sources, finding_graph, spread
 from refdbg.commands.left_over import LeftOver
@@ -89,7 +89,7 @@ class Outlived:
             dropped = Counter(
                 target for row in owners for target in fields.kept(row, blame)
             )
-            freed = released(decision.objects.refcounts, decision.visits, decision.visits, [], dropped)
+            freed = Release(decision.objects.refcounts, decision.visits, decision.visits, []).of(dropped)
             clear = stop.types[blame.type].clear
             symbol = stop.runtime.target.symbol_at(stop.types[blame.type].traverse)
             first = owners[0]

@@ -57,7 +57,7 @@ def over_visits(
     victims = used if too_often is None else too_often
     referrers = Referrers(stop, Owned(stop.texts, lambda: stop.heap))
     doubtful = list(_doubtful(stop, referrers, objects, visited, rows, victims))
-    row_of = {address: row for row, address in enumerate(stop.heap.objects.addresses)}
+    row_of = stop.heap.index
     counts = {
         victim: stop.heap.objects.refcounts[row_of[victim]] for _, victim, _ in doubtful
         if victim in row_of and not stop.runtime.is_immortal(stop.heap.objects.refcounts[row_of[victim]])
@@ -120,15 +120,18 @@ def _doubtful(
     victims: Container[int] | None,
 ) -> Iterator[tuple[int, int, str]]:
     # (row, what it visits, by which field) where the reference behind a visit is not known.
-    seen: Counter[int] = Counter()
+    left = {
+        type_: _SAMPLES for type_ in set(objects.types)
+        if stop.texts.kinds.name(type_) == OBJECT and stop.types[type_].traverse
+    }
     for row in rows:
         address, type_ = objects.addresses[row], objects.types[row]
+        if not left.get(type_):
+            continue
         visits: Sequence[int] = visited.of(row)
         if not visits or (victims is not None and not any(target in victims for target in visits)):
             continue
-        if stop.texts.kinds.of(type_).name != OBJECT or not stop.types[type_].traverse or seen[type_] >= _SAMPLES:
-            continue
-        seen[type_] += 1
+        left[type_] -= 1
         fields: defaultdict[int, list[tuple[bool, str]]] = defaultdict(list)
         for reference in referrers.references(address):
             fields[reference.target].append((not reference.exact, reference.label))

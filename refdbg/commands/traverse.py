@@ -18,7 +18,7 @@ from refdbg.cpython.census import by_type
 from refdbg.cpython.collection import finalizers, object_rows
 from refdbg.cpython.owned import Owned, Reference
 from refdbg.cpython.stop import Stop
-from refdbg.cpython.traverse import Traverse
+from refdbg.cpython.traverse import Traverse, undecided_types
 from refdbg.errors import CommandError, DecodeError, MemoryFault, RefdbgError
 from refdbg.graph.objects import Objects
 
@@ -189,7 +189,7 @@ def collect_again(context: Context, arguments: argparse.Namespace) -> GcAgain:
             )
         if len(decision.negative) > arguments.objects:
             notes.append(f"{len(decision.negative)} objects in all are visited more often than their count allows")
-        for name, why in traverse.undecided_types(visited, tracked.types).items():
+        for name, why in undecided_types(stop, visited, tracked.types).items():
             notes.append(f"what {name} objects visit is undecided ({why}): whatever only they refer to looks kept")
         notes += tracked.coverage.notes
     for finalizer in finalizers(stop, unreachable):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from itertools import islice
 
 from refdbg.cpython import events
 from refdbg.cpython.census import by_type
@@ -312,7 +313,7 @@ def object_rows(stop: Stop, objects: Objects, limit: int) -> list[ObjectRow]:
     """The first *limit* objects with their reprs."""
     return [
         ObjectRow(address, stop.texts.type_name(type_), stop.texts.repr(address), count)
-        for address, type_, count in list(objects.rows())[:limit]
+        for address, type_, count in islice(objects.rows(), limit)
     ]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from refdbg.cpython.runtime import Runtime
@@ -15,6 +15,7 @@ LIMIT = 1 << 26  # elements: a container that claims more is damaged
 _SHARED_LIMIT = 1 << 16
 _CHUNK = 512
 _WORD = struct.Struct("<Q")
+Read = Callable[[int, int], bytes]  # the bytes at an address, all of them; raises MemoryFault
 
 
 class Item(NamedTuple):
@@ -180,16 +181,19 @@ class KeyTables:
         self._memory = runtime.memory
         keys = self._layout = build.layout("PyDictKeysObject")
         self._entries, self._nentries = keys.offset("dk_indices"), keys.offset("dk_nentries")
-        self._entry = build.layout("PyDictKeyEntry")
-        self._unicode_entry = self._entry
+        self._entry = self._unicode_entry = _entry(build.layout("PyDictKeyEntry"))
         # 3.11+: the table's size as a logarithm, and entries without hash when all keys are str.
         self._log2 = keys.offset("dk_log2_size") if "dk_log2_size" in keys else None
         self._index_log2 = keys.offset("dk_log2_index_bytes") if "dk_log2_index_bytes" in keys else None
         self._kind = keys.offset("dk_kind") if "dk_kind" in keys else None
         self._size = keys.offset("dk_size") if "dk_size" in keys else None
         if self._kind is not None:
-            self._unicode_entry = build.layout("PyDictUnicodeEntry")
+            self._unicode_entry = _entry(build.layout("PyDictUnicodeEntry"))
         self.values = self._values_layout(runtime)
+        self._first_value = self.values.offset("values") if self.values is not None else 0
+        self._sizes: tuple[int, int] | None = None
+        if self.values is not None and "capacity" in self.values:
+            self._sizes = self.values.offset("capacity"), self.values.offset("size")
 
     @staticmethod
     def _values_layout(runtime: Runtime) -> StructLayout | None:
@@ -201,46 +205,47 @@ class KeyTables:
                 continue
         return None
 
-    def _table(self, keys: int) -> tuple[int, StructLayout, int]:
-        # (address of the entries, their layout, how many are used)
-        memory = self._memory
-        count = memory.u64(keys + self._nentries)
+    def table(self, keys: int, read: Read) -> tuple[int, int, int, int]:
+        """(address of the entries, where the key is in one, its size, how many are used). The value follows the key.
+
+        *keys*: ``PyDictKeysObject *``.
+
+        Raises DecodeError, MemoryFault.
+        """
+        header = read(keys, self._entries)
+        (count,) = _WORD.unpack_from(header, self._nentries)
         if self._log2 is not None and self._index_log2 is not None:
-            slots = memory.integer(keys + self._log2, 1)
-            index = memory.integer(keys + self._index_log2, 1)
+            slots, index = header[self._log2], header[self._index_log2]
             if slots > 48 or index > 52:
                 raise DecodeError(f"the dict keys at {keys:#x} claim 2**{slots} slots")
             size, index_bytes = 1 << slots, 1 << index
         else:
-            size = memory.u64(keys + self._size) if self._size is not None else 0
+            size = _WORD.unpack_from(header, self._size)[0] if self._size is not None else 0
             width = 1 if size <= 0xFF else 2 if size <= 0xFFFF else 4 if size <= 0xFFFF_FFFF else 8
             index_bytes = size * width
         if count > size or count > LIMIT:
             raise DecodeError(f"the dict keys at {keys:#x} claim {count} entries in {size} slots")
-        general = self._kind is None or memory.integer(keys + self._kind, 1) == 0  # DICT_KEYS_GENERAL
-        return keys + self._entries + index_bytes, self._entry if general else self._unicode_entry, count
+        general = self._kind is None or header[self._kind] == 0  # DICT_KEYS_GENERAL
+        key, entry = self._entry if general else self._unicode_entry
+        return keys + self._entries + index_bytes, key, entry, count
 
     def combined(self, keys: int) -> Iterator[Entry]:
         """The entries of a table that has its own values. *keys*: ``PyDictKeysObject *``."""
-        start, layout, count = self._table(keys)
-        size, key, value = layout.size, layout.offset("me_key"), layout.offset("me_value")
-        record = struct.Struct(f"<{key}xQQ{size - key - 16}x") if value == key + 8 else None
-        if record is None:
-            raise DecodeError("the dict entry's value does not follow its key")
+        start, key, size, count = self.table(keys, self._memory.read)
+        record = struct.Struct(f"<{key}xQQ{size - key - 16}x")
         for first in range(0, count, _CHUNK):
             place = start + first * size
             for pair in record.iter_unpack(self._memory.read(place, size * min(_CHUNK, count - first))):
                 if pair[1]:
-                    yield Entry(place + key, pair[0], place + value, pair[1])
+                    yield Entry(place + key, pair[0], place + key + 8, pair[1])
                 place += size
 
     def names(self, keys: int) -> list[Item]:
         """The keys of a shared table by index."""
-        start, layout, count = self._table(keys)
+        start, key, size, count = self.table(keys, self._memory.read)
         if count > _SHARED_LIMIT:
             raise DecodeError(f"the shared dict keys at {keys:#x} claim {count} entries")
-        key = layout.offset("me_key")
-        places = [start + index * layout.size + key for index in range(count)]
+        places = [start + index * size + key for index in range(count)]
         return [Item(place, self._memory.u64(place)) for place in places]
 
     def split(self, keys: int, values: int) -> Iterator[Entry]:
@@ -249,7 +254,7 @@ class KeyTables:
         *keys*: ``PyDictKeysObject *``; *values*: ``PyDictValues *`` (3.11+) or ``PyObject **``.
         """
         names = self.names(keys)
-        first, order = self._order(values, len(names))
+        first, order = self.order(values, len(names), self._memory.read)
         for index in order:
             if index < len(names):
                 place = first + 8 * index
@@ -257,22 +262,31 @@ class KeyTables:
                 if value:
                     yield Entry(*names[index], place, value, shared=True)
 
-    def _order(self, values: int, count: int) -> tuple[int, range | bytes]:
-        # (address of value 0, the indices in insertion order)
-        memory = self._memory
+    def order(self, values: int, count: int, read: Read) -> tuple[int, range | bytes]:
+        """(address of value 0, the indices of the *count* values that are in use, in insertion order).
+
+        *values*: as in `split`. Raises MemoryFault.
+        """
         if self.values is None:
             return values, range(count)
-        first = values + self.values.offset("values")
-        if "capacity" in self.values:  # 3.13+: sizes in front, the order behind the values
-            capacity = memory.integer(values + self.values.offset("capacity"), 1)
-            size = memory.integer(values + self.values.offset("size"), 1)
-            return first, memory.read(first + 8 * capacity, min(size, capacity))
+        first = values + self._first_value
+        if self._sizes is not None:  # 3.13+: sizes in front, the order behind the values
+            capacity, size = (read(values + offset, 1)[0] for offset in self._sizes)
+            return first, read(first + 8 * capacity, min(size, capacity))
         # 3.11, 3.12: [-1] prefix size, [-2] used size, [-3 - n] the order
-        size = memory.integer(first - 2, 1)
-        return first, memory.read(first - 2 - size, size)[::-1]
+        size = read(first - 2, 1)[0]
+        return first, read(first - 2 - size, size)[::-1]
 
     def are_valid(self, values: int) -> bool:
         """Whether inline values are in use (3.13+). *values*: ``PyDictValues *``."""
         if self.values is None or "valid" not in self.values:
             return False
         return bool(self._memory.integer(values + self.values.offset("valid"), 1))
+
+
+def _entry(layout: StructLayout) -> tuple[int, int]:
+    # (where the key is in an entry of a dict, the entry's size). Raises LayoutNotFound.
+    key = layout.offset("me_key")
+    if layout.offset("me_value") != key + 8:
+        raise LayoutNotFound("the dict entry's value does not follow its key")
+    return key, layout.size

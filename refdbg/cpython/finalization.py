@@ -171,8 +171,12 @@ class FinalizationWatch:
         ending.moments["after_last_collection"] = moment(
             stop, hit.function, "still tracked after the last collection", tracked
         )
-        for address, type_, _count in tracked.rows():
-            if stop.types.is_type(type_) and stop.types[type_].flags & TYPE_SUBCLASS:
+        metatypes = {
+            type_ for type_ in set(tracked.types)
+            if stop.types.is_type(type_) and stop.types[type_].flags & TYPE_SUBCLASS
+        }
+        for address, type_ in zip(tracked.addresses, tracked.types):
+            if type_ in metatypes:
                 self._names[address] = stop.texts.type_name(address)
         return False
 

@@ -179,10 +179,9 @@ class GenerationLists:
 
 
 # Objects/obmalloc.c (_PyMem_DebugRawAlloc): [size, big-endian][api id]['\xfd' * 7] data ['\xfd' * 8].
-_HEADER = re.compile(rb"[omr]\xfd{7}")
+_APIS = {int.from_bytes(bytes([api]) + b"\xfd" * 7, "little"): api for api in b"omr"}
+_MARK = re.compile(rb"[omr]\xfd")
 _TRAILER = b"\xfd" * 8
-_WORD = struct.Struct("<Q")
-_BIG_ENDIAN = struct.Struct(">Q")
 _OBJECT_API = ord("o")
 
 
@@ -195,10 +194,10 @@ class Blocks:
     apis: bytearray = field(default_factory=bytearray)
     coverage: Coverage = field(default_factory=Coverage)
 
-    @cached_property
-    def index(self) -> dict[int, int]:
-        """Row by address of the data."""
-        return {start: row for row, start in enumerate(self.starts)}
+    def is_start(self, address: int) -> bool:
+        """Whether the data of a block begins at *address*."""
+        row = bisect_right(self.starts, address) - 1
+        return row >= 0 and self.starts[row] == address
 
     def row_of(self, address: int) -> int | None:
         """The row of the block that contains *address*, or None."""
@@ -233,12 +232,19 @@ class HeapObjects:
     objects: Objects
     blocks: Blocks
     rows: array[int]
-    free: int = 0  # blocks with an object's type and a count of 0: on a free list
 
     @cached_property
-    def block_rows(self) -> frozenset[int]:
-        """The rows of the blocks that hold an object."""
-        return frozenset(self.rows)
+    def index(self) -> dict[int, int]:
+        """Row by address (``PyObject *``)."""
+        return dict(zip(self.objects.addresses, range(len(self.objects))))
+
+    @cached_property
+    def object_in(self) -> array[int]:
+        """By block: its object (``PyObject *``), 0 where it has none."""
+        found = array("Q", bytes(8 * len(self.blocks.starts)))
+        for block, address in zip(self.rows, self.objects.addresses):
+            found[block] = address
+        return found
 
     def size(self, row: int) -> int:
         """The bytes of the block that holds object *row*."""
@@ -255,7 +261,6 @@ def heap_objects(runtime: Runtime, types: Types) -> HeapObjects:
     blocks = Blocks()
     objects = Objects(coverage=blocks.coverage)
     rows = array("Q")
-    free = 0
     build = runtime.build
     # 3.14 keeps flags beside the count (Include/refcount.h); 3.12 and 3.13 count in the lower half and leave the upper
     # one 0 (Include/object.h, Py_INCREF), which a pointer's is not.
@@ -263,77 +268,68 @@ def heap_objects(runtime: Runtime, types: Types) -> HeapObjects:
     sane_count = 1 << 32 if build.traits.immortal else SANE_COUNT
     gc_head = build.gc_head.size
     smallest = build.object.size
-    # (bytes before the object, where its count and its type stand in the block)
+    # (bytes before the object, with it at least, the words of the block in which its count and its type stand)
     places = [
-        (prefix, prefix + build.ob_refcnt, prefix + build.ob_type) for prefix in (0, gc_head, 16 + gc_head, 16)
+        (prefix, prefix + smallest, (prefix + build.ob_refcnt) // 8, (prefix + build.ob_type) // 8)
+        for prefix in (0, gc_head, 16 + gc_head, 16)
     ]
     known: dict[int, int] = {}  # bytes before an object, by its type; -1: no type
-    word = _WORD.unpack_from
-    size_of = _BIG_ENDIAN.unpack_from
-
-    def is_plausible(type_: int) -> bool:
-        return LOWEST_ADDRESS <= type_ < HIGHEST_ADDRESS and not type_ & 7
-
-    def resolve(data: bytes, first: int, room: int) -> bool:
-        # Asks for the words of a block that could be a type and were never met; True when one of them is.
-        found = False
-        for prefix, _, type_at in places:
-            if prefix + smallest <= room:
-                type_ = word(data, first + type_at)[0]
-                if type_ not in known and is_plausible(type_):
-                    known[type_] = _prefix(types, type_)
-                    found |= known[type_] == prefix
-        return found
-
-    def decode(data: bytes, first: int, room: int) -> tuple[int, int, int] | None:
-        # (bytes before the object, type, count) of the object in a block.
-        for prefix, count_at, type_at in places:
-            if prefix + smallest <= room:
-                type_ = word(data, first + type_at)[0]
-                before = known.get(type_)
-                if before == -1:
-                    continue
-                count = word(data, first + count_at)[0] & count_mask
-                if before is None and 0 < count < sane_count and is_plausible(type_):
-                    # Not met before: what looks like an object further behind may be a part of this one.
-                    before = known[type_] = _prefix(types, type_)
-                if before == prefix and count < sane_count:  # else a pointer that happens to stand before a type's
-                    return prefix, type_, count
-        return None
-
+    # The loop runs for each block: what it calls are locals, and words are read from one view of all the data.
+    prefix_of = known.get
+    add_start, add_size, add_api = blocks.starts.append, blocks.sizes.append, blocks.apis.append
+    add_address, add_type, add_count = objects.addresses.append, objects.types.append, objects.refcounts.append
+    add_row = rows.append
     for start, data in resident_data(runtime, blocks.coverage):
+        words = memoryview(data)[: len(data) & ~7].cast("Q")
         end_of_data = len(data)
-        for match in _HEADER.finditer(data):
-            position = match.start()
-            if (start + position) & 15 != 8 or position < 8:
-                continue
-            size = size_of(data, position - 8)[0]
-            first = position + 8
-            end = first + size
+        for first, size, api in _headers(data, words):
+            at = 8 * first
+            end = at + size
             # The middle of a large block may be untouched (calloc): its trailer is in another stretch then.
             trailer = data[end : end + 8] if end + 8 <= end_of_data else runtime.memory.read_some(start + end, 8)
             if trailer != _TRAILER:
                 continue
-            blocks.starts.append(start + first)
-            blocks.sizes.append(size)
-            blocks.apis.append(data[position])
-            if data[position] != _OBJECT_API:
+            add_start(start + at)
+            add_size(size)
+            add_api(api)
+            if api != _OBJECT_API:
                 continue
-            room = min(size, end_of_data - first)
-            found = decode(data, first, room)
-            if found is None and resolve(data, first, room):
-                found = decode(data, first, room)
-            if found is None:
-                continue
-            prefix, type_, count = found
-            if count == 0:
-                free += 1
-                continue
-            objects.addresses.append(start + first + prefix)
-            objects.types.append(type_)
-            objects.refcounts.append(count)
-            rows.append(len(blocks.starts) - 1)
-    return HeapObjects(objects, blocks, rows, free)
+            room = size if end <= end_of_data else end_of_data - at
+            for prefix, least, count_at, type_at in places:
+                if least > room:
+                    continue
+                type_ = words[first + type_at]
+                before = prefix_of(type_)
+                if before is None:
+                    count = words[first + count_at] & count_mask
+                    if not 0 < count < sane_count or type_ & 7 or not LOWEST_ADDRESS <= type_ < HIGHEST_ADDRESS:
+                        continue
+                    # Not met before: what looks like an object further behind may be a part of this one.
+                    before = known[type_] = _prefix(types, type_)
+                if before != prefix:
+                    continue
+                count = words[first + count_at] & count_mask
+                if count < sane_count:  # else a pointer that happens to stand before a type's
+                    if count:  # else on a free list
+                        add_address(start + at + prefix)
+                        add_type(type_)
+                        add_count(count)
+                        add_row(len(blocks.starts) - 1)
+                    break
+    return HeapObjects(objects, blocks, rows)
+
+
+def _headers(data: bytes, words: memoryview) -> Iterator[tuple[int, int, int]]:
+    # (word at which the data of a block begins, its size, its api) of each block's header where malloc and pymalloc
+    # align one. Two bytes of every 16 are searched, then their words compared: it is all C that runs for all the data.
+    marks = memoryview(data)[8 : len(data) & ~1].cast("H")[::8].tobytes() if len(data) >= 16 else b""
+    places = [at for at in map(re.Match[bytes].start, _MARK.finditer(marks)) if not at & 1]
+    sizes = array("Q", [words[at] for at in places])
+    sizes.byteswap()
+    for at, size in zip(places, sizes):
+        api = _APIS.get(words[at + 1])
+        if api is not None:
+            yield at + 2, size, api
 
 
 def _prefix(types: Types, address: int) -> int:

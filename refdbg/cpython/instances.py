@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
@@ -19,6 +19,7 @@ INLINE_VALUES = 1 << 2
 _T_OBJECT = 6
 _T_OBJECT_EX = 16
 _MEMBERS_LIMIT = 1 << 12
+Word = Callable[[int], int]  # the unsigned word at an address; raises MemoryFault
 _NAME_LIMIT = 1 << 10
 
 
@@ -59,12 +60,16 @@ class Instances:
         self._tagged = _has(runtime, "PyDictOrValues")  # 3.12
         self._members: dict[int, tuple[Member, ...]] = {}
 
+    def is_managed(self, type_: Type) -> bool:
+        """Whether the instances' attributes stand in front of their GC head, or inline (3.11+)."""
+        return self._types.has_preheader and bool(type_.flags & MANAGED_DICT)
+
     def dict_place(self, address: int, type_: Type) -> int:
         """Where the instance's ``__dict__`` pointer is, 0 when it has none (Objects/object.c, _PyObject_GetDictPtr).
 
         Raises MemoryFault.
         """
-        if self._types.has_preheader and type_.flags & MANAGED_DICT:
+        if self.is_managed(type_):
             return address + self._managed_dict
         offset = type_.dictoffset
         if offset < 0:  # from the end of a variable-sized object
@@ -74,30 +79,31 @@ class Instances:
             return 0
         return address + offset
 
-    def dict_of(self, address: int, type_: Type) -> int:
-        """The instance's dict object, 0 when it has none (yet). Raises MemoryFault."""
+    def dict_of(self, address: int, type_: Type, word: Word | None = None) -> int:
+        """The instance's dict object, 0 when it has none (yet). *word*: what reads one. Raises MemoryFault."""
         place = self.dict_place(address, type_)
         if not place:
             return 0
-        found = self._memory.u64(place)
+        found = (word or self._memory.u64)(place)
         if self._tagged and type_.flags & MANAGED_DICT and found & 1:
             return 0  # 3.12: the word is the tagged address of the values
         return found
 
-    def values_of(self, address: int, type_: Type) -> int:
+    def values_of(self, address: int, type_: Type, word: Word | None = None) -> int:
         """The values of an instance without a dict of its own (``PyDictValues *``), 0 when there are none.
 
-        Raises MemoryFault.
+        *word*: what reads one. Raises MemoryFault.
         """
-        if not self._types.has_preheader or not type_.flags & MANAGED_DICT:
+        if not self.is_managed(type_):
             return 0
+        word = word or self._memory.u64
         if self._inline:  # 3.13+: behind the struct
             values = address + type_.basicsize
             return values if type_.flags & INLINE_VALUES and self._containers.tables.are_valid(values) else 0
         if self._tagged:  # 3.12: dict and values share a word, whose lowest bit says values
-            word = self._memory.u64(address + self._managed_dict)
-            return word + 1 if word & 1 else 0
-        return self._memory.u64(address + self._managed_first)  # 3.11: two words
+            found = word(address + self._managed_dict)
+            return found + 1 if found & 1 else 0
+        return word(address + self._managed_first)  # 3.11: two words
 
     def inline_entries(self, address: int, type_: Type) -> Iterator[Entry]:
         """The attributes that the instance keeps without a dict. Raises DecodeError, MemoryFault."""

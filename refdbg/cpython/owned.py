@@ -24,6 +24,9 @@ from refdbg.errors import DecodeError, LayoutNotFound, MemoryFault
 from refdbg.graph.objects import Coverage
 
 MODULE_STATE = "module state"  # what the labels of the members of a module's state begin with
+# Kinds whose storage is one of four (`Owned.fixed_words`).
+CONTAINERS = {"list": "list", "tuple": "tuple", "dict": "dict", "defaultdict": "dict", "set": "set"}
+_GUESSED = ("capsule", "module")  # kinds whose other words are guessed
 _KEY_ROOM = 40
 _FRAME_CLEARED = 4  # enum _framestate (Include/internal/pycore_frame.h)
 _OWNED_BY_FRAME_OBJECT = 2  # enum _frameowner
@@ -109,6 +112,32 @@ class Owned:
                 self.coverage.notes.append(f"object {address:#x}: {error}")
         return list(found.values())
 
+    def fixed_words(self, type_: Type) -> tuple[str, list[int]] | None:
+        """(what container each instance of the type is, "" for none; the offsets of the other words that own).
+
+        Attributes that an instance has beside its struct are not among them. None where that differs between
+        instances, or the storage is a rarer one. Raises DecodeError, MemoryFault, LayoutNotFound.
+        """
+        kind = self._texts.kinds.of(type_.address)
+        if kind.name in self._walkers and kind.name not in CONTAINERS:
+            return None
+        offsets = [self._build.ob_type] if type_.is_heap else []
+        for struct, fields in FIELDS.get(kind.name, ()):
+            layout = self._build.layout(struct)
+            offsets += [layout.offset(path) for path in fields if path in layout]
+        start = self._known_size(type_, kind)
+        offsets += [
+            member.offset for member in self._texts.instances.members(type_.address)
+            if member.slot and start <= member.offset < type_.basicsize
+        ]
+        return CONTAINERS.get(kind.name, ""), sorted(set(offsets))
+
+    def may_own_more(self, type_: Type) -> bool:
+        """Whether instances of the type have words that only a guess is made of. Raises DecodeError, MemoryFault."""
+        kind = self._texts.kinds.of(type_.address)
+        start = self._known_size(type_, kind)
+        return kind.name in _GUESSED or (start > 0 and (start < type_.basicsize or type_.itemsize > 0))
+
     def _parts(
         self, address: int, type_: Type, kind: Kind, found: dict[int, Reference]
     ) -> Iterator[Iterable[Reference]]:
@@ -146,17 +175,21 @@ class Owned:
                 elif found.target and self.is_object(found.target):
                     yield replace(found, exact=False, declared=True)
 
+    def _known_size(self, type_: Type, kind: Kind) -> int:
+        # How much of the object the kind knows.
+        if kind.name == OBJECT or kind.base == 0 or kind.name == "lock":
+            return self._build.layout("PyVarObject").size if type_.itemsize else self._build.object.size
+        base = self._texts.types[kind.base]
+        # Behind a base of variable size nothing can follow; the members of a metaclass follow all that a type has.
+        return 0 if base.itemsize and kind.name != "type" else base.basicsize
+
     def _unknown(self, address: int, type_: Type, kind: Kind) -> tuple[int, int]:
         # The part of the object that the kind says nothing of: [start, end) from its address.
-        if kind.name == OBJECT or kind.base == 0 or kind.name == "lock":
-            start = self._build.layout("PyVarObject").size if type_.itemsize else self._build.object.size
-        else:
-            base = self._texts.types[kind.base]
-            if kind.name == "type":  # its members stand behind what a metatype adds (PyHeapType_GET_MEMBERS)
-                return base.basicsize, type_.basicsize
-            if base.itemsize:
-                return 0, 0  # the variable part stands where a derived struct would
-            start = base.basicsize
+        start = self._known_size(type_, kind)
+        if kind.name == "type":
+            return start, type_.basicsize
+        if not start:
+            return 0, 0
         end = type_.basicsize
         if type_.itemsize and not type_.flags & INLINE_VALUES:
             end += type_.itemsize * min(abs(self._texts.scalars.size(address)), _SLOTS_LIMIT)
@@ -195,7 +228,7 @@ class Owned:
         if address & 7 or address < 4096 or address >> 47:
             return False
         if self._heap is not None and self._heap.blocks.row_of(address) is not None:
-            return address in self._heap_addresses
+            return address in self._heap.index
         try:
             count = self._memory.u64(address + self._build.ob_refcnt)
             return 0 < count < SANE_COUNT and self._texts.types.is_type(self._memory.u64(address + self._build.ob_type))
@@ -205,10 +238,6 @@ class Owned:
     @cached_property
     def _heap(self) -> HeapObjects | None:
         return self._find_heap()
-
-    @cached_property
-    def _heap_addresses(self) -> frozenset[int]:
-        return frozenset(self._heap.objects.addresses if self._heap is not None else ())
 
     def _at(self, address: int, offset: int, label: str) -> Reference:
         return Reference(self._memory.u64(address + offset), label, address + offset, offset)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from itertools import compress
 
 from refdbg.cpython.heap import HeapObjects, resident_data
 from refdbg.cpython.kinds import OBJECT
+from refdbg.cpython.known import Known
 from refdbg.cpython.owned import Owned, Reference
 from refdbg.cpython.places import Places
 from refdbg.cpython.stop import Stop
@@ -17,6 +20,7 @@ from refdbg.cpython.types import DICT_SUBCLASS
 from refdbg.errors import DecodeError, MemoryFault, RefdbgError
 from refdbg.graph.objects import Coverage
 
+_WORDS = 256  # that are searched at once
 _POINTERS = 40  # words from a block's start that an owner may point to: the values of a split dict begin inside
 _LEVELS = 3  # blocks that point to blocks: the nodes of an OrderedDict hang on its node table
 _KNOWN_STORAGE = ("dict", "defaultdict", "list", "set", "type")
@@ -49,12 +53,13 @@ class Holder:
 class Referrers:
     """Searches the memory of one stop."""
 
-    def __init__(self, stop: Stop, owned: Owned) -> None:
+    def __init__(self, stop: Stop, owned: Owned, known: Known | None = None) -> None:
+        """*known*: references of which an owner need not be asked; their holders have no label."""
+        self._known = known
         self._stop = stop
         self._owned = owned
         self._heap: HeapObjects = stop.heap
-        self._object_in = dict(zip(self._heap.rows, self._heap.objects.addresses))
-        self._type_of = dict(zip(self._heap.objects.addresses, self._heap.objects.types))
+        self._object_in = self._heap.object_in
         self._places = Places(stop, owned)
         self._interned = interned_dicts(stop)
         self._references: dict[int, dict[int, Reference]] = {}  # by owner, by place
@@ -74,11 +79,16 @@ class Referrers:
         blocks = self._heap.blocks
         found: dict[int, list[Holder]] = {address: [] for address in addresses}
         storage: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
+        known = self._known_words(addresses)
+        for place, (owner, target) in known.items():
+            found[target].append(Holder("object", place, owner, "", True))
         for place, target in self._search(addresses):
+            if place in known:
+                continue
             row = blocks.row_of(place)
             if row is None:
                 found[target].append(self._outside(place, target))
-            elif row in self._object_in:
+            elif self._object_in[row]:
                 found[target].append(self._in_object(self._object_in[row], place, target))
             else:
                 storage[row].append((place, target))
@@ -97,6 +107,19 @@ class Referrers:
         """What the object (``PyObject *``) owns, as `Owned.references` knows it; nothing where it is none."""
         self._reference(owner, 0)
         return self._references[owner].values()
+
+    def _known_words(self, addresses: Collection[int]) -> dict[int, tuple[int, int]]:
+        # place → (owner, which of the addresses stands there), of the words that are known to own.
+        known = self._known
+        if known is None:
+            return {}
+        wanted = frozenset(addresses)
+        chosen = list(compress(range(len(known.targets)), map(wanted.__contains__, known.targets)))
+        owners = self._heap.objects.addresses
+        return {
+            known.places[index]: (owners[bisect_right(known.starts, index) - 1], known.targets[index])
+            for index in chosen
+        }
 
     def _search(self, addresses: Collection[int]) -> Iterator[tuple[int, int]]:
         # (place, word) of each aligned word that equals one of the addresses.
@@ -136,8 +159,8 @@ class Referrers:
 
     def _owning(self, owner: int, reference: Reference, target: int) -> Holder:
         # The dict of interned strings owns its strings without counting (Objects/unicodeobject.c).
-        known = owner in self._interned and target in self._type_of
-        if known and is_interned(self._stop, target, self._type_of[target]):
+        row = self._heap.index.get(target) if owner in self._interned else None
+        if row is not None and is_interned(self._stop, target, self._heap.objects.types[row]):
             return Holder("borrowed", reference.place, owner, f"{reference.label} (interned)", False)
         return Holder("object", reference.place, owner, reference.label, reference.exact, reference.declared)
 
@@ -241,12 +264,16 @@ class Referrers:
         # The object, on the heap or static, that the word at *place* is a part of.
         row = self._heap.blocks.row_of(place)
         if row is not None:
-            return self._object_in.get(row)
+            return self._object_in[row] or None
         inside = self._stop.statics.object_at(place)
         return inside.address if inside is not None else None
 
     def _words(self, wanted: frozenset[int]) -> Iterator[tuple[int, int]]:
         for start, data in resident_data(self._stop.runtime, self.coverage):
             words = array("Q", data[: len(data) & ~7])
-            if not wanted.isdisjoint(words):
-                yield from ((start + 8 * index, word) for index, word in enumerate(words) if word in wanted)
+            # Most pages have none: one call for each decides that.
+            for first in range(0, len(words), _WORDS):
+                part = words[first : first + _WORDS]
+                if not wanted.isdisjoint(part):
+                    place = start + 8 * first
+                    yield from ((place + 8 * index, word) for index, word in enumerate(part) if word in wanted)

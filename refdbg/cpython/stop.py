@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -14,7 +15,10 @@ from refdbg.cpython.types import Types
 from refdbg.errors import DecodeError, MemoryFault, NotPython, RefdbgError
 
 if TYPE_CHECKING:
+    from refdbg.cpython.known import Known
     from refdbg.cpython.statics import Statics
+    from refdbg.cpython.traverse import Visited
+    from refdbg.graph.edges import Edges
 
 
 def check_supported(build: Build) -> None:
@@ -91,6 +95,27 @@ class Stop:
         from refdbg.cpython.statics import Statics  # reads ELF files: only when it is asked for
 
         return Statics(self.runtime, self.types)
+
+    @cached_property
+    def known(self) -> Known:
+        """The references that the objects of the heap are known to own. Raises RefdbgError."""
+        from refdbg.cpython.known import known_references
+
+        return known_references(self)
+
+    @cached_property
+    def visits(self) -> Visited:
+        """What the tp_traverse of each object of the heap visits. Raises EmulationError, MissingDependency."""
+        from refdbg.cpython.traverse import Traverse  # an emulator: only when it is asked for
+
+        traverse = Traverse(self)
+        with closing(traverse):
+            return traverse.visits(self.heap.objects.addresses, self.heap.objects.types)
+
+    @cached_property
+    def visited_edges(self) -> Edges:
+        """Those of the visits that lead to objects of the heap, by their rows."""
+        return self.visits.edges(self.heap.objects.addresses)
 
     def is_runtime_state(self, address: int) -> bool:
         """Whether *address* lies in ``_PyRuntime``."""

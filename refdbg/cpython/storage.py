@@ -7,7 +7,9 @@ and are none are known; everything that is built on the rest is at most "likely"
 from __future__ import annotations
 
 from array import array
+from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 
 from refdbg.cpython.heap import HeapObjects
 from refdbg.cpython.runtime import Build
@@ -23,10 +25,28 @@ from refdbg.cpython.types import (
 )
 from refdbg.errors import DecodeError, LayoutNotFound, MemoryFault
 from refdbg.graph.edges import Edges
+from refdbg.graph.rows import rows_of
 
 _NO_REFERENCES = UNICODE_SUBCLASS | BYTES_SUBCLASS | LONG_SUBCLASS
 _RAW = ord("r")
 _BIG_RAW_BLOCK = 4096  # raw blocks of this size are interpreter or thread states, never an object's storage
+
+
+def owned_edges(stop: Stop) -> Edges:
+    """The references between the objects of the heap, by rows of ``heap.objects``.
+
+    Known ones, and what is found as in `edges_and_sizes` in objects that may own more than is known.
+    """
+    heap, known = stop.heap, stop.known
+    inside = bytearray(b"\1") * len(heap.objects)
+    inside.append(0)  # for NO_ROW
+    edges = Edges(known.starts, rows_of(heap.objects.addresses, known.targets)).only(inside)
+    rows = sorted(known.others | known.unsure)
+    guessed, _sizes = _search(stop, heap, rows)
+    more = {
+        row: list((Counter(guessed.of(number)) - Counter(edges.of(row))).elements()) for number, row in enumerate(rows)
+    }
+    return edges.plus({row: targets for row, targets in more.items() if targets})
 
 
 def edges_and_sizes(stop: Stop, heap: HeapObjects) -> tuple[Edges, list[int]]:
@@ -34,19 +54,24 @@ def edges_and_sizes(stop: Stop, heap: HeapObjects) -> tuple[Edges, list[int]]:
 
     A block that several objects point to counts for the first of them.
     """
+    return _search(stop, heap, range(len(heap.objects)))
+
+
+def _search(stop: Stop, heap: HeapObjects, rows: Sequence[int]) -> tuple[Edges, list[int]]:
+    # The same of these rows only.
     blocks, objects = heap.blocks, heap.objects
     memory = stop.runtime.memory
-    row_of = {address: row for row, address in enumerate(objects.addresses)}
-    block_of = blocks.index
+    row_of = heap.index
     # A pointer to the values of a split table leads into their block: nobody else may take that before.
     values = _split_values(stop, heap)
-    taken = set(heap.block_rows).union(values.values())
-    addresses = frozenset(row_of).union(block_of)
+    taken = set(values.values())
+    storages = frozenset(start for start, address in zip(blocks.starts, heap.object_in) if not address)
     edges, sizes = Edges.empty(), []
     keys = _KeysLayout(stop.runtime.build)
     borrowed = _Borrowed(stop)
     given: set[int] = set()  # blocks of values that have their owner
-    for row, (type_address, own) in enumerate(zip(objects.types, heap.rows)):
+    for row in rows:
+        type_address, own = objects.types[row], heap.rows[row]
         try:
             type_ = stop.types[type_address]
             skipped = borrowed.offsets(type_)
@@ -70,7 +95,7 @@ def edges_and_sizes(stop: Stop, heap: HeapObjects) -> tuple[Edges, list[int]]:
             except MemoryFault:
                 objects.coverage.unreadable += 1
                 continue
-            if addresses.isdisjoint(words):
+            if row_of.keys().isdisjoint(words) and storages.isdisjoint(words):
                 continue
             ignore: frozenset[int] | range = range(0)
             if block == own:
@@ -78,15 +103,15 @@ def edges_and_sizes(stop: Stop, heap: HeapObjects) -> tuple[Edges, list[int]]:
             elif type_.flags & DICT_SUBCLASS and block != split:
                 ignore = keys.hash_words(words)
             for index, word in enumerate(words):
-                if word not in addresses:
-                    continue
                 target = row_of.get(word)
                 if target is not None:
                     if index not in ignore and not plain:
                         edges.add(target)
                     continue
-                storage = block_of[word]
-                if storage in taken or (blocks.apis[storage] == _RAW and blocks.sizes[storage] >= _BIG_RAW_BLOCK):
+                storage = blocks.row_of(word) if word in storages else None
+                if storage is None or storage in taken:
+                    continue
+                if blocks.apis[storage] == _RAW and blocks.sizes[storage] >= _BIG_RAW_BLOCK:
                     continue
                 taken.add(storage)
                 todo.append(storage)
@@ -100,20 +125,24 @@ def _split_values(stop: Stop, heap: HeapObjects) -> dict[int, int]:
     # Objects/dictobject.c, new_values: 3.11+ bytes stand before them.
     dicts = stop.runtime.build.layout("PyDictObject").offset("ma_values")
     memory, instances = stop.runtime.memory, stop.texts.instances
-    objects = heap.block_rows
+    some = {}
+    for type_address in set(heap.objects.types):
+        with suppress(DecodeError, MemoryFault):
+            if stop.types[type_address].flags & (DICT_SUBCLASS | MANAGED_DICT):
+                some[type_address] = stop.types[type_address]
     found = {}
     for row, (address, type_address) in enumerate(zip(heap.objects.addresses, heap.objects.types)):
+        type_ = some.get(type_address)
+        if type_ is None:
+            continue
         try:
-            type_ = stop.types[type_address]
-            values = 0
-            if type_.flags & DICT_SUBCLASS:
-                values = memory.u64(address + dicts)
-            elif type_.flags & MANAGED_DICT:
-                values = instances.values_of(address, type_)
+            values = (
+                memory.u64(address + dicts) if type_.flags & DICT_SUBCLASS else instances.values_of(address, type_)
+            )
         except (DecodeError, MemoryFault, LayoutNotFound):
             continue
         block = heap.blocks.row_of(values) if values else None
-        if block is not None and block not in objects:
+        if block is not None and not heap.object_in[block]:
             found[row] = block
     return found
 

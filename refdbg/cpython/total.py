@@ -88,12 +88,14 @@ def interned_dicts(stop: Stop) -> frozenset[int]:
 
 def _interned(stop: Stop, heap: HeapObjects) -> int:
     # The two references that the dict of interned strings holds are taken off a string's count, not off the total.
+    strings = {type_ for type_ in set(heap.objects.types) if stop.types[type_].flags & UNICODE_SUBCLASS}
     found = 0
     for address, type_ in zip(heap.objects.addresses, heap.objects.types):
-        try:
-            found += is_interned(stop, address, type_)
-        except MemoryFault:
-            heap.objects.coverage.unreadable += 1
+        if type_ in strings:
+            try:
+                found += is_interned(stop, address, type_)
+            except MemoryFault:
+                heap.objects.coverage.unreadable += 1
     return found
 
 
@@ -105,10 +107,16 @@ def _dict_keys(stop: Stop, heap: HeapObjects) -> int:
     count = build.layout("PyDictKeysObject")["dk_refcnt"]
     tp_flags = build.type.offset("tp_flags")
     tables: set[int] = set()
-    rows = [(address, type_) for address, type_, _ in heap.objects.rows()]
+    rows = list(zip(heap.objects.addresses, heap.objects.types))
     rows += [(found.address, found.type) for found in stop.statics.objects]
+    dicts_and_types = {
+        type_: flags for type_ in {type_ for _, type_ in rows}
+        if (flags := stop.types[type_].flags) & (DICT_SUBCLASS | TYPE_SUBCLASS)
+    }
     for address, type_ in rows:
-        flags = stop.types[type_].flags
+        flags = dicts_and_types.get(type_, 0)
+        if not flags:
+            continue
         try:
             if flags & DICT_SUBCLASS:
                 tables.add(memory.u64(address + ma_keys))
@@ -122,7 +130,7 @@ def _dict_keys(stop: Stop, heap: HeapObjects) -> int:
         empty = 0
     total = 0
     for table in tables | {empty}:
-        if table not in heap.blocks.index and (table != empty or not empty):
+        if not heap.blocks.is_start(table) and (table != empty or not empty):
             continue  # what looked like a dict in a library's data was none
         try:
             value = memory.integer(table + count.offset, count.size)

@@ -7,11 +7,12 @@ from collections import Counter
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, compress, repeat
-from operator import eq, ge
+from operator import eq
 
 from refdbg.cpython.stop import Stop
 from refdbg.errors import DecodeError, MemoryFault
 from refdbg.graph.edges import Edges
+from refdbg.graph.rows import rows_of
 from refdbg.target.emulator import Emulator
 
 _NOT_TRAVERSED, _TRAVERSED, _ASK = 0, 1, 2
@@ -35,28 +36,9 @@ class Visited:
 
     def edges(self, addresses: Sequence[int]) -> Edges:
         """The visits between the objects of the rows, whose *addresses* these are; other visits are left out."""
-        keys, targets = _eighths(addresses), _eighths(self.targets)
-        if keys is None or targets is None:
-            keys, targets = array("Q", addresses), self.targets
-        row_of = dict(zip(keys, range(len(keys))))
-        found = list(map(row_of.get, targets, repeat(-1)))
-        if -1 not in found:
-            return Edges(self.starts[:], array("Q", found))
-        inside = bytes(map(ge, found, repeat(0)))
-        before = array("Q", accumulate(inside, initial=0))  # how many of the visits before each one count
-        return Edges(array("Q", map(before.__getitem__, self.starts)), array("Q", compress(found, inside)))
-
-
-def _eighths(addresses: Sequence[int]) -> array[int] | None:
-    # Each address divided by 8, None where that loses something: as keys of a dict multiples of 8 fall on few of its
-    # slots. All at once, as one number.
-    words = array("Q", addresses).tobytes()
-    whole = int.from_bytes(words, "little")
-    if whole & int.from_bytes(b"\7\0\0\0\0\0\0\0" * len(addresses), "little"):
-        return None
-    eighths = array("Q")
-    eighths.frombytes((whole >> 3).to_bytes(len(words), "little"))
-    return eighths
+        inside = bytearray(b"\1") * len(addresses)
+        inside.append(0)  # for NO_ROW
+        return Edges(self.starts, rows_of(addresses, self.targets)).only(inside)
 
 
 class Traverse:
@@ -70,6 +52,10 @@ class Traverse:
         self._type_offset = build.ob_type
         self._slot = build.type.offset("tp_traverse")
         self._is_gc_slot = build.type.offset("tp_is_gc")
+
+    def close(self) -> None:
+        """Give the copy of the memory back; nothing can be asked any more."""
+        self._emulator.close()
 
     def visits(self, addresses: Sequence[int], types: Sequence[int]) -> Visited:
         """What the tp_traverse of each object visits. *addresses*, *types*: ``PyObject *``, row by row."""
@@ -109,14 +95,15 @@ class Traverse:
         except (DecodeError, MemoryFault):
             return _NOT_TRAVERSED
 
-    def undecided_types(
-        self, visited: Visited, types: Sequence[int], rows: Container[int] | None = None
-    ) -> dict[str, str]:
-        """The types whose objects' visits are not known, most numerous first, each with a reason of one of them.
 
-        *rows*: only these objects count.
-        """
-        found = {row: why for row, why in visited.undecided.items() if rows is None or row in rows}
-        names = {row: self._stop.texts.type_name(types[row]) for row in found}
-        reasons = {names[row]: why for row, why in found.items()}
-        return {name: reasons[name] for name, _ in Counter(names.values()).most_common()}
+def undecided_types(
+    stop: Stop, visited: Visited, types: Sequence[int], rows: Container[int] | None = None
+) -> dict[str, str]:
+    """The types whose objects' visits are not known, most numerous first, each with a reason of one of them.
+
+    *rows*: only these objects count.
+    """
+    found = {row: why for row, why in visited.undecided.items() if rows is None or row in rows}
+    names = {row: stop.texts.type_name(types[row]) for row in found}
+    reasons = {names[row]: why for row, why in found.items()}
+    return {name: reasons[name] for name, _ in Counter(names.values()).most_common()}

@@ -91,7 +91,7 @@ class Values:
             cached = build.layout("PyHeapTypeObject").offset("ht_cached_keys")
             tables = [self._memory.u64(address + cached)] if own else []
         for table in tables:
-            block = heap.blocks.index.get(table)
+            block = heap.blocks.row_of(table)
             if block is not None:
                 yield table, table + heap.blocks.sizes[block]
 

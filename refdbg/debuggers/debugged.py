@@ -143,9 +143,7 @@ class Debugged:
         return self._direct.regions() if self._direct else self._find_regions()
 
     def resident(self, start: int, end: int) -> list[tuple[int, int]]:
-        if isinstance(self._direct, ProcessMemory):
-            return list(self._direct.resident(start, end))
-        return [(start, end)]
+        return list(self._direct.resident(start, end)) if self._direct else [(start, end)]
 
     def cpu_seconds(self, thread: int) -> float | None:
         return self._direct.cpu_seconds(thread) if isinstance(self._direct, ProcessMemory) else None

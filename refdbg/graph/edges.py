@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, compress
+from operator import add
 
 
 @dataclass
@@ -31,13 +33,45 @@ class Edges:
         """The targets of a row."""
         return self.targets[self.starts[row] : self.starts[row + 1]]
 
+    def only(self, inside: Sequence[int]) -> Edges:
+        """Those edges whose targets are *inside* (by row, 0 or 1). A target of -1 is what the last one says."""
+        # No loop of Python's runs for each edge.
+        flags = bytes(map(inside.__getitem__, self.targets))
+        before = array("Q", accumulate(flags, initial=0))  # how many stay, before each of the edges
+        return Edges(array("Q", map(before.__getitem__, self.starts)), array("Q", compress(self.targets, flags)))
+
+    def pick(self, rows: Iterable[int]) -> Edges:
+        """The edges of the chosen rows, in their order. The targets' numbers stay."""
+        starts, targets = array("Q", [0]), array("Q")
+        for row in rows:
+            targets.extend(self.targets[self.starts[row] : self.starts[row + 1]])
+            starts.append(len(targets))
+        return Edges(starts, targets)
+
+    def plus(self, more: Mapping[int, Sequence[int]]) -> Edges:
+        """These edges, and *more* by their source."""
+        targets = array("Q")
+        added = [0] * len(self.starts)
+        last = 0
+        for row in sorted(more):
+            end = self.starts[row + 1]
+            targets.extend(self.targets[last:end])
+            targets.extend(array("Q", more[row]))
+            added[row + 1] = len(more[row])
+            last = end
+        targets.extend(self.targets[last:])
+        return Edges(array("Q", map(add, self.starts, accumulate(added))), targets)
+
     def reach(self, roots: Sequence[int], taken: set[int] | frozenset[int] = frozenset()) -> set[int]:
         """The rows that *roots* reach, themselves included, without passing through *taken*."""
+        starts, targets = self.starts, self.targets
         todo = [row for row in dict.fromkeys(roots) if row not in taken]
         seen = set(todo)
+        add, take, leave = seen.add, todo.pop, todo.append
         while todo:
-            for row in self.of(todo.pop()):
-                if row not in seen and row not in taken:
-                    seen.add(row)
-                    todo.append(row)
+            row = take()
+            for target in targets[starts[row] : starts[row + 1]]:
+                if target not in seen and target not in taken:
+                    add(target)
+                    leave(target)
         return seen

@@ -45,12 +45,12 @@ class Objects:
 
     def pick(self, rows: Iterable[int]) -> Objects:
         """The chosen rows in their order, with the same coverage."""
-        chosen = Objects(coverage=self.coverage)
-        for row in rows:
-            chosen.addresses.append(self.addresses[row])
-            chosen.types.append(self.types[row])
-            chosen.refcounts.append(self.refcounts[row])
-        return chosen
+        rows = array("Q", rows)
+        addresses, types, counts = (
+            array(column.typecode, map(column.__getitem__, rows))
+            for column in (self.addresses, self.types, self.refcounts)
+        )
+        return Objects(addresses, types, counts, self.coverage)
 
     def extend(self, other: Objects) -> None:
         """Append another set's rows and faults."""

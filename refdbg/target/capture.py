@@ -40,8 +40,8 @@ class Capture:
         self.memory = Memory(self._read_some)
 
     def _read_some(self, address: int, size: int) -> bytes:
-        found = b""
-        while len(found) < size:
+        found = self._read_once(address, size)
+        while found and len(found) < size:
             part = self._read_once(address + len(found), size - len(found))
             if not part:
                 break

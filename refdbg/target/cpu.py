@@ -80,6 +80,11 @@ class Cpu:
             self._uc.reg_write(unicorn.UC_X86_REG_FS_BASE, pointer)
         self._allow_vectors(False)
 
+    def close(self) -> None:
+        """Give the copy of the memory back: unicorn's hooks would keep it until a garbage collection."""
+        del self._uc
+        self._kept.clear()
+
     def map_buffer(self, address: int, size: int, protection: int | None = None) -> memoryview:
         """*size* bytes of zeros at *address*, for both sides."""
         buffer = mmap.mmap(-1, size)

@@ -121,6 +121,11 @@ class Emulator:
         # What an object refers to is written down somewhere: more visits than words of memory are an endless loop.
         self._limit = self._visited_at + min(8 * _MOST_VISITS, max(self.copied & -8, _FEWEST_BYTES))
 
+    def close(self) -> None:
+        """Give the copy of the memory back. Nothing can be called any more."""
+        self._cpu.close()
+        del self._variants
+
     @property
     def copied(self) -> int:
         """The bytes of the process's memory that were copied."""

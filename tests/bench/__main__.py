@@ -59,7 +59,7 @@ def captures(python: str, size: int, repetitions: int, what: str) -> tuple[dict[
             "gdb", "-nx", "-batch", "-iex", "set auto-load no", "-ex", "set pagination off",
             "-ex", "break builtin_ascii", "-ex", "run", "-x", str(HERE / "in_gdb.py"),
             "--args", python, str(HERE / "crowd.py"), str(size), str(repetitions), str(told),
-            *(["web"] if what == "replay" else []),
+            *(["web"] if what != "capture" else []),
         ]  # fmt: skip
         done = subprocess.run(
             command, env={**ENVIRONMENT, "REFDBG_BENCH": json.dumps(orders)}, stdin=subprocess.DEVNULL,
@@ -193,6 +193,27 @@ def replay_rows(times: dict[str, Times], memory: dict[str, int]) -> list[list[An
     return rows
 
 
+def linear_table(python: str, sizes: list[int]) -> str:
+    """`refdbg leaks` on webs of several sizes, against gc.get_objects + sys.getrefcount + gc.get_referents there."""
+    rows: list[list[Any]] = []
+    for size in sizes:
+        times, memory = captures(python, size, 1, "leaks")
+        steps = {what.partition(": ")[2]: found for what, found in times.items() if what.startswith("leaks: ")}
+        wall, cpu = (sum(getattr(found, kind)[0] for found in steps.values()) for kind in ("wall", "cpu"))
+        own = times["in the process"]
+        rows.append([
+            f"{memory['objects']:,}", f"{memory['known']:,}", f"{memory['visits']:,}",
+            *(f"{found.cpu[0]:.2f}" for found in steps.values()),
+            f"{wall:.1f}", f"{cpu:.1f}", f"{1e6 * cpu / memory['objects']:.1f}", f"{own.median:.2f}",
+            f"{cpu / own.cpu[0]:.1f}", f"{memory['highest'] / 2**20:.0f}",
+        ])  # fmt: skip
+    names = [
+        "objects", "known references", "visits", *(f"{what}, cpu s" for what in steps), "all, s", "all, cpu s",
+        "cpu µs/object", "in the process, s", "× its cpu", "gdb at most, MiB",
+    ]  # fmt: skip
+    return tabulate(zip(names, *rows), disable_numparse=True, colalign=["left", *("right" for _ in sizes)])
+
+
 def run_rows(times: dict[str, Times]) -> list[list[Any]]:
     """The time of whole runs."""
     rows = []
@@ -218,10 +239,16 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=3, help="of each capture (default: 3)")
     parser.add_argument("--replays", type=int, default=3, help="of a replayed collection (default: 3)")
     parser.add_argument("--runs", type=int, default=15, help="of each whole run (default: 15)")
+    parser.add_argument("--linear", type=int, nargs="+", metavar="N",
+                        help="only this: refdbg leaks on so many objects each (100000 300000 1000000 4000000: minutes)")
     orders = parser.parse_args()
     python = shutil.which(orders.python)
     if python is None or shutil.which("gdb") is None:
         raise SystemExit(f"needs gdb and {orders.python}")
+    if orders.linear:
+        print(f"{python}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}")
+        print(linear_table(python, orders.linear))
+        return
     rows: list[list[Any]] = []
     if orders.repetitions:
         times, memory = captures(python, orders.objects, orders.repetitions, "capture")

@@ -36,16 +36,21 @@ def capture():
     return [(id(found), type(found), sys.getrefcount(found)) for found in gc.get_objects()]
 
 
+def capture_with_edges():
+    return [(id(found), sys.getrefcount(found), gc.get_referents(found)) for found in gc.get_objects()]
+
+
 def main():
     size, repetitions, told = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
     gc.disable()
+    walk = capture_with_edges if len(sys.argv) > 4 else capture
     kept = web(size) if len(sys.argv) > 4 else crowd(size)
     gc.collect()  # all in one generation, untracked what need not be tracked
     while len(gc.get_objects()) < size:
         kept.append([])
     for _ in range(repetitions):
         wall, cpu = time.perf_counter(), time.process_time()
-        rows = capture()
+        rows = walk()
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
         with open(told, "a", encoding="utf-8") as file:
             file.write(json.dumps({"objects": len(rows), "wall": wall, "cpu": cpu}) + "\n")

@@ -5,6 +5,7 @@ Orders (the environment variable REFDBG_BENCH, JSON): root, what (capture or rep
 
 from __future__ import annotations
 
+import argparse
 import gc
 import json
 import os
@@ -18,6 +19,8 @@ ORDERS = json.loads(os.environ["REFDBG_BENCH"])
 sys.path.insert(0, ORDERS["root"])
 
 from refdbg.analysis.collector import replay  # noqa: E402
+from refdbg.commands.context import Context  # noqa: E402
+from refdbg.commands.leaks import show_leaks  # noqa: E402
 from refdbg.cpython.heap import heap_objects  # noqa: E402
 from refdbg.cpython.runtime import Build  # noqa: E402
 from refdbg.cpython.stop import Stop  # noqa: E402
@@ -112,19 +115,21 @@ def turn(session: GdbSession) -> None:
     memory.forget()
 
 
+def step(what: str, work: Callable[[], Any]) -> Any:
+    """One step of a replay or of an analysis."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    found = work()
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    samples.append({"what": f"{ORDERS['what']}: {what}", "wall": wall, "cpu": cpu, "objects": 0})
+    return found
+
+
 def collection(session: GdbSession) -> dict[str, int]:
     """A full collection replayed on a copy of the process, step by step; the memory that takes, and the numbers."""
     gc.collect()
     session.target().memory.forget()
     forget_highest()
     before = resident()
-
-    def step(what: str, work: Callable[[], Any]) -> Any:
-        wall, cpu = time.perf_counter(), time.process_time()
-        found = work()
-        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-        samples.append({"what": f"replay: {what}", "wall": wall, "cpu": cpu, "objects": 0})
-        return found
 
     captured = step("the copy of the process", lambda: Capture(session.target()))
     stop = Stop(Build(captured))
@@ -140,10 +145,34 @@ def collection(session: GdbSession) -> dict[str, int]:
     }
 
 
+def leaks(session: GdbSession) -> dict[str, int]:
+    """`refdbg leaks` on everything, after what it needs, step by step."""
+    session.target().memory.forget()
+    gc.collect()
+    forget_highest()
+    before = resident()
+    context = Context.of(session)
+    context.refresh()
+    stop = context.stop
+
+    tracked = step("its tracked objects", lambda: stop.lists.tracked(next(stop.runtime.interpreters())))
+    heap = step("all its objects", lambda: stop.heap)
+    known = step("known references", lambda: stop.known)
+    visited = step("visits", lambda: stop.visits)
+    step("edges", lambda: stop.visited_edges)
+    step("the rest of refdbg leaks", lambda: show_leaks(context, argparse.Namespace(objects=5, all=True)))
+    return {
+        "objects": len(tracked), "heap": len(heap.objects), "known": len(known.targets),
+        "visits": len(visited.targets), "most": highest() - before, "highest": highest(),
+    }
+
+
 def main() -> None:
     """Alternate between the process's turns and ours."""
     session = GdbSession()
-    if ORDERS["what"] == "replay":
+    if ORDERS["what"] == "leaks":
+        memory = leaks(session)
+    elif ORDERS["what"] == "replay":
         memory = collection(session)
         for _ in range(ORDERS["repetitions"] - 1):
             collection(session)

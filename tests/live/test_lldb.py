@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import missing
-from tests.live.test_core import _dumped
+from tests.support.cores import kernel_core
 from tests.support.debugger import attached, lldb, on_core, run_lldb
 from tests.support.run import ENVIRONMENT, Running, printed_total, refdbg_run, run
 
@@ -74,7 +74,7 @@ def test_expressions_run_nothing(python311: str, tmp_path: Path) -> None:
 
 
 def test_the_kernels_core_file(python311: str, tmp_path: Path) -> None:
-    core = _dumped(python311, tmp_path)
+    core = kernel_core(python311, tmp_path)
     census, stop = on_core("lldb", python311, core, ["refdbg census --limit 1000 --json", "refdbg gc stop"], tmp_path)
     assert {row["type"]: row["objects"] for row in census.record["by_type"]}["__main__.Node"] == 50
     assert census.record["notes"] == []

@@ -63,10 +63,30 @@ def balance(_told: str) -> dict[str, Any]:
     }
 
 
+def known(_told: str) -> dict[str, Any]:
+    """The objects whose known references differ when all are read at once, when the program calls ascii()."""
+    gdb.execute("break builtin_ascii")
+    gdb.execute("run")
+    stop = Stop(Build(GdbSession().target()))
+    owned = Owned(stop.texts, lambda: stop.heap)
+    found = stop.known
+    different = []
+    for row, address in enumerate(stop.heap.objects.addresses):
+        if row not in found.others:
+            some = slice(found.starts[row], found.starts[row + 1])
+            exact = [(each.place, each.target) for each in owned.references(address) if each.exact]
+            if sorted(exact) != sorted(zip(found.places[some], found.targets[some])):
+                different.append([stop.texts.type_name(stop.heap.objects.types[row]), stop.texts.repr(address)])
+    return {
+        "objects": len(found.starts) - 1, "others": len(found.others), "references": len(found.targets),
+        "different": different,
+    }
+
+
 orders = json.loads(os.environ["REFDBG_CHECK"])
 gdb.execute("set pagination off")
 gdb.execute("set confirm off")
-answer = {"visits": visits, "balance": balance}[orders["what"]](orders["told"])
+answer = {"visits": visits, "balance": balance, "known": known}[orders["what"]](orders["told"])
 with open(orders["output"], "w", encoding="utf-8") as output:
     json.dump(answer, output)
 if gdb.selected_inferior().pid:
