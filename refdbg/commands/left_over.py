@@ -77,10 +77,12 @@ class _Group:
 _OWNERS = {
     "kept by design": "fields of static objects", "held by other objects": "objects that are not left over",
     "static-reference": "C variables", "state-reference": "interpreter state", "native-reference": "memory of C code",
-    "stack-reference": "frames and stacks", "lost-reference": "nobody",
+    "stack-reference": "frames and stacks", "lost-reference": "nobody", "not read": "nobody, or what cannot be read",
 }
 _DESIGN = _Group("kept by design", "")
 _OTHERS = _Group("held by other objects", "")
+_NOT_READ = _Group("not read", "")  # no word was found, and not all memory could be read
+_NO_FINDING = (_DESIGN, _OTHERS, _NOT_READ)
 
 
 class LeftOver:
@@ -109,8 +111,9 @@ class LeftOver:
         immortal = [row for row, count in enumerate(self._counts) if not count]
         design = self._edges.reach([*self._direct.get(_DESIGN, ()), *immortal])
         others = self._edges.reach(list(self._direct.get(_OTHERS, ())), design)
-        groups = sorted(self._direct.keys() - {_DESIGN, _OTHERS}, key=lambda group: (group.owner, group.library))
-        taken = design | others
+        unknown = self._edges.reach(list(self._direct.get(_NOT_READ, ())), design | others)
+        groups = sorted(self._direct.keys() - set(_NO_FINDING), key=lambda group: (group.owner, group.library))
+        taken = design | others | unknown
         found: list[Share] = []
         # A thread that runs on explains more than what its C code has in memory. Weak words are often stale: they
         # explain what nothing else does.
@@ -143,13 +146,24 @@ class LeftOver:
         if others:
             references = sum(self._direct[_OTHERS].values()) + sum(self._held[row] for row in others)
             notes.append(f"{references} references of {len(others)} objects: objects that are not left over hold them.")
+        notes += self.not_read()
         weak = sum(len(share.rows) for share in found if groups[share.holder].weak)
         rest = self._left.pick(row for row in range(len(self._left)) if row not in taken)
         return Explained(findings, notes, rest, weak, self._let_go() if stuck else LetGo())
 
+    def not_read(self) -> list[str]:
+        """A note where references stand in no word, and not every word could be read."""
+        found = self._direct.get(_NOT_READ)
+        if not found:
+            return []
+        return [
+            f"{sum(found.values())} references of {len(found)} objects stand in no word that was read, and not all "
+            "memory could be read: whether they are lost is not known."
+        ]
+
     def _let_go(self) -> LetGo:
         words = {
-            holder.place for group, direct in self._direct.items() if group not in (_DESIGN, _OTHERS)
+            holder.place for group, direct in self._direct.items() if group not in _NO_FINDING
             for row in direct for holder in self._holders(group, row)
         }
         return LetGo(frozenset(words), {self._left.addresses[row]: n for row, n in self._all_direct.items()})
@@ -201,7 +215,9 @@ class LeftOver:
                 else:
                     direct[self._group(holder, row)][row] += 1
             if account.balance.lost:
-                direct[_Group("lost-reference", self._victim(row))][row] += account.balance.lost
+                blind = self.stop.heap.objects.coverage.unreadable
+                group = _NOT_READ if blind else _Group("lost-reference", self._victim(row))
+                direct[group][row] += account.balance.lost
         return edges.plus(outgoing), {group: rows for group, rows in direct.items() if rows}
 
     def _closed(self) -> bytearray:
@@ -419,7 +435,7 @@ class LeftOver:
         # Every reference that a finding's holder has.
         found: Counter[int] = Counter()
         for group, direct in self._direct.items():
-            if group not in (_DESIGN, _OTHERS):
+            if group not in _NO_FINDING:
                 found.update(direct)
         return found
 
