@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
 from refdbg.commands.context import Context
+from refdbg.commands.progress import progress
 from refdbg.errors import CommandError, RefdbgError
 from refdbg.target import Session
 
@@ -90,7 +91,8 @@ def run(session: Session, line: str) -> int:
             raise CommandError(f"cannot split {line!r}: {error}") from error
         arguments = parser().parse_args(words or ["--help"])
         context.refresh()
-        record = arguments.run(context, arguments)
+        with progress():
+            record = arguments.run(context, arguments)
         if record is not None:
             console = session.console
             console.write(as_json(record) if arguments.json else as_text(record, console.width, console.colour))

@@ -31,10 +31,10 @@ def show_census(context: Context, arguments: argparse.Namespace) -> Census:
     if arguments.all:
         stop.heap  # noqa: B018  raises with the reason in a release build
     objects, scope = describe.objects_in_scope(stop, arguments.tracked)
-    heap = describe.known_heap(stop)
+    heap = None if arguments.tracked else describe.known_heap(stop)
     sizes = None
     if heap is not None and objects is heap.objects:
-        sizes = [heap.size(row) for row in range(len(objects))]
+        sizes = list(map(heap.blocks.sizes.__getitem__, heap.rows))
     rows = by_type(stop, objects, sizes)
     return Census(
         scope, len(objects), sum(row.references for row in rows), sum(sizes) if sizes is not None else None, len(rows),

@@ -14,6 +14,7 @@ import sys
 import time
 import zipfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ import pytest
 
 from tests.support.cores import kernel_core
 from tests.support.debugger import run_gdb
+from tests.support.terminal import Terminal
 
 TESTS = Path(__file__).parents[1]
 ROOT = TESTS.parent
@@ -350,6 +352,26 @@ def test_the_prompt(core: Path) -> None:
     text = refdbg(core, stdin=lines)
     assert text.count("python      3.11") == 1 and "objects of" in text
     assert "invalid choice: 'nonsense'" in text and "usage: refdbg why" in text
+
+
+def test_the_prompt_at_a_terminal(core: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.chdir(ROOT)
+    terminal = Terminal([*REFDBG, str(core)])
+    try:
+        assert terminal.until(b"(refdbg) ")
+        terminal.type("cens\t --limit 1\n")
+        assert terminal.until(b"objects of") and terminal.until(b"(refdbg) ")
+        terminal.type("objects __main__.Nod\t --limit 1\n")
+        assert terminal.until(b"objects of type __main__.Node") and terminal.until(b"(refdbg) ")
+        terminal.type("leaks --all\n")
+        assert terminal.until(b" s (Ctrl-C ends it)") and terminal.until(b"(refdbg) ")
+        terminal.type("\4")
+        assert os.waitpid(terminal.pid, 0)[1] == 0
+    finally:
+        with suppress(OSError):
+            terminal.end()
+    assert "leaks --all" in (tmp_path / "refdbg" / "history").read_text()
 
 
 def test_what_runs_only_under_a_debugger(core: Path) -> None:
