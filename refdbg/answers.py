@@ -26,6 +26,30 @@ class ThreadStack:
 
 
 @dataclass(frozen=True)
+class GrowthRow:
+    """A type at two moments. *new*: objects of now that were not there; *references*, *bytes*: how many more."""
+
+    type: str
+    before: int
+    after: int
+    new: int
+    references: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Growth:
+    """What there is more of: objects *before* and *after*, *new* ones, how many *types* have changed."""
+
+    before: int
+    after: int
+    new: int
+    types: int
+    rows: list[GrowthRow]
+    notes: list[str]
+
+
+@dataclass(frozen=True)
 class SnapshotTaken:
     """A snapshot was written. *bytes*: the file's size; *values*: whether it has the contents of strings."""
 

@@ -13,6 +13,7 @@ from refdbg.target.layout import StructLayout, StructView
 
 IMMORTAL = 1 << 31
 LIST_LIMIT = 1 << 16  # interpreters and threads: a longer list is a damaged one
+RUNTIME = "_PyRuntime"  # the file that has it is CPython's own: its names go before those of other libraries
 
 
 @dataclass(frozen=True)
@@ -34,9 +35,9 @@ class Build:
     def __init__(self, target: Target) -> None:
         self.target = target
         try:
-            self.runtime_address = target.address_of("_PyRuntime")
+            self.runtime_address = target.address_of(RUNTIME)
         except SymbolNotFound as error:
-            raise NotPython(f"no symbol '_PyRuntime' in {target.info.executable or 'this process'}") from error
+            raise NotPython(f"no symbol {RUNTIME!r} in {target.info.executable or 'this process'}") from error
         try:
             self.object = self.layout("PyObject")
             self.type = self.layout("PyTypeObject")

@@ -7,17 +7,14 @@ import re
 import shutil
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
+from refdbg.cpython.runtime import RUNTIME
 from refdbg.errors import CommandError, NoProcess, NotLive, SymbolNotFound
-from refdbg.target import Breakpoint, Console, Halt, OnChange, OnHit, TargetInfo, Where
+from refdbg.target import Breakpoint, Console, Halt, OnChange, OnHit, TargetInfo, Where, snapshot
 from refdbg.target.attach import Copy
 from refdbg.target.core import CoreMemory
-from refdbg.target.recorded import RecordedTarget
-from refdbg.target.snapshot import Snapshot
+from refdbg.target.recorded import NOBODY, RecordedTarget
 
-_RUNTIME = "_PyRuntime"  # the file that has it is CPython's own: its names go before those of other libraries
-_NOBODY = "no debugger"
 _SYMBOL = re.compile(r"&?\s*([A-Za-z_][\w.]*)(?:\s*\+\s*(\d+|0x[0-9a-fA-F]+))?$")
 
 
@@ -40,10 +37,7 @@ def of_core(path: str, executable: str | None, root: str) -> RecordedTarget:
 
 def of_snapshot(path: str) -> RecordedTarget:
     """The process of a snapshot. Raises BadSnapshot."""
-    snapshot = Snapshot(path)
-    taken = snapshot.info.debugger.removeprefix(_NOBODY).strip(" ()")  # "gdb 13.1", "a core file"
-    info = replace(snapshot.info, debugger=f"{_NOBODY} (a snapshot, from {taken})")
-    return RecordedTarget(info, snapshot, snapshot.threads, _RUNTIME)
+    return snapshot.opened(path, RUNTIME)
 
 
 def of_process(pid: int) -> RecordedTarget:
@@ -54,7 +48,7 @@ def of_process(pid: int) -> RecordedTarget:
 
 def _target(source: CoreMemory | Copy, executable: str, pid: int | None, what: str) -> RecordedTarget:
     target = RecordedTarget(
-        TargetInfo(executable, pid, False, f"{_NOBODY} ({what})", ""), source, source.threads, _RUNTIME
+        TargetInfo(executable, pid, False, f"{NOBODY} ({what})", ""), source, source.threads, RUNTIME
     )
     return target
 
@@ -123,7 +117,7 @@ class RecordedSession:
 
     def has_python(self) -> bool:
         try:
-            self._target.address_of(_RUNTIME)
+            self._target.address_of(RUNTIME)
         except SymbolNotFound:
             return False
         return True

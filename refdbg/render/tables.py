@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from refdbg.answers import Census, ObjectInfo, ObjectList, Referents, ReferrerList, SnapshotTaken, Status, TypeInfo
+from refdbg.answers import (
+    Census,
+    Growth,
+    ObjectInfo,
+    ObjectList,
+    Referents,
+    ReferrerList,
+    SnapshotTaken,
+    Status,
+    TypeInfo,
+)
 from refdbg.dependencies import tabulate
 from refdbg.records import ObjectRow
 from refdbg.render import text
@@ -223,3 +233,18 @@ def snapshot_text(record: SnapshotTaken, width: int) -> str:
     """A snapshot that was written."""
     values = "" if record.values else ", without the contents of strings"
     return f"{record.file}: {record.bytes:,} bytes{values}. `refdbg {record.file} COMMAND` answers from it, anywhere."
+
+
+@text.register
+def growth_text(record: Growth, width: int) -> str:
+    """What there is more of."""
+    lines = [f"{record.before:,} objects then, {record.after:,} now; {record.new:,} of these were not there", ""]
+    lines.append(_table(
+        ["type", "then", "now", "new", "references", "bytes"],
+        [(row.type, f"{row.before:,}", f"{row.after:,}", f"{row.new:,}", f"{row.references:+,}", f"{row.bytes:+,}")
+         for row in record.rows],
+        right=range(1, 6),
+    ))
+    if record.types > len(record.rows):
+        lines.append(f"… and {record.types - len(record.rows)} types more (--limit N shows more)")
+    return "\n".join([*lines, *_notes(record.notes)])

@@ -10,6 +10,8 @@ from refdbg.target.images import Images
 from refdbg.target.layout import StructLayout
 from refdbg.target.memory import Memory, Region
 
+NOBODY = "no debugger"
+
 
 class Source(Protocol):
     """Where the bytes come from."""

@@ -26,6 +26,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import cache
 from typing import Any, BinaryIO
 
@@ -35,6 +36,7 @@ from refdbg.errors import BadSnapshot
 from refdbg.target import NativeThread, Target, TargetInfo
 from refdbg.target.memory import Region
 from refdbg.target.pages import Pages, to_copy
+from refdbg.target.recorded import NOBODY, RecordedTarget
 
 FORMAT = "refdbg-snapshot/"
 _VERSION = 1
@@ -249,6 +251,14 @@ class Snapshot:
                 start = region.file_offset + address - region.start
                 return self._file(region.path)[start : start + min(size, region.end - address)]
         return b""
+
+
+def opened(path: str, first: str) -> RecordedTarget:
+    """The process of a snapshot. *first*: see RecordedTarget. Raises BadSnapshot, OSError."""
+    snapshot = Snapshot(path)
+    taken = snapshot.info.debugger.removeprefix(NOBODY).strip(" ()")  # "gdb 13.1", "a core file"
+    info = replace(snapshot.info, debugger=f"{NOBODY} (a snapshot, from {taken})")
+    return RecordedTarget(info, snapshot, snapshot.threads, first)
 
 
 def _number_or_none(value: Any) -> int | None:

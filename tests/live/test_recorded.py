@@ -344,6 +344,24 @@ def test_where_a_snapshot_cannot_go(core: Path, tmp_path: Path) -> None:
     assert (tmp_path / "notes").read_text() == "mine"
 
 
+def test_growth(python311: str, tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text("class Node: pass\nkeep = [Node() for _ in range(50)]\nascii(1)\n"
+                       "keep += [Node() for _ in range(30)]\ndel keep[:10]\nascii(2)\n")
+    before, after = tmp_path / "before.refdbg", tmp_path / "after.refdbg"
+    _, _, live, _ = run_gdb(
+        python311, program,
+        [f"refdbg snapshot {before}", "continue", f"refdbg growth {before} --json", f"refdbg snapshot {after}"],
+        folder=tmp_path,
+    )  # fmt: skip
+    (row,) = [row for row in live.record["rows"] if row["type"] == "__main__.Node"]
+    assert (row["before"], row["after"]) == (50, 70) and 20 <= row["new"] <= 30
+    assert json.loads(refdbg(after, "growth", before, "--json")) == live.record
+    assert json.loads(refdbg(before, "growth", before, "--json"))["rows"] == []
+    assert "is no snapshot" in refdbg(after, "growth", __file__, status=2)
+    assert "cannot read" in refdbg(after, "growth", tmp_path / "none", status=2)
+
+
 # The shell.
 
 
