@@ -27,9 +27,17 @@ _KINDS: dict[str, Kind] = {
 }  # fmt: skip
 _INTEGERS = {5: True, 6: True, 7: False, 8: False}  # DW_ATE_signed, _signed_char, _unsigned, _unsigned_char: signed?
 _NUMBERED = re.compile(r"(.+)\.\d+$")  # how compilers keep the statics of functions of one name apart
+_ONE_BYTE = 0x80  # a larger abbreviation code has two: more bytes look like such an entry
 _OP_ADDR = 3  # DW_OP_addr
 _SHORT = 4  # gcc writes a name that is shorter than a reference to .debug_str into the entry itself
 _WORD = struct.Struct("<I")
+
+
+_MEMBERS = ("DW_TAG_member", "DW_TAG_inheritance")
+
+
+def _no_entry() -> tuple[type[BaseException], ...]:
+    return (LookupError, ValueError, AttributeError, elftools.ELFError, elftools.DWARFError)
 
 
 class DebugInfo:
@@ -61,9 +69,15 @@ class DebugInfo:
         return self._types[name]
 
     def _definitions(self, name: str) -> Iterator[DwarfType]:
-        for entry in self._entries_named(name, {"DW_TAG_typedef", *_KINDS}):
-            type_ = DwarfType(self, entry)
-            if type_.kind in ("struct", "union") and type_.members():
+        for entry in self._candidates(name, {"DW_TAG_typedef", *_KINDS}):
+            try:
+                type_ = DwarfType(self, entry)
+                sound = type_.kind in ("struct", "union") and (
+                    (entry.abbrev_code < _ONE_BYTE and type_.is_closed) or self._unit_of(entry).contains(entry)
+                )
+            except _no_entry():
+                continue  # bytes that only look like one
+            if sound and type_.members():
                 yield type_
 
     def pointers_of(self, function: int, name: str) -> tuple[PointedStruct, ...]:
@@ -83,7 +97,7 @@ class DebugInfo:
         numbered = _NUMBERED.match(name)
         name = numbered[1] if numbered else name
         for entry in self._candidates(name, {"DW_TAG_variable"}):
-            unit = self._unit(entry.cu.cu_offset)
+            unit = self._unit_of(entry)
             if _place(entry) == address and unit.contains(entry):
                 declared = _origin(entry)
                 path = name + member_path(DwarfType(self, _type_entry(declared)), offset)
@@ -144,9 +158,8 @@ class DebugInfo:
             self._units[offset] = _Unit(self._dwarf, self._dwarf.get_CU_at(offset))
         return self._units[offset]
 
-    def _entries_named(self, name: str, tags: Container[str]) -> Iterator[Any]:
-        # Bytes that only look like an entry are told by reading the unit in order.
-        return (entry for entry in self._candidates(name, tags) if self._unit(entry.cu.cu_offset).contains(entry))
+    def _unit_of(self, entry: Any) -> _Unit:
+        return self._unit(entry.cu.cu_offset)
 
     def _candidates(self, name: str, tags: Container[str]) -> Iterator[Any]:
         # Definitions, in the order of the file. An entry's name is its first attribute with every compiler, behind the
@@ -189,7 +202,7 @@ class _Unit:
             abbreviation = self._unit.get_abbrev_table().get_abbrev(code)
             if abbreviation["tag"] in tags and abbreviation["attr_spec"][0].name == "DW_AT_name":
                 return self._unit.get_DIE_from_refaddr(offset)
-        except (LookupError, ValueError, AttributeError, elftools.ELFError, elftools.DWARFError):
+        except _no_entry():
             pass
         return None
 
@@ -293,6 +306,18 @@ class DwarfType:
         return self._entry
 
     @property
+    def is_closed(self) -> bool:
+        """Whether a struct's members end where its entry says that it ends: no other bytes do."""
+        entry = self._definition
+        sibling = entry.attributes.get("DW_AT_sibling")
+        last = None
+        for last in entry.iter_children():
+            if last.has_children or last.tag not in _MEMBERS:
+                return False
+        end = entry.cu.cu_offset + sibling.value if sibling is not None else 0
+        return last is not None and last.offset + last.size + 1 == end
+
+    @property
     def size(self) -> int:
         if self._entry is None or self.kind == "function":
             return 1  # as in C with GNU extensions, and in gdb
@@ -332,7 +357,7 @@ class DwarfType:
         found = []
         for child in self._definition.iter_children():
             attributes = child.attributes
-            if child.tag not in ("DW_TAG_member", "DW_TAG_inheritance") or "DW_AT_external" in attributes:
+            if child.tag not in _MEMBERS or "DW_AT_external" in attributes:
                 continue
             type_ = DwarfType(self._info, _type_entry(child))
             start = _number(child, "DW_AT_data_member_location") * 8

@@ -140,6 +140,17 @@ def test_an_interrupted_capture_lets_the_process_run(running: subprocess.Popen[s
     assert interrupted
 
 
+def test_a_process_that_ends_meanwhile(python311: str) -> None:
+    for delay in (0.1, 0.2, 0.3, 0.4, 0.5, 0.6):
+        code = f"keep = [[] for _ in range(200_000)]; import time; time.sleep({delay})"
+        with subprocess.Popen([python311, "-c", code]) as process:
+            done = subprocess.run([*REFDBG, "--pid", str(process.pid), "status"], capture_output=True, text=True,
+                                  check=False, cwd=ROOT, timeout=100)
+        assert done.returncode in (0, 2) and "Traceback" not in done.stderr + done.stdout
+        assert done.returncode == 0 or done.stderr.startswith("refdbg: ")
+    assert refdbg("--pid", str(process.pid), "status", status=2).startswith("refdbg: there is no process")
+
+
 def test_a_process_that_cannot_be_looked_at(running: subprocess.Popen[str]) -> None:
     assert running.stdout is not None
     running.stdout.readline()
