@@ -10,7 +10,7 @@ import os
 import re
 import struct
 from bisect import bisect_right
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from functools import cached_property
 from typing import Any, BinaryIO
 
@@ -43,8 +43,12 @@ def _no_entry() -> tuple[type[BaseException], ...]:
 class DebugInfo:
     """What an ELF file says about its C source. Addresses are the file's own, before relocation."""
 
-    def __init__(self, file: BinaryIO) -> None:
-        """*file* stays open. Raises ELFError when it is no ELF file."""
+    def __init__(self, file: BinaryIO, elsewhere: Callable[[str], DwarfType | None] = lambda name: None) -> None:
+        """*file* stays open; *elsewhere*: a struct that another file defines, by its tag.
+
+        Raises ELFError when it is no ELF file.
+        """
+        self._elsewhere = elsewhere
         self._elf = elftools.ELFFile(file)
         self._units: dict[int, _Unit] = {}
         self._types: dict[str, DwarfType | None] = {}
@@ -67,6 +71,10 @@ class DebugInfo:
             self._types[name] = None  # what is declared only would look for itself
             self._types[name] = next(self._definitions(name), None)
         return self._types[name]
+
+    def struct_named(self, tag: str) -> DwarfType | None:
+        """The struct or union of that tag, of this file or of another one."""
+        return self.type_named(tag) or self._elsewhere(tag)
 
     def _definitions(self, name: str) -> Iterator[DwarfType]:
         for entry in self._candidates(name, {"DW_TAG_typedef", *_KINDS}):
@@ -300,7 +308,7 @@ class DwarfType:
     def _definition(self) -> Any:
         # A struct of which this unit knows the name only is defined in another one.
         if self.kind in ("struct", "union") and "DW_AT_declaration" in self._entry.attributes:
-            found = self._info.type_named(self.name)
+            found = self._info.struct_named(self.name)
             if found is not None:
                 return found._entry
         return self._entry

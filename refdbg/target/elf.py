@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, NamedTuple
 from refdbg.dependencies import elftools
 from refdbg.errors import NoProcess
 from refdbg.target import Symbol
-from refdbg.target.dwarf import DebugInfo
+from refdbg.target.dwarf import DebugInfo, DwarfType
 from refdbg.target.memory import DELETED, PAGE, Region
 
 # Elf64_Sym: st_name, st_info, st_other, st_shndx, st_value, st_size
@@ -57,8 +57,14 @@ class ElfSymbol(NamedTuple):
 class Library:
     """One loaded ELF file (the executable too)."""
 
-    def __init__(self, path: str, base: int, open_: Open) -> None:
-        """*base*: the address of the file's first mapped byte. Raises OSError, ELFError for no ELF file."""
+    def __init__(
+        self, path: str, base: int, open_: Open, elsewhere: Callable[[str], DwarfType | None] = lambda tag: None
+    ) -> None:
+        """*base*: the address of the file's first mapped byte; *elsewhere*: see DebugInfo.
+
+        Raises OSError, ELFError for no ELF file.
+        """
+        self._elsewhere = elsewhere
         self.path = path
         self._open = open_
         with open_(path) as file:
@@ -109,7 +115,7 @@ class Library:
             if separate is not None:
                 file.close()
                 file = self._open(separate)
-        return DebugInfo(file)
+        return DebugInfo(file, self._elsewhere)
 
     @cached_property
     def symbols(self) -> Sequence[ElfSymbol]:

@@ -8,6 +8,7 @@ from refdbg.dependencies import elftools
 from refdbg.errors import LayoutNotFound, SymbolNotFound
 from refdbg.target import PointedStruct, Symbol, Variable
 from refdbg.target.ctype import layout_of
+from refdbg.target.dwarf import DwarfType
 from refdbg.target.elf import Library, Open, first_mappings
 from refdbg.target.layout import StructLayout
 from refdbg.target.memory import Region
@@ -34,7 +35,7 @@ class Images:
         for path, base in first_mappings(self._regions).items():
             if (path, base) not in self._libraries:
                 try:
-                    self._libraries[path, base] = Library(path, base, self._open)
+                    self._libraries[path, base] = Library(path, base, self._open, self._struct)
                 except (OSError, elftools.ELFError) as error:
                     self._libraries[path, base] = None
                     self.unreadable.append(f"cannot read the symbols of {path}: {error}")
@@ -70,17 +71,16 @@ class Images:
     def layout(self, struct: str) -> StructLayout:
         """The layout of a struct or typedef. Raises LayoutNotFound."""
         if struct not in self._layouts:
-            self._layouts[struct] = next(self._definitions(struct), None)
+            found = self._struct(struct.removeprefix("struct "))
+            self._layouts[struct] = None if found is None else layout_of(struct, found)
         layout = self._layouts[struct]
         if layout is None:
             raise LayoutNotFound(f"no debug info describes the struct {struct}")
         return layout
 
-    def _definitions(self, struct: str) -> Iterator[StructLayout]:
-        for library in self._in_order():
-            found = library.debug.type_named(struct.removeprefix("struct "))
-            if found is not None:
-                yield layout_of(struct, found)
+    def _struct(self, name: str) -> DwarfType | None:
+        found = (library.debug.type_named(name) for library in self._in_order())
+        return next((each for each in found if each is not None), None)
 
     def _library_at(self, address: int) -> Library | None:
         region = self._region_at(address)

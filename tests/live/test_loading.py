@@ -81,7 +81,7 @@ def test_a_missing_dependency_is_one_clear_line(tmp_path: Path) -> None:
         tmp_path,
     )
     answer = text[text.index("refdbg:"):].splitlines()
-    assert "'tabulate' is missing" in answer[0]
+    assert "'pyelftools' is missing" in answer[0]
     assert "pip install" in answer[1]
     assert answer[2] == "gdb goes on"
 

@@ -175,19 +175,18 @@ def test_a_process_that_cannot_be_looked_at(running: subprocess.Popen[str]) -> N
         assert "belongs to user 0, and you are user 65534" in done.stderr
 
 
-def test_a_process_with_another_root(interpreter: str, tmp_path: Path) -> None:
+def test_a_process_with_another_root(python311: str) -> None:
     """As in a container: its files are below /proc/PID/root, and elsewhere here."""
     if os.geteuid() != 0:
         pytest.skip("only root makes mount namespaces")
-    script = f"mount -t tmpfs none /opt && mkdir -p /opt/inside && cp {interpreter} /opt/inside/python && " \
+    script = f"mount -t tmpfs none /opt && mkdir -p /opt/inside && cp {python311} /opt/inside/python && " \
              "exec /opt/inside/python -c 'print(flush=True); input()'"
-    home = subprocess.run([interpreter, "-c", "import sys; print(sys.prefix)"], capture_output=True, text=True,
+    home = subprocess.run([python311, "-c", "import sys; print(sys.prefix)"], capture_output=True, text=True,
                           check=True).stdout.strip()
     with subprocess.Popen(["unshare", "-m", "sh", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                           text=True, env={**os.environ, "PYTHONHOME": home}) as process:
         assert process.stdout is not None
-        if process.stdout.readline() == "":
-            pytest.skip("no Python that runs from elsewhere")
+        process.stdout.readline()
         assert not Path("/opt/inside/python").exists()
         status = json.loads(refdbg("--pid", str(process.pid), "status", "--json"))
         census = json.loads(refdbg("--pid", str(process.pid), "census", "--json"))
