@@ -45,6 +45,10 @@ def parser() -> argparse.ArgumentParser:
     help_.set_defaults(run=lambda _context, arguments: root.parse_args([*arguments.words, "--help"]))
     for module in (leaks, inspect, heap, graph, frames, collections, traverse, growth, snapshot):
         module.add_commands(subcommands)
+    for action in _choices(root):  # one sentence is better than none
+        for name, subparser in action.choices.items():
+            told = next((each.help for each in action._choices_actions if each.dest == name), None)
+            subparser.description = subparser.description or (f"{told[0].upper()}{told[1:]}." if told else None)
     for subparser in _all(root):
         subparser.add_argument("--json", action="store_true", help="print the record as JSON")
         subparser.add_argument("--debug", action="store_true", help=argparse.SUPPRESS)
@@ -67,6 +71,15 @@ def complete(session: Session, line: str) -> list[str]:
     from refdbg.commands.completion import candidates
 
     return candidates(Context.of(session), line)
+
+
+def _choices(root: argparse.ArgumentParser) -> Iterable[argparse._SubParsersAction[argparse.ArgumentParser]]:
+    # The subcommands, those of subcommands too.
+    for action in root._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            yield action
+            for subparser in action.choices.values():
+                yield from _choices(subparser)
 
 
 def _all(root: argparse.ArgumentParser) -> Iterable[argparse.ArgumentParser]:

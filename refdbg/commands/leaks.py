@@ -39,7 +39,7 @@ def show_leaks(context: Context, arguments: argparse.Namespace) -> Leaks:
     everything = LeftOver(stop, objects, 0)
     held = everything.explain(arguments.objects, "" if arguments.all else "lost-reference")
     tracked = Objects()
-    notes = objects.coverage.notes + everything.not_read()
+    notes = objects.coverage.notes + everything.not_read() + stop.statics.coverage.notes
     for interpreter in stop.runtime.interpreters():
         tracked.extend(stop.lists.tracked(interpreter))
         if stop.lists.collecting(interpreter):

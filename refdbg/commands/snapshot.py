@@ -24,7 +24,7 @@ def add_commands(subcommands: Any) -> None:
     command.add_argument("file", metavar="FILE", help="where to; the usual name ends in .refdbg")
     command.add_argument("--no-values", action="store_true",
                          help="replace the contents of strings and bytes, and text in the memory of C code, but for "
-                         "names: of types, functions, modules, files, and interned strings, which any identifier is")
+                         "names (types, functions, modules, files of code, interned strings); numbers stay")
     command.set_defaults(run=take)
 
 

@@ -155,6 +155,12 @@ class Scalars:
         size = self.size(address)
         return address + self._bytes, address + self._bytes + self._checked(address, size)
 
+    def bytearray_span(self, address: int) -> tuple[int, int]:
+        """Start and end of the contents of a bytearray. Raises DecodeError, MemoryFault."""
+        size = self.size(address)
+        start = self._memory.u64(address + self._bytearray_start)
+        return start, start + self._checked(address, size)
+
     def interned(self, address: int) -> int:
         """The interned state of a str: 0 no, 1 mortal, above immortal. Raises MemoryFault."""
         return self._interned.of(self._memory.integer(address + self._state, self._interned.size))

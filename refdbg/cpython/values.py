@@ -14,8 +14,11 @@ from refdbg.cpython.stop import Stop
 from refdbg.cpython.types import BYTES_SUBCLASS, DICT_SUBCLASS, HEAPTYPE, TYPE_SUBCLASS, UNICODE_SUBCLASS
 from refdbg.errors import DecodeError, MemoryFault
 
-# Text fills whole words: a pointer has two zero bytes. The allocator's marks (0xCD, 0xDD, 0xFD) are no text.
-_TEXT = re.compile(rb"[\t\n\r\x20-\x7e\x80-\xcc\xce-\xdc\xde-\xf4]{8,}")
+# Text of one, two or four bytes a character. A pointer has two zero bytes, so that eight bytes of text are none.
+_TEXT = re.compile(rb"[\t\n\r\x20-\x7e]{8,}|(?:[\t\n\r\x20-\x7e]\0){4,}|(?:[\t\n\r\x20-\x7e]\0\0\0){3,}")
+# Text in UTF-8: so may be any number, and only whole words are taken. The allocator's marks (0xCD, 0xDD, 0xFD) are none.
+_UTF8 = re.compile(rb"[\t\n\r\x20-\x7e\x80-\xcc\xce-\xdc\xde-\xf4]{8,}")
+_HEADER = 128  # more than the struct of a string has
 _NAME_LENGTH = 256  # of a type's C string
 # Type → (C struct, its fields that are names, or tables of a program).
 _NAMES = {
@@ -37,17 +40,22 @@ class Values:
         self._scalars = Scalars(stop.runtime)
         self._contents: list[tuple[int, int]] = []  # start, end
         self._kept: list[tuple[int, int]] = []
+        regions = stop.runtime.target.regions()
+        self._mapped, self._mapped_ends = [r.start for r in regions], [r.end for r in regions]
         self._find()
 
     def _find(self) -> None:
         heap = self._stop.heap
         names = set(self._names())
+        bytearray_ = self._stop.runtime.target.address_of("PyByteArray_Type")
         for address, type_ in zip(heap.objects.addresses, heap.objects.types):
             flags = self._stop.types[type_].flags
             try:
-                if flags & UNICODE_SUBCLASS:
+                if type_ == bytearray_:
+                    span, keep = self._scalars.bytearray_span(address), False
+                elif flags & UNICODE_SUBCLASS:
                     span = self._scalars.text_span(address)
-                    keep = address in names or self._scalars.interned(address)
+                    keep = address in names or bool(self._scalars.interned(address))
                 elif flags & BYTES_SUBCLASS:
                     span, keep = self._scalars.bytes_span(address), address in names
                 else:
@@ -57,6 +65,7 @@ class Values:
             except (DecodeError, MemoryFault):
                 continue
             (self._kept if keep else self._contents).append(span)
+            self._kept.append((address, min(max(span[0], address), address + _HEADER)))  # a hash may look like text
         self._kept.sort()
         self._contents.sort()
 
@@ -106,8 +115,19 @@ class Values:
                     data = self._memory.read(low, high - low)
                 except MemoryFault:
                     continue
-                found += [(low + match.start() + 7 & -8, low + match.end() & -8) for match in _TEXT.finditer(data)]
+                found += [(low + match.start(), self._end(low + match.end())) for match in _TEXT.finditer(data)]
+                found += [(low + match.start() + 7 & -8, low + match.end() & -8) for match in _UTF8.finditer(data)]
         return [(low, high - low) for low, high in found if low < high]
+
+
+    def _end(self, end: int) -> int:
+        # Where a text ends: before the word that it seems to end in, if that is an address.
+        try:
+            word = self._memory.u64(end & -8)
+        except MemoryFault:
+            return end
+        row = bisect_right(self._mapped, word) - 1
+        return end & -8 if row >= 0 and word < self._mapped_ends[row] else end
 
 
 def _overlapping(spans: list[tuple[int, int]], start: int, end: int) -> list[tuple[int, int]]:

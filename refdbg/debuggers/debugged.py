@@ -96,6 +96,18 @@ def cannot_attach(debugger: str, pid: int, reason: str) -> NoProcess:
     )
 
 
+def check_program(debugger: str, core: CoreMemory, program: str, build_id: str) -> None:
+    """Raises NoProcess when the debugger has no program for a core file, or not the one that it is of."""
+    if not program:
+        raise NoProcess(f"{debugger} has no program for this core file", f"Name it: `file {core.executable}`.")
+    wanted = core.build_id(core.executable)
+    if wanted and build_id and wanted != build_id:
+        raise NoProcess(
+            f"{program} is another build than the core file is of (build id {build_id}, not {wanted})",
+            f"The core file is of {core.executable}: name that build of it with `file PROGRAM`.",
+        )
+
+
 def printable(text: str) -> str:
     """Text that every debugger prints: names in freed memory can hold NUL and lone surrogates."""
     return text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode()

@@ -18,6 +18,7 @@ from refdbg.debuggers.debugged import (
     Reports,
     WordWatch,
     cannot_attach,
+    check_program,
     convention,
     printable,
 )
@@ -92,6 +93,8 @@ class GdbTarget(Debugged):
         version = gdb.VERSION.split()[-1] if " " in gdb.VERSION else gdb.VERSION
         main = inferior.progspace.filename
         build_id = next((o.build_id or "" for o in gdb.objfiles() if o.filename == main), "")
+        if isinstance(direct, CoreMemory):
+            check_program("gdb", direct, main or "", build_id)
         super().__init__(
             TargetInfo(main or "", inferior.pid or None, kind not in ("core", "none"), f"gdb {version}", build_id),
             direct,

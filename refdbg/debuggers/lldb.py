@@ -27,6 +27,7 @@ from refdbg.debuggers.debugged import (
     Reports,
     WordWatch,
     cannot_attach,
+    check_program,
     convention,
     is_own,
     printable,
@@ -124,6 +125,8 @@ class LldbTarget(Debugged):
             direct = ProcessMemory(pid)
         executable = target.GetExecutable()
         build_id = (target.FindModule(executable).GetUUIDString() or "").replace("-", "").lower()
+        if isinstance(direct, CoreMemory):
+            check_program("lldb", direct, executable.fullpath or "", build_id)
         version = lldb.SBDebugger.GetVersionString().split()[2]
         super().__init__(
             TargetInfo(

@@ -26,9 +26,14 @@ def of_core(path: str, executable: str | None, root: str) -> RecordedTarget:
     if executable is not None:
         core = CoreMemory(path, files={core.executable: executable}, root=root)
     if not core.has_heap():
+        if core.is_cut:
+            raise NoProcess(
+                f"{path} was cut short: no object can be seen", "`ulimit -c unlimited`; is the disk full?"
+            )
         raise NoProcess(
             f"{path} contains no memory but that of mapped files: no object can be seen",
-            "The process's /proc/PID/coredump_filter left it out; 0x33 is the default and is enough.",
+            "The process's /proc/PID/coredump_filter left it out (0x33 is the default and is enough); lldb writes it "
+            "with `process save-core --style full FILE`.",
         )
     target = _target(core, core.executable, core.pid, "a core file")
     _explain_missing_files(target, core)
@@ -105,7 +110,7 @@ class RecordedSession:
 
     def break_on(self, functions: Sequence[str], on_hit: OnHit, where: Where = "entry") -> Breakpoint:
         raise NotLive(
-            f"nothing runs here, so {functions[0]} is never called: this is {self._target.info.debugger}",
+            f"nothing runs here, so {functions[0]} is never called: {self._target.info.debugger}",
             "Use gdb or lldb on the running program (`gdb -p PID`, `source gdb/refdbg.py`), or refdbg-run.",
         )
 

@@ -62,6 +62,9 @@ def main() -> NoReturn:
         except RefdbgError as error:
             print(f"refdbg: {error.text()}", file=sys.stderr)
             status = 2
+        except (IsADirectoryError, PermissionError, FileNotFoundError) as error:
+            print(f"refdbg: cannot read {error.filename}: {error.strerror}", file=sys.stderr)
+            status = 2
         except KeyboardInterrupt:
             print("refdbg: interrupted", file=sys.stderr)
             status = 130

@@ -16,7 +16,8 @@ def leaks_text(record: Leaks, width: int) -> str:
     for number, finding in enumerate(record.findings, 1):
         lines += [*finding_lines(number, plain(finding)), ""]
     if not record.findings:
-        lines.append("No leak was found.")
+        missing = any("cannot be read" in note for note in record.notes)
+        lines.append("No leak was found in what can be read." if missing else "No leak was found.")
     lines.append(
         f"Of {record.objects} objects {record.garbage} are garbage, and the next collection frees "
         f"{record.garbage - record.leaked} of these."

@@ -206,7 +206,7 @@ def status_text(record: Status, width: int) -> str:
         [
             ("python", record.python or "version not known yet"),
             ("executable", record.executable),
-            ("process", f"{process}, {'live' if record.live else 'not running'}"),
+            ("process", f"{process}, {'live' if record.live else 'as it was'}"),
             ("debugger", record.debugger),
             ("build", ", ".join(name for name, has in record.traits.items() if has) or "release"),
             ("layouts", record.layout_source),

@@ -24,6 +24,7 @@ _WALL = 0x4000_0000
 _NT_PRSTATUS = 1
 _REGISTERS = 34  # words: AArch64 has more than x86-64's 27
 _STACK_POINTER, _FS_BASE = {"x86_64": 19, "aarch64": 31}, {"x86_64": 21}  # words in user_regs_struct
+_CAP_SYS_PTRACE = 19  # linux/capability.h
 _PATIENCE = 5.0  # seconds for a thread that the kernel does not let stop
 _YAMA = "/proc/sys/kernel/yama/ptrace_scope"
 
@@ -96,12 +97,17 @@ def _open(memory: ProcessMemory, path: str) -> BinaryIO | None:
 
 
 def _check(pid: int) -> None:
+    group = _status(pid).get("Tgid", str(pid))
+    if group != str(pid):
+        raise NoProcess(f"{pid} is a thread of process {group}", f"refdbg --pid {group}")
     try:
         with open(f"/proc/{pid}/exe", "rb") as file:
             check_machine(elftools.ELFFile(file), f"process {pid}", "process")
     except FileNotFoundError as error:
+        if _status(pid).get("State", "").startswith(("Z", "X")):
+            raise NoProcess(f"process {pid} has ended, or its main thread has", "") from error
         if os.path.exists(f"/proc/{pid}"):
-            raise NoProcess(f"process {pid} is one of the kernel's own, or has ended", "") from error
+            raise NoProcess(f"process {pid} is one of the kernel's own", "") from error
         raise NoProcess(f"there is no process {pid}", "`pgrep -a python` lists those of Python.") from error
     except PermissionError as error:
         raise _not_permitted(pid) from error
@@ -128,6 +134,11 @@ def _not_permitted(pid: int) -> NoProcess:
         return NoProcess(
             f"process {pid} may not be stopped: kernel.yama.ptrace_scope is {scope}",
             "As root: `sysctl kernel.yama.ptrace_scope=0`, or run refdbg as root (CAP_SYS_PTRACE).",
+        )
+    if int(_status(os.getpid()).get("CapEff", "0"), 16) >> _CAP_SYS_PTRACE & 1:
+        return NoProcess(
+            f"process {pid} may not be stopped, though CAP_SYS_PTRACE is there",
+            "It may have more capabilities than you, or another user namespace; or seccomp forbids ptrace.",
         )
     return NoProcess(
         f"process {pid} may not be stopped: the capability CAP_SYS_PTRACE is missing",
@@ -214,6 +225,8 @@ def _stopped(pid: int) -> Iterator[Iterator[NativeThread]]:
                 except ProcessLookupError:
                     continue  # it has ended
                 except PermissionError as error:
+                    if id_ != pid and threads:
+                        continue  # it is about to end
                     raise _not_permitted(pid) from error
                 if not threads[id_].stop():
                     del threads[id_]

@@ -81,8 +81,10 @@ class CoreMemory:
         try:
             self._file = _opened(path)
             contents = _contents(self._file, path)
-        except (OSError, EOFError, struct.error, elftools.ELFError, UnicodeDecodeError) as error:
-            raise NoProcess(f"cannot read the core file {path}: {error}", "") from error
+        except OSError as error:
+            raise NoProcess(f"cannot read {path}: {error.strerror}", "") from error
+        except (EOFError, struct.error, elftools.ELFError, ValueError, OverflowError, MemoryError) as error:
+            raise NoProcess(f"{path} is no core file, or is damaged: {error}", "Name a core file.") from error
         self.pid = contents.pid
         self.executable = contents.executable
         self._parts = contents.parts
@@ -163,9 +165,13 @@ class CoreMemory:
             raise OSError(self._checked[path])
         return open(place, "rb")
 
+    def build_id(self, path: str) -> str:
+        """The build id that a mapped file had, "" where the core file does not contain it."""
+        base = self._bases.get(path, 0)
+        return build_id_in_memory(lambda address, size: self._read_dumped(base + address, size))
+
     def _difference(self, path: str, place: str) -> str:
-        base = self._bases[path]
-        wanted = build_id_in_memory(lambda address, size: self._read_dumped(base + address, size))
+        wanted = self.build_id(path)
         with open(place, "rb") as file:
             try:
                 found = build_id(elftools.ELFFile(file))
@@ -179,6 +185,12 @@ class CoreMemory:
         row = bisect_right(self._starts, address) - 1
         start, stop, offset = self._parts[row] if row >= 0 else (0, 0, 0)
         return os.pread(self._file.fileno(), max(min(size, stop - address), 0), offset + address - start)
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the file ends before what it announces."""
+        size = os.fstat(self._file.fileno()).st_size
+        return any(offset + end - start > size for start, end, offset in self._parts)
 
     def has_heap(self) -> bool:
         """Whether it contains any memory that is no file's: /proc/PID/coredump_filter can leave it out."""
@@ -328,6 +340,8 @@ def _minidump(file: BinaryIO, path: str) -> _Contents:
         return file.read(size)
 
     _, _, count, directory = struct.unpack("<4sIII", read(0, 16))
+    if directory + count * _DIRECTORY.size > os.fstat(file.fileno()).st_size:
+        raise ValueError("its directory of streams is not in it")
     streams: dict[int, bytes] = {}
     for kind, size, offset in _DIRECTORY.iter_unpack(read(directory, count * _DIRECTORY.size)):
         streams.setdefault(kind, read(offset, size))

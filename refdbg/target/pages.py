@@ -5,14 +5,21 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 
+from refdbg.target.elf import first_mappings
 from refdbg.target.memory import Region
 
 
 def to_copy(regions: Iterable[Region]) -> list[Region]:
-    """The regions that can differ from the files they map: all but code, for relocated constants are read-only."""
+    """The regions that can differ from the files they map: not code, and not data files that are only read.
+
+    Of a program and its libraries what is only read can: constants that were relocated.
+    """
+    regions = list(regions)
+    programs = set(first_mappings(regions))
     return [
         region for region in regions
         if region.readable and not region.executable and not region.path.startswith(("/dev/", "[v"))
+        and (region.writable or not region.path.startswith("/") or region.path in programs)
     ]
 
 

@@ -39,17 +39,18 @@ class ProcessMemory:
 
     def read_some(self, address: int, size: int) -> bytes:
         """At most *size* bytes, fewer where the mapping ends, none when nothing can be read."""
-        data = b""
+        parts = []
         try:
-            data = os.pread(self._mem, size, address)
-            while data and len(data) < size:  # one call returns at most 2 GiB
-                more = os.pread(self._mem, size - len(data), address + len(data))
-                if not more:
+            while size > 0:  # one call returns at most 2 GiB
+                part = os.pread(self._mem, size, address)
+                if not part:
                     break
-                data += more
+                parts.append(part)
+                address += len(part)
+                size -= len(part)
         except (OSError, OverflowError):
             pass  # unmapped, or beyond the address space: what was read until then
-        return data
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def regions(self) -> list[Region]:
         """The mapped regions, ascending."""

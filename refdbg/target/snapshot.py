@@ -34,6 +34,7 @@ from refdbg import __version__
 from refdbg.dependencies import elftools
 from refdbg.errors import BadSnapshot
 from refdbg.target import NativeThread, Target, TargetInfo
+from refdbg.target.elf import first_mappings
 from refdbg.target.memory import Region
 from refdbg.target.pages import Pages, to_copy
 from refdbg.target.recorded import NOBODY, RecordedTarget
@@ -44,6 +45,7 @@ _INDEX = "snapshot.json"
 _PIECE = 4 << 20
 _MOST_INDEX = 64 << 20  # bytes of a sane index
 _MOST_FILE = 2 << 30  # bytes of a sane ELF file
+_SPARSE = 16  # times the parts that are kept of it
 _BLANK = b"*"
 _LEVEL = 1  # deflate's fastest: a level more is twice the time for a tenth of the size
 _SECTIONS = (
@@ -87,13 +89,14 @@ def _row(region: Region) -> list[Any]:
 
 def _write_memory(archive: zipfile.ZipFile, target: Target, blank: Blank | None) -> Iterator[tuple[int, int, str]]:
     number = 0
+    program = set(first_mappings(target.regions()))
     for region in to_copy(target.regions()):
         for low, high in target.resident(region.start, region.end):
             for start in range(low, high, _PIECE):
                 data = target.memory.read_some(start, min(_PIECE, high - start))
                 if not data:
                     break
-                if blank is not None and not region.path.startswith("/"):  # what a file gave is the program's
+                if blank is not None and region.path not in program:
                     data = _blanked(data, start, blank(start, start + len(data)))
                 name = f"memory/{number:06}"
                 archive.writestr(name, data)
@@ -169,13 +172,32 @@ class Snapshot:
                                                                  for at, size, member in file["parts"]])
                 for name, file in self._index["files"].items()
             }
-        except (zipfile.BadZipFile, LookupError, TypeError, ValueError, AttributeError) as error:
+        except (zipfile.BadZipFile, ArithmeticError, LookupError, TypeError, ValueError, AttributeError,
+                RecursionError) as error:
             raise BadSnapshot(f"{path} is no snapshot, or is damaged: {error}") from error
-        if any(not 0 < size <= _PIECE for _, size, _ in self._pieces):
-            raise BadSnapshot(f"{path} is damaged: a piece of memory has no sane size")
+        self._check()
         spans = [(start, size) for start, size, _ in self._pieces]
         self._pages = Pages(spans, cache(self._piece), to_copy(self._regions), self._read_file)
         self._files: dict[str, bytes] = {}
+
+    def _check(self) -> None:
+        # What is announced must be there once, in order, of a sane size: a small file must not ask for all memory.
+        def check(sound: bool, what: str) -> None:
+            if not sound:
+                raise BadSnapshot(f"{self._path} is damaged: {what}")
+
+        check(all(0 < size <= _PIECE for _, size, _ in self._pieces), "a piece of memory has no sane size")
+        starts = [start for start, _, _ in self._pieces]
+        check(starts == sorted(set(starts)), "its memory is not in order")
+        starts = [region.start for region in self._regions]
+        check(starts == sorted(starts), "its regions are not in order")
+        members = [member for _, _, member in self._pieces]
+        for size, parts in self._parts.values():
+            check(all(at >= 0 and length >= 0 and at + length <= size for at, length, _ in parts),
+                  "a part of a file lies outside of it")
+            check(size <= _SPARSE * sum(length for _, length, _ in parts) + _PIECE, "a file has no sane size")
+            members += [member for _, _, member in parts]
+        check(len(members) == len(set(members)), "a member stands for several parts")
 
     def _piece(self, row: int) -> bytes:
         _, size, member = self._pieces[row]
@@ -239,8 +261,6 @@ class Snapshot:
             size, parts = self._parts[path]
             data = bytearray(size)
             for offset, length, member in parts:
-                if offset < 0 or length < 0 or offset + length > size:
-                    raise BadSnapshot(f"{self._path} is damaged: a part of {path} lies outside of it")
                 data[offset : offset + length] = self._member(member, length)
             self._files[path] = bytes(data)
         return self._files[path]
@@ -257,7 +277,8 @@ def opened(path: str, first: str) -> RecordedTarget:
     """The process of a snapshot. *first*: see RecordedTarget. Raises BadSnapshot, OSError."""
     snapshot = Snapshot(path)
     taken = snapshot.info.debugger.removeprefix(NOBODY).strip(" ()")  # "gdb 13.1", "a core file"
-    info = replace(snapshot.info, debugger=f"{NOBODY} (a snapshot, from {taken})")
+    what = "a snapshot" if snapshot.has_values else "a snapshot without values"
+    info = replace(snapshot.info, debugger=f"{NOBODY} ({what}, from {taken})")
     return RecordedTarget(info, snapshot, snapshot.threads, first)
 
 

@@ -96,6 +96,15 @@ def test_nothing_can_be_watched(answers: Answers, interpreter: str, tmp_path: Pa
     assert last.text == "$1 = 42"
 
 
+def test_a_core_file_and_another_program(answers: Answers, tmp_path: Path) -> None:
+    core = answers[2]
+    _, nothing, _, wrong = run_gdb(
+        "", "", [f"core-file {core}", "refdbg census", "file /bin/ls", "refdbg census"], stop_at=None, folder=tmp_path
+    )
+    assert "gdb has no program for this core file" in nothing.text and "`file /" in nothing.text
+    assert "is another build than the core file is of" in wrong.text
+
+
 def test_a_core_file_after_its_process(python311: str, tmp_path: Path) -> None:
     # Both have the same pid: nothing of the one may be taken for the other.
     program = tmp_path / "program.py"

@@ -237,7 +237,8 @@ def test_a_core_file_of_something_else(core: Path, tmp_path: Path) -> None:
     assert "is no core file, but a program" in refdbg("/bin/ls", "census", status=2)
     assert "is another build than the process had" in refdbg(core, "/bin/ls", "census", status=2)
     assert "there is no program /nowhere/python" in refdbg(core, "/nowhere/python", "census", status=2)
-    assert "cannot read the core file" in refdbg(__file__, "census", status=2)
+    assert "is no core file" in refdbg(__file__, "census", status=2)
+    assert "cannot read" in refdbg(tmp_path, "census", status=2)
     moved = tmp_path / "root"
     assert "Name it" in refdbg("--root", moved, core, "census", status=2)
     small = bytearray(core.read_bytes()[:4096])
@@ -306,6 +307,35 @@ def test_no_values(snapshots: tuple[Path, Path]) -> None:
     for command in ("census", "leaks", "frames --all", "gc again", "visits Node"):
         assert refdbg(whole, *command.split()) == refdbg(silent, *command.split())
     assert "'" + "*" * 8 in refdbg(silent, "retained")
+    assert "without values" in refdbg(silent, "status") and "without values" not in refdbg(whole, "status")
+
+
+def test_no_values_of_c_code(python311: str, tmp_path: Path) -> None:
+    """The command line, wide text, byte buffers, files that are only mapped."""
+    (tmp_path / "data").write_text("SECRET of a file " * 4096)
+    code = (
+        "import ctypes, io, mmap, sys\n"
+        "secret = sys.argv[1]\n"
+        "kept = [bytearray(secret, 'utf-8'), bytearray(secret, 'utf-16le'), ctypes.create_unicode_buffer(secret)]\n"
+        "kept.append(io.StringIO(secret * 3)); kept[-1].read(1)\n"
+        f"file = open({str(tmp_path / 'data')!r}, 'rb')\n"
+        "kept.append(mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ))\n"
+        "kept[-1][:]; kept.append(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)); kept[-1][:1] = b'x'\n"
+        "print(flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen([python311, "-c", code, "my SECRET password"], stdin=subprocess.PIPE,
+                          stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        for name, option in (("whole", ()), ("silent", ("--no-values",))):
+            refdbg("--pid", str(process.pid), "snapshot", tmp_path / name, *option)
+        process.communicate(b"")
+    for name, there in (("whole", True), ("silent", False)):
+        with zipfile.ZipFile(tmp_path / name) as archive:
+            memory = b"".join(archive.read(name) for name in archive.namelist() if name.startswith("memory/"))
+        for encoding in ("utf-8", "utf-16le", "utf-32le"):
+            assert ("SECRET password".encode(encoding) in memory) is there, (name, encoding)
+        assert (b"SECRET of a file" in memory) is there
 
 
 def test_damaged_snapshots(snapshots: tuple[Path, Path], tmp_path: Path) -> None:
@@ -331,6 +361,11 @@ def test_damaged_snapshots(snapshots: tuple[Path, Path], tmp_path: Path) -> None
     assert "not the" in refused(changed("bigger.refdbg", memory=bigger))
     assert "no sane size" in refused(changed("bomb.refdbg", memory=[[start, 1 << 40, m] for start, _, m in memory]))
     assert "is damaged" in refused(changed("strange.refdbg", memory=[1, 2]))
+    assert "not in order" in refused(changed("order.refdbg", memory=memory[::-1]))
+    assert "several parts" in refused(changed("again.refdbg", memory=[[s, n, memory[0][2]] for s, n, _ in memory]))
+    files = json.loads(zipfile.ZipFile(whole).read("snapshot.json"))["files"]
+    huge = {path: {**file, "size": 1 << 31} for path, file in files.items()}
+    assert "no sane size" in refused(changed("huge.refdbg", files=huge))
     assert "is damaged" in refused(changed("without.refdbg", memory=[[s, n, "memory/none"] for s, n, _ in memory]))
     data = bytearray(whole.read_bytes())
     middle = len(data) // 5
