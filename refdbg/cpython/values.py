@@ -16,7 +16,7 @@ from refdbg.errors import DecodeError, MemoryFault
 
 # Text of one, two or four bytes a character. A pointer has two zero bytes, so that eight bytes of text are none.
 _TEXT = re.compile(rb"[\t\n\r\x20-\x7e]{8,}|(?:[\t\n\r\x20-\x7e]\0){4,}|(?:[\t\n\r\x20-\x7e]\0\0\0){3,}")
-# Text in UTF-8: so may be any number, and only whole words are taken. The allocator's marks (0xCD, 0xDD, 0xFD) are none.
+# Text in UTF-8: so may be any number, so only whole words are taken. The allocator's marks (0xCD, 0xDD, 0xFD) are none.
 _UTF8 = re.compile(rb"[\t\n\r\x20-\x7e\x80-\xcc\xce-\xdc\xde-\xf4]{8,}")
 _HEADER = 128  # more than the struct of a string has
 _NAME_LENGTH = 256  # of a type's C string
