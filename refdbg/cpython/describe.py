@@ -222,8 +222,8 @@ def _names(stop: Stop, tuple_: int) -> list[str]:
 
 def objects_in_scope(stop: Stop, tracked: bool = False) -> tuple[Objects, str]:
     """The objects that can be found, and in words which those are: all of a debug build, else the tracked ones."""
-    blocks = known_heap(stop)
-    if blocks is not None and len(blocks.objects) and not tracked:  # none where no memory regions are known
+    blocks = None if tracked else known_heap(stop)
+    if blocks is not None and len(blocks.objects):  # none where no memory regions are known
         return blocks.objects, "all objects in allocator blocks"
     found = Objects()
     for interpreter in stop.runtime.interpreters():
