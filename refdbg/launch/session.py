@@ -22,9 +22,7 @@ def of_core(path: str, executable: str | None, root: str) -> RecordedTarget:
     """The process of a core file. *executable*: its program, where it is not at its old place. Raises NoProcess."""
     if executable is not None and not os.path.isfile(executable):
         raise NoProcess(f"there is no program {executable}", "Name the program that the core file is of.")
-    core = CoreMemory(path, root=root)
-    if executable is not None:
-        core = CoreMemory(path, files={core.executable: executable}, root=root)
+    core = CoreMemory(path, program=executable, root=root)
     if not core.has_heap():
         if core.is_cut:
             raise NoProcess(
@@ -35,9 +33,8 @@ def of_core(path: str, executable: str | None, root: str) -> RecordedTarget:
             "The process's /proc/PID/coredump_filter left it out (0x33 is the default and is enough); lldb writes it "
             "with `process save-core --style full FILE`.",
         )
-    target = _target(core, core.executable, core.pid, "a core file")
-    _explain_missing_files(target, core)
-    return target
+    _check_program(core)
+    return _target(core, core.executable, core.pid, "a core file")
 
 
 def of_snapshot(path: str) -> RecordedTarget:
@@ -52,13 +49,11 @@ def of_process(pid: int) -> RecordedTarget:
 
 
 def _target(source: CoreMemory | Copy, executable: str, pid: int | None, what: str) -> RecordedTarget:
-    target = RecordedTarget(
-        TargetInfo(executable, pid, False, f"{NOBODY} ({what})", ""), source, source.threads, RUNTIME
-    )
-    return target
+    info = TargetInfo(executable, pid, False, f"{NOBODY} ({what})", "")
+    return RecordedTarget(info, source, source.threads, RUNTIME)
 
 
-def _explain_missing_files(target: RecordedTarget, core: CoreMemory) -> None:
+def _check_program(core: CoreMemory) -> None:
     # Without the program nothing else can be said: better than "no symbol".
     try:
         core.open(core.executable).close()

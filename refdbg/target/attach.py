@@ -40,7 +40,6 @@ class Copy:
         memory = ProcessMemory(pid)
         try:
             with _stopped(pid) as threads:
-                start = time.monotonic()
                 self.threads = list(threads)
                 self._regions = memory.regions()
                 copied = to_copy(self._regions)
@@ -51,7 +50,6 @@ class Copy:
                 ]
                 self._files = {region.path: _open(memory, region.path) for region in self._regions if region.executable}
                 self.executable = os.readlink(f"/proc/{pid}/exe")
-                self.seconds = time.monotonic() - start
             if any(not data for _, data in pieces):
                 raise NoProcess(f"process {pid} ended while it was being copied", "Start it again.")
         except OSError as error:

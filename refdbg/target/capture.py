@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Sequence
 from typing import BinaryIO
 
@@ -10,6 +9,7 @@ from refdbg.target import NativeFrame, NativeThread, PointedStruct, Symbol, Targ
 from refdbg.target.images import Images
 from refdbg.target.layout import StructLayout
 from refdbg.target.memory import Memory, Region
+from refdbg.target.pages import Pages
 
 
 class Capture:
@@ -24,59 +24,24 @@ class Capture:
         self._target = target
         self._regions = list(target.regions())
         self._threads = target.threads()
-        self._starts: list[int] = []
-        self._copies: list[bytes] = []
-        self.bytes = 0
+        spans: list[tuple[int, int]] = []
+        pieces: list[bytes] = []
         for region in self._regions:
             if not (region.readable and region.writable) or region.path.startswith(("/dev/", "[v")):
                 continue
             for start, end in target.resident(region.start, region.end):
-                data = target.memory.read_some(start, end - start)
-                self._starts.append(start)
-                self._copies.append(data)
-                self.bytes += len(data)
-        self._writable = [(r.start, r.end) for r in self._regions if r.writable]
-        self._writable_starts = [start for start, _ in self._writable]
-        self.memory = Memory(self._read_some)
-
-    def _read_some(self, address: int, size: int) -> bytes:
-        found = self._read_once(address, size)
-        while found and len(found) < size:
-            part = self._read_once(address + len(found), size - len(found))
-            if not part:
-                break
-            found += part
-        return found
-
-    def _read_once(self, address: int, size: int) -> bytes:
-        row = bisect_right(self._starts, address) - 1
-        if row >= 0:
-            offset = address - self._starts[row]
-            part = self._copies[row][offset : offset + size]
-            if part:
-                return part
-        row = bisect_right(self._writable_starts, address) - 1
-        if row >= 0 and address < self._writable[row][1]:
-            # Writable, and not backed when the copy was made: zeros, up to the next page that was.
-            following = bisect_right(self._starts, address)
-            end = self._writable[row][1]
-            if following < len(self._starts):
-                end = min(end, self._starts[following])
-            return bytes(max(min(size, end - address), 0))
-        return self._target.memory.read_some(address, size)
+                pieces.append(target.memory.read_some(start, end - start))
+                spans.append((start, len(pieces[-1])))
+        self.bytes = sum(size for _, size in spans)
+        writable = [region for region in self._regions if region.writable]
+        self._pages = Pages(spans, pieces.__getitem__, writable, target.memory.read_some)
+        self.memory = Memory(self._pages.read_some)
 
     def regions(self) -> Sequence[Region]:
         return self._regions
 
     def resident(self, start: int, end: int) -> Sequence[tuple[int, int]]:
-        rows = [
-            (low, low + len(data))
-            for low, data in zip(self._starts, self._copies)
-            if low < end and low + len(data) > start
-        ]
-        if not rows and not any(low < end and high > start for low, high in self._writable):
-            return [(start, end)]
-        return [(max(low, start), min(high, end)) for low, high in rows]
+        return self._pages.resident(start, end)
 
     def open(self, path: str) -> BinaryIO:
         return self._target.open(path)

@@ -14,7 +14,7 @@ import struct
 import tempfile
 from array import array
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
 
@@ -65,16 +65,15 @@ class CoreMemory:
     """Reads a core file. What it leaves out of the mapped files is read from *otherwise*, or from the files."""
 
     def __init__(
-        self, path: str, otherwise: Callable[[int, int], bytes] | None = None, files: Mapping[str, str] | None = None,
+        self, path: str, otherwise: Callable[[int, int], bytes] | None = None, program: str | None = None,
         root: str = "",
     ) -> None:
-        """*files*: other places of mapped files; *root*: the folder that the process saw as /.
+        """*program*: where the executable is now; *root*: the folder that the process saw as /.
 
         Raises NoProcess when *path* is no core file that can be read, MissingDependency.
         """
         self.path = path
         self._otherwise = otherwise or self._read_mapped_file
-        self._places = files or {}
         self._root = root
         self._checked: dict[str, str] = {}  # what is wrong with a mapped file, "" for nothing
         self._opened: dict[str, BinaryIO | None] = {}
@@ -87,6 +86,7 @@ class CoreMemory:
             raise NoProcess(f"{path} is no core file, or is damaged: {error}", "Name a core file.") from error
         self.pid = contents.pid
         self.executable = contents.executable
+        self._program = program
         self._parts = contents.parts
         self._starts = [start for start, _, _ in self._parts]
         self._regions = contents.regions
@@ -158,7 +158,7 @@ class CoreMemory:
 
     def open(self, path: str) -> BinaryIO:
         """A mapped file, from this machine. Raises OSError, also for a file of another build."""
-        place = self._places.get(path, self._root + path)
+        place = self._program if self._program and path == self.executable else self._root + path
         if path in self._bases and path not in self._checked:
             self._checked[path] = self._difference(path, place)
         if self._checked.get(path):

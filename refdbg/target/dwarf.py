@@ -1,4 +1,4 @@
-"""The DWARF debug info of one ELF file, without a debugger: C types by name, functions' pointers, variables, lines.
+"""The DWARF debug info of one ELF file, without a debugger: C types by name, functions' pointers, variables.
 
 Never all of it: a name leads through .debug_str to the entries that have it, an address through .debug_aranges to its
 unit, and of a unit only the outermost entries are read.
@@ -113,11 +113,6 @@ class DebugInfo:
                 return Variable(path, file, _number(declared, "DW_AT_decl_line"), _function_around(entry))
         return None
 
-    def line_at(self, address: int) -> tuple[str, int] | None:
-        """The source file and line of the instruction at *address*."""
-        unit = self._unit_at(address)
-        return unit.line_at(address) if unit is not None else None
-
     def static_inside(self, function: int, name: str, variable: str) -> int | None:
         """The address of a static *variable* that the function *name* at *function* declares."""
         inner = [self._function(function, name)]
@@ -198,7 +193,7 @@ class DebugInfo:
 
 
 class _Unit:
-    # One compilation unit: its functions by address, its lines.
+    # One compilation unit: its functions by address, its source files.
 
     def __init__(self, dwarf: Any, unit: Any) -> None:
         self._dwarf = dwarf
@@ -264,26 +259,6 @@ class _Unit:
         top = self._unit.get_top_DIE().attributes.get("DW_AT_comp_dir")
         parts = [part.decode("utf-8", "replace") for part in (top.value if top else b"", folder, file.name)]
         return os.path.normpath(os.path.join(*parts))
-
-    @cached_property
-    def _lines(self) -> list[tuple[int, int, int]]:
-        # (address, file's number, line; 0 at the end of a sequence), ascending
-        rows = []
-        for entry in self._program.get_entries() if self._program is not None else ():
-            state = entry.state
-            if state is not None:
-                rows.append((state.address, state.file, 0 if state.end_sequence else state.line))
-        return sorted(rows, key=lambda row: row[0])
-
-    @cached_property
-    def _line_starts(self) -> list[int]:
-        return [address for address, *_ in self._lines]
-
-    def line_at(self, address: int) -> tuple[str, int] | None:
-        """The source position of an instruction."""
-        index = bisect_right(self._line_starts, address) - 1
-        _, file, line = self._lines[index] if index >= 0 else (0, 0, 0)
-        return (self.path(file), line) if line else None
 
 
 class DwarfType:

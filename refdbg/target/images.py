@@ -1,4 +1,4 @@
-"""What a debugger knows of the loaded files, from the files themselves: symbols, layouts, declarations, lines."""
+"""What a debugger knows of the loaded files, from the files themselves: symbols, layouts, declarations."""
 
 from __future__ import annotations
 
@@ -116,8 +116,3 @@ class Images:
             found = library.debug.pointers_of(function - library.bias, known.name if known else "") if library else ()
             self._structs[function] = found
         return self._structs[function]
-
-    def line_at(self, address: int) -> tuple[str, int] | None:
-        """The source file and line of the instruction at *address*."""
-        library = self._library_at(address)
-        return library.debug.line_at(address - library.bias) if library is not None else None
