@@ -26,7 +26,7 @@ from refdbg.target.ctype import CType, layout_of
 from refdbg.target.images import Images
 from refdbg.target.layout import StructLayout
 from refdbg.target.memory import Memory, Region
-from refdbg.target.process import ProcessMemory
+from refdbg.target.process import ProcessMemory, process_status
 
 RUNTIME = "_PyRuntime"
 DEADLY = ("SIGSEGV", "SIGBUS", "SIGABRT", "SIGFPE", "SIGILL", "SIGSYS")
@@ -60,32 +60,19 @@ def convention(architecture: str) -> Convention:
 
 def tracer(pid: int) -> int:
     """The process that traces *pid*; 0 when none does, or it cannot be known."""
-    return _number_in(f"/proc/{pid}/status", "TracerPid:")
+    return int(process_status(pid).get("TracerPid", "0"))
 
 
 def parent(pid: int) -> int:
     """The parent of *pid*; 0 when it cannot be known."""
-    return _number_in(f"/proc/{pid}/status", "PPid:")
-
-
-def _number_in(path: str, label: str) -> int:
-    try:
-        with open(path, encoding="ascii", errors="replace") as file:
-            return next((int(line.split()[1]) for line in file if line.startswith(label)), 0)
-    except (OSError, ValueError, IndexError):
-        return 0
+    return int(process_status(pid).get("PPid", "0"))
 
 
 def cannot_attach(debugger: str, pid: int, reason: str) -> NoProcess:
     """Why a debugger could not attach to a process, and what to do."""
     other = tracer(pid)
     if other:
-        name = "?"
-        try:
-            with open(f"/proc/{other}/comm", encoding="utf-8", errors="replace") as file:
-                name = file.read().strip()
-        except OSError:
-            pass  # it has ended meanwhile
+        name = process_status(other).get("Name", "?")
         return NoProcess(
             f"{debugger} cannot attach to process {pid}: {name} (process {other}) is debugging it already",
             "A process has one debugger at a time: detach that one first.",

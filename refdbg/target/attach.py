@@ -15,7 +15,7 @@ from refdbg.target import NativeThread
 from refdbg.target.elf import check_machine
 from refdbg.target.memory import Region
 from refdbg.target.pages import Pages, to_copy
-from refdbg.target.process import ProcessMemory
+from refdbg.target.process import ProcessMemory, process_status
 
 # sys/ptrace.h
 _DETACH, _GETREGSET, _SEIZE, _INTERRUPT = 17, 0x4204, 0x4206, 0x4207
@@ -95,14 +95,14 @@ def _open(memory: ProcessMemory, path: str) -> BinaryIO | None:
 
 
 def _check(pid: int) -> None:
-    group = _status(pid).get("Tgid", str(pid))
+    group = process_status(pid).get("Tgid", str(pid))
     if group != str(pid):
         raise NoProcess(f"{pid} is a thread of process {group}", f"refdbg --pid {group}")
     try:
         with open(f"/proc/{pid}/exe", "rb") as file:
             check_machine(elftools.ELFFile(file), f"process {pid}", "process")
     except FileNotFoundError as error:
-        if _status(pid).get("State", "").startswith(("Z", "X")):
+        if process_status(pid).get("State", "").startswith(("Z", "X")):
             raise NoProcess(f"process {pid} has ended, or its main thread has", "") from error
         if os.path.exists(f"/proc/{pid}"):
             raise NoProcess(f"process {pid} is one of the kernel's own", "") from error
@@ -112,11 +112,11 @@ def _check(pid: int) -> None:
 
 
 def _not_permitted(pid: int) -> NoProcess:
-    status = _status(pid)
+    status = process_status(pid)
     tracer = status.get("TracerPid", "0")
     if tracer not in ("", "0"):
         return NoProcess(
-            f"process {pid} is being debugged by process {tracer} ({_status(int(tracer)).get('Name', '?')})",
+            f"process {pid} is being debugged by process {tracer} ({process_status(int(tracer)).get('Name', '?')})",
             "A process has one debugger at a time: use refdbg in that one, or let it detach.",
         )
     owner = int((status.get("Uid") or "-1").split()[0])
@@ -133,7 +133,7 @@ def _not_permitted(pid: int) -> NoProcess:
             f"process {pid} may not be stopped: kernel.yama.ptrace_scope is {scope}",
             "As root: `sysctl kernel.yama.ptrace_scope=0`, or run refdbg as root (CAP_SYS_PTRACE).",
         )
-    if int(_status(os.getpid()).get("CapEff", "0"), 16) >> _CAP_SYS_PTRACE & 1:
+    if int(process_status(os.getpid()).get("CapEff", "0"), 16) >> _CAP_SYS_PTRACE & 1:
         return NoProcess(
             f"process {pid} may not be stopped, though CAP_SYS_PTRACE is there",
             "It may have more capabilities than you, or another user namespace; or seccomp forbids ptrace.",
@@ -142,14 +142,6 @@ def _not_permitted(pid: int) -> NoProcess:
         f"process {pid} may not be stopped: the capability CAP_SYS_PTRACE is missing",
         "Run refdbg as root; in a container with --cap-add=SYS_PTRACE (and a seccomp profile that allows ptrace).",
     )
-
-
-def _status(pid: int) -> dict[str, str]:
-    try:
-        with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
-            return {name: value.strip() for name, _, value in (line.partition(":") for line in file)}
-    except OSError:
-        return {}
 
 
 class _Thread:

@@ -26,6 +26,15 @@ def parse_maps(text: str) -> list[Region]:
     return regions
 
 
+def process_status(pid: int) -> dict[str, str]:
+    """The fields of /proc/PID/status (proc(5)), none when the process is gone."""
+    try:
+        with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
+            return {name: value.strip() for name, _, value in (line.partition(":") for line in file)}
+    except OSError:
+        return {}
+
+
 class ProcessMemory:
     """Reads /proc/PID/mem. The process must be stopped and traceable by us."""
 
