@@ -89,6 +89,11 @@ class FinalizationWatch:
             except SymbolNotFound as error:
                 self.warnings.append(f"{error}: what would be seen there is missing from the report")
 
+    def delete(self) -> None:
+        """Stop watching."""
+        for breakpoint_ in self.breakpoints:
+            breakpoint_.delete()
+
     def forget(self) -> None:
         """Another program runs now: what was recorded is not about it."""
         self._endings.clear()

@@ -1,0 +1,221 @@
+"""Watches the collector and the ends of interpreters, and says why they leave over what they do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from refdbg.cpython.collection import CollectionWatch, Listener, Running, garbage, outlived
+from refdbg.cpython.finalization import FinalizationWatch, LastEntry
+from refdbg.cpython.runtime import Build, Interpreter
+from refdbg.cpython.stop import Stop
+from refdbg.errors import SymbolNotFound
+from refdbg.graph.objects import Objects
+from refdbg.records import Collection, Finding, TotalLine
+from refdbg.target import Breakpoint, NativeFrame, Session, Target
+
+if TYPE_CHECKING:
+    from refdbg.commands.decision import Agreement
+    from refdbg.commands.left_over import LeftOver
+    from refdbg.commands.not_cleared import Outlived
+    from refdbg.commands.not_freed import NotFreed
+
+
+@dataclass
+class _Seen:
+    # What one program has shown so far.
+    collections: list[Collection] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    released: dict[str, list[NativeFrame]] = field(default_factory=dict)  # by signature: who did it, too late
+    not_freed: NotFreed | None = None
+    outlived: Outlived | None = None
+
+
+class Ends:
+    """From when it is made until it is deleted."""
+
+    def __init__(
+        self, session: Session, build: Callable[[Target], Build], limit: int, check: bool = False,
+        look: Callable[[Target], None] = lambda target: None,
+    ) -> None:
+        """*limit*: how many objects are listed one by one; *check*: replay each collection's decision.
+
+        *look* is called with the process at each collection. Raises NotPython.
+        """
+        self._session = session
+        self._limit = limit
+        self._look = look
+        self._seen = _Seen()
+        self._agreement: Agreement | None = None
+        self._left_by_subinterpreters: set[int] = set()
+        self._late: dict[str, int] = {}  # by signature: the field of an interpreter's state to watch
+        self._late_watches: list[Breakpoint] = []
+        self._balanced: LeftOver | None = None
+        listener = Listener(begin=self._begins, finalize=self._finalizing, clear=self._clearing, end=self._ended)
+        self.watch = CollectionWatch(session, build, self._with_check(listener) if check else listener, limit)
+        if check:
+            self._check_decisions()
+        self.endings = FinalizationWatch(session, build, limit, self._explain, self._owners)
+
+    def delete(self) -> None:
+        """Stop watching."""
+        self.watch.delete()
+        self.endings.delete()
+        self._forget_late()
+
+    def forget(self) -> None:
+        """Another program runs now: what was recorded is not about it."""
+        self._seen = _Seen()
+        self.watch.count = 0
+        self.endings.forget()
+
+    @property
+    def collections(self) -> list[Collection]:
+        """Every collection that has ended."""
+        return self._seen.collections
+
+    @property
+    def left_by_subinterpreters(self) -> frozenset[int]:
+        """What interpreters but the main one have left over (``PyObject *``)."""
+        return frozenset(self._left_by_subinterpreters)
+
+    def notes(self) -> list[str]:
+        """What the findings do not explain, and what could not be watched."""
+        checked = [*self._agreement.warnings, self._agreement.summary()] if self._agreement is not None else []
+        return self._seen.notes + self.endings.warnings + checked
+
+    def findings(self) -> list[Finding]:
+        """The verdicts so far, those that explain most first."""
+        seen = self._seen
+        found = []
+        for each in seen.findings:
+            stack = seen.released.get(each.signature)
+            if stack:
+                from refdbg.verdicts.kept_root import released_by
+
+                source = f"{stack[0].file}:{stack[0].line}" if stack[0].file else ""
+                each = released_by(each, stack[0].function, [frame.function for frame in stack[1:]], source)
+            found.append(each)
+        found += [each for part in (seen.outlived, seen.not_freed) if part is not None for each in part.findings()]
+        return sorted(found, key=weight, reverse=True)
+
+    def _with_check(self, listener: Listener) -> Listener:
+        from refdbg.commands.decision import Agreement  # only a run that asks for it pays for it
+
+        self._agreement = found = Agreement()
+        return replace(listener, examine=found.examine, subtracted=found.subtracted, deduced=found.deduced)
+
+    def _check_decisions(self) -> None:
+        try:
+            self.watch.watch_decision()
+        except SymbolNotFound as error:
+            self._agreement = None
+            self._seen.notes.append(f"no collection can be checked: {error}. {error.hint}")
+
+    def _begins(self, running: Running) -> bool:
+        self._look(running.stop.runtime.target)
+        self.endings.collection_begins(running)
+        if running.phase == "finalization":
+            self._watch_late(running.interpreter)
+        return False
+
+    def _forget_late(self) -> None:
+        for watch in self._late_watches:
+            watch.delete()
+        self._late_watches = []
+
+    def _watch_late(self, interpreter: Interpreter) -> None:
+        # What earlier interpreters released too late this one releases too: after which collection, and by whom.
+        self._forget_late()
+        released = self._seen.released
+        for signature, offset in self._late.items():
+            if signature not in released:
+                def changed(stack: list[NativeFrame], signature: str = signature) -> None:
+                    released[signature] = stack
+
+                placed = self._session.watch_word(interpreter.address + offset, changed)
+                if placed is not None:
+                    self._late_watches.append(placed)
+
+    def _finalizing(self, running: Running) -> bool:
+        if len(running.unreachable) and running.stack:  # no frame runs when the interpreter ends
+            from refdbg.commands.over_visit import at_finalization
+
+            for found in at_finalization(running.stop, running.unreachable, running.interpreter.number):
+                if all(found.signature != old.signature for old in self._seen.findings):
+                    self._seen.findings.append(found)
+        return False
+
+    def _clearing(self, running: Running) -> bool:
+        if running.brought_back:
+            self._not_freed().brought_back(running)
+        return False
+
+    def _not_freed(self) -> NotFreed:
+        if self._seen.not_freed is None:
+            from refdbg.commands.not_freed import NotFreed  # only a run with such objects pays for it
+
+            self._seen.not_freed = NotFreed(self._limit)
+        return self._seen.not_freed
+
+    def _ended(self, running: Running, record: Collection) -> bool:
+        self._seen.collections.append(record)
+        if len(garbage(running.stop, running.interpreter)) > running.garbage_before:
+            self._not_freed().ended(running)
+        alive = outlived(running, record.uncollectable)
+        if alive:
+            from refdbg.commands.not_cleared import Outlived  # only a run with such objects pays for it
+
+            self._seen.outlived = self._seen.outlived or Outlived(self._limit)
+            self._seen.outlived.ended(running, record.number, alive)
+        if self._agreement is not None:
+            self._agreement.ended(running, record)
+        return False
+
+    def _explain(self, number: int, last: LastEntry | None, now: Stop, left_over: Objects) -> None:
+        from refdbg.commands.explain import explain  # only a run that leaves something over pays for it
+
+        seen = self._seen
+        earlier = self._left_by_subinterpreters
+        if number:
+            earlier.update(left_over.addresses)
+        else:
+            known = sum(1 for address in left_over.addresses if address in earlier)
+            left_over = left_over.pick(
+                row for row, address in enumerate(left_over.addresses) if address not in earlier
+            )
+            if known:
+                seen.notes.append(f"{known} objects were left over by subinterpreters: see there.")
+        if seen.not_freed is not None:
+            seen.not_freed.left_over(left_over)
+        claims = [each.claim for each in (seen.outlived, seen.not_freed) if each is not None]
+        why = explain(self._left_over(now, left_over, number), last, self._limit, claims)
+        self._late.update(why.late)
+        earlier_findings = {found.signature: found for found in seen.findings}
+        for each in why.findings:
+            # Every subinterpreter leaks alike: the newest finding stands for all, the first ones have more noise.
+            same = earlier_findings.get(each.signature)
+            if same is not None:
+                seen.findings.remove(same)
+                each = replace(each if number else same, repetitions=same.repetitions + 1)
+            seen.findings.append(each)
+        seen.notes += why.notes
+
+    def _owners(self, stop: Stop) -> list[TotalLine]:
+        return self._left_over(stop, stop.heap.objects, 0).owners()
+
+    def _left_over(self, stop: Stop, objects: Objects, number: int) -> LeftOver:
+        # Where the total is printed, the same is asked for twice.
+        from refdbg.commands.left_over import LeftOver
+
+        known = self._balanced
+        if known is None or known.stop is not stop or known.objects != len(objects):
+            known = self._balanced = LeftOver(stop, objects, number)
+        return known
+
+
+def weight(finding: Finding) -> int:
+    """How many references it explains, in all interpreters together."""
+    return finding.explains.references * finding.repetitions
