@@ -206,3 +206,39 @@ class Finding:
     counterfactual: Counterfactual | None = None
     repetitions: int = 1
     graph: FindingGraph | None = None
+
+
+@dataclass(frozen=True)
+class Growth:
+    """What one repetition of a program has left, and was still there when the next one was over.
+
+    *repetition*: its number, from 1; *references*: by how much the interpreter's own total grew in it, of which
+    *lines* are the parts. *by_type*: the new objects of types that the next one has left, too; *steady*: the next one
+    left as many of each. *older*: objects that were there before, and what they gained.
+    """
+
+    repetition: int
+    references: int
+    lines: list[TotalLine]
+    by_type: list[TypeRow]
+    steady: bool
+    older: list[TotalLine]
+
+
+@dataclass(frozen=True)
+class Repetitions:
+    """What a program did again and again. *test*: of regrtest's, "" for another program.
+
+    *marker*: the C function that was called after each repetition. *references*: by how much the interpreter's own
+    total grew in each, None for the first; the first *warmups* do not count. *verdict*: leak, noise, stops (it grew,
+    then stopped), steady, or too few. *growth*: of one repetition, where it leaks. *findings*: their signatures.
+    """
+
+    test: str
+    marker: str
+    warmups: int
+    references: list[int | None]
+    verdict: str
+    growth: Growth | None
+    findings: list[str]
+    notes: list[str]

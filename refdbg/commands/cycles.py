@@ -57,7 +57,7 @@ def show_cycles(context: Context, arguments: argparse.Namespace) -> Cycles:
     """The cycles that are garbage, or those that have to do with one object. Raises RefdbgError."""
     stop = context.stop
     address = object_address(context, arguments.expression) if arguments.expression else None
-    references = References(context)
+    references = References(context.stop)
     graph = _visited(stop, references)
     notes = list(graph.notes)
     cyclic = graph.found.cyclic

@@ -67,7 +67,7 @@ class _Accountant:
     def __init__(self, context: Context, decision: Decision) -> None:
         self._decision = decision
         self._stop = context.stop
-        self.references = References(context)
+        self.references = References(context.stop)
         self._referrers = Referrers(self._stop, self.references.owned)
         self._outside = Outside(self._stop)
 

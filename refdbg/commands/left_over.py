@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from array import array
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import accumulate, islice, repeat
@@ -16,6 +16,7 @@ from refdbg.analysis.collector import Release
 from refdbg.analysis.retention import Share, shares
 from refdbg.commands.account import Account, accounts, trust
 from refdbg.commands.finding_graph import NODES, Holding, Sources, finding_graph, spread
+from refdbg.cpython import describe
 from refdbg.cpython.collection import object_rows
 from refdbg.cpython.owned import Owned, Reference
 from refdbg.cpython.referrers import Holder, Referrers
@@ -30,7 +31,7 @@ from refdbg.records import Explains, Finding, FindingGraph, TotalLine
 from refdbg.target import Variable
 from refdbg.verdicts.outside import Outside, finding
 
-_VERDICTS = {
+VERDICTS = {
     "static": "static-reference", "runtime": "state-reference", "interpreter": "state-reference",
     "thread": "state-reference", "block": "native-reference", "stack": "stack-reference",
     "memory": "native-reference", "frame": "stack-reference", "abandoned frame": "stack-reference",
@@ -45,6 +46,15 @@ class LetGo:
 
     words: frozenset[int] = frozenset()
     references: Mapping[int, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Keeper:
+    """What keeps an object alive: the *verdict* on its kind, its name and *path*, and the library of a C variable."""
+
+    verdict: str
+    path: str
+    library: str
 
 
 @dataclass(frozen=True)
@@ -67,11 +77,13 @@ class Explained:
 class _Group:
     # One holder from outside. *owner*: a C variable, a state's field, a thread; *library*: its file's name. *weak*: the
     # words are on stacks, or in memory that nobody is known to use; *sure*: they were seen to be a thread's frames.
+    # *older*: the object that holds (``PyObject *``), where it is none of those left over.
     verdict: str
     owner: str
     library: str = ""
     weak: bool = False
     sure: bool = False
+    older: int = 0
 
 
 _OWNERS = {
@@ -83,14 +95,21 @@ _DESIGN = _Group("kept by design", "")
 _OTHERS = _Group("held by other objects", "")
 _NOT_READ = _Group("not read", "")  # no word was found, and not all memory could be read
 _NO_FINDING = (_DESIGN, _OTHERS, _NOT_READ)
+_KEEPERS = 20  # objects whose keeper is searched
 
 
 class LeftOver:
     """The objects that are left over at a stop, with the balance of each."""
 
-    def __init__(self, stop: Stop, left: Objects, interpreter: int) -> None:
-        """Raises RefdbgError."""
+    def __init__(
+        self, stop: Stop, left: Objects, interpreter: int, keeper: Callable[[int], Keeper | None] | None = None
+    ) -> None:
+        """*keeper*: what keeps an object alive that is not left over (``PyObject *``), and holds one that is; without
+        it such holders are only counted. Raises RefdbgError.
+        """
         self.stop = stop
+        self._keeper = keeper
+        self._keepers: dict[int, _Group] = {}  # by the object that holds
         self._left = left
         self.objects = len(left)
         self.interpreter = interpreter
@@ -199,7 +218,13 @@ class LeftOver:
             known = Counter(edges.targets)
             edges = edges.pick(mine)
             known.subtract(edges.targets)
-            direct[_OTHERS].update({row: number for row, number in known.items() if number})
+            held = {row: number for row, number in known.items() if number}
+            if self._keeper is None:
+                direct[_OTHERS].update(held)
+            else:  # which objects these are, their accounts tell
+                for row in held:
+                    closed[row] = 0
+                edges = edges.only(closed)
         self._accounts = accounts(
             self._referrers,
             {address: count for address, count, done in zip(self._left.addresses, self._counts, closed)
@@ -234,10 +259,10 @@ class LeftOver:
 
     def _group(self, holder: Holder, row: int) -> _Group:
         if holder.kind == "object" and self.stop.statics.object_at(holder.owner) is None:
-            return _OTHERS
+            return self._kept_by(holder.owner)
         if holder.kind == "object" or holder.exact:
             return _DESIGN
-        verdict = _VERDICTS[holder.kind]
+        verdict = VERDICTS[holder.kind]
         if holder.kind == "static":
             word = self.stop.statics.word_at(holder.place)
             if is_interned(self.stop, self._left.addresses[row], self._left.types[row]):
@@ -252,6 +277,16 @@ class LeftOver:
             return _Group("stack-reference", frame.thread, sure=True)
         owner = self._victim(row) if verdict == "native-reference" else _KERNEL_ID.sub("", holder.label)
         return _Group(verdict, owner, weak=trust(holder) is Trust.STACK)
+
+    def _kept_by(self, owner: int) -> _Group:
+        if self._keeper is None or (owner not in self._keepers and len(self._keepers) >= _KEEPERS):
+            return _OTHERS
+        if owner not in self._keepers:
+            found = self._keeper(owner)
+            self._keepers[owner] = (
+                _OTHERS if found is None else _Group(found.verdict, found.path, found.library, older=owner)
+            )
+        return self._keepers[owner]
 
     def _abandoned(self, holder: Holder, row: int) -> AbandonedFrame | None:
         # The frame that the holder is a part of, or (until 3.10) that a C stack holds.
@@ -335,7 +370,8 @@ class LeftOver:
         holders = [self._first_holder(group, row) for row in roots[:limit]]
         variables = [self._variable(holder) if group.library and holder else None for holder in holders]
         paths = [
-            variable.path if variable else self._path(holder, row) if holder else "nobody"
+            variable.path if variable else group.owner if group.older
+            else self._path(holder, row) if holder else "nobody"
             for row, holder, variable in zip(roots, holders, variables)
         ]
         declared = next((variable for variable in variables if variable), None)
@@ -366,6 +402,7 @@ class LeftOver:
             file=declared.file if declared else None,
             line=declared.line if declared else None,
             function=declared.function if declared else "",
+            older=describe.row(self.stop, group.older) if group.older else None,
         ))
         return replace(found, graph=self._drawn(group, roots, paths, rows))
 
@@ -415,9 +452,21 @@ class LeftOver:
             if definition:
                 made[definition] += 1
                 names[definition] = self._victim(row)
+        if self._keeper is not None:  # earlier ones are left over, too
+            made = Counter({definition: self._modules_of(definition) for definition in made})
         for definition, number in made.items():
             if number > 1:
                 yield f"{number} module objects from one PyModuleDef: {names[definition]} was made {number} times"
+
+    def _modules_of(self, definition: int) -> int:
+        # How many modules were made from a PyModuleDef.
+        kinds = self.stop.texts.kinds
+        objects = self.stop.heap.objects
+        modules = {type_ for type_ in set(objects.types) if kinds.name(type_) == "module"}
+        return sum(
+            type_ in modules and module_definition(self.stop, address, type_) == definition
+            for address, type_ in zip(objects.addresses, objects.types)
+        )
 
     def _holders(self, group: _Group, row: int) -> Iterator[Holder]:
         account = self._accounts[self._left.addresses[row]]

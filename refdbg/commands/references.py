@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 
 from refdbg.analysis import audit
 from refdbg.answers import Graph, GraphEdge, GraphNode, ReferenceStep
-from refdbg.commands.context import Context
 from refdbg.cpython import describe
 from refdbg.cpython.owned import Owned
+from refdbg.cpython.stop import Stop
 from refdbg.cpython.traverse import Traverse
 from refdbg.errors import DecodeError, MemoryFault
 from refdbg.records import ObjectRow
@@ -32,10 +32,10 @@ class Link:
 class References:
     """The references of one stop's objects, by owner (``PyObject *``)."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, stop: Stop) -> None:
         """Raises EmulationError, MissingDependency."""
-        self._stop = context.stop
-        self.traverse = Traverse(context.stop)
+        self._stop = stop
+        self.traverse = Traverse(stop)
         self.owned = Owned(self._stop.texts, lambda: describe.known_heap(self._stop))
         self._links: dict[int, list[Link]] = {}
         self._rows: dict[int, ObjectRow] = {}

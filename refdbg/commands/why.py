@@ -52,7 +52,7 @@ def show_why(context: Context, arguments: argparse.Namespace) -> Why:
     """Why the object is alive. Raises RefdbgError."""
     stop = context.stop
     address = object_address(context, arguments.expression)
-    references = References(context)
+    references = References(context.stop)
     referrers = Referrers(stop, references.owned)
     known = _search(stop, referrers, address, arguments.limit)
     paths, through = _paths(known, references, arguments.limit)
@@ -72,6 +72,13 @@ def show_why(context: Context, arguments: argparse.Namespace) -> Why:
         unknown[:_UNKNOWN], _drawn(references, address, shown, [*cycle, *leads]),
         _notes(known, bool(paths)) + referrers.coverage.notes,
     )
+
+
+def best_way(stop: Stop, references: References, address: int) -> HolderPath | None:
+    """The best way from outside to an object (``PyObject *``), None where none is found. Raises RefdbgError."""
+    known = _search(stop, Referrers(stop, references.owned), address, 1)
+    paths, _ = _paths(known, references, 1)
+    return paths[0] if paths else None
 
 
 def _drawn(references: References, address: int, paths: Sequence[HolderPath], others: Sequence[int]) -> Graph:

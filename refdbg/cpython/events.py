@@ -18,6 +18,7 @@ INTERPRETER_CLEAR = ("finalize_interp_clear", "interpreter_clear", "PyInterprete
 GC_FINI = ("_PyGC_Fini",)
 INTERPRETER_DELETE = ("PyInterpreterState_Delete",)
 PRINT_TOTAL = ("_PyDebug_PrintTotalRefs",)
+GET_TOTAL = "sys_gettotalrefcount"  # sys.gettotalrefcount(), of builds that count references
 # Called last by Py_FinalizeEx, when the interpreter is gone and nothing more is released.
 THE_END = ("call_ll_exitfuncs", "_PyRuntime_Finalize")
 

@@ -19,7 +19,7 @@ def totals(stop: Stop, function: str) -> Totals:
     """
     heap = stop.heap
     dummy = _set_dummy(stop)
-    reported = reference_total(stop) - dummy
+    reported = reported_total(stop)
     if not reported and not len(heap.objects):
         # The most frequent end, and there is nothing to itemise: do not read every library for it.
         return Totals(function, 0, 0, 0, [TotalLine("heap objects", 0)])
@@ -33,6 +33,11 @@ def totals(stop: Stop, function: str) -> Totals:
         lines.append(TotalLine("the set's dummy, not counted", -dummy))
     attributed = sum(line.references for line in lines)
     return Totals(function, reported, attributed, reported - attributed, lines)
+
+
+def reported_total(stop: Stop) -> int:
+    """What sys.gettotalrefcount() returns. Raises SymbolNotFound in a build that does not count references."""
+    return reference_total(stop) - _set_dummy(stop)
 
 
 def reference_total(stop: Stop) -> int:

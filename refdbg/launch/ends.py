@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from refdbg.cpython.collection import CollectionWatch, Listener, Running, garbage, outlived
 from refdbg.cpython.finalization import FinalizationWatch, LastEntry
 from refdbg.cpython.runtime import Build, Interpreter
 from refdbg.cpython.stop import Stop
 from refdbg.errors import SymbolNotFound
-from refdbg.graph.objects import Objects
+from refdbg.graph.objects import Coverage, Objects
 from refdbg.records import Collection, Finding, TotalLine
 from refdbg.target import Breakpoint, NativeFrame, Session, Target
 
@@ -54,37 +54,68 @@ class Ends:
         self._late_watches: list[Breakpoint] = []
         self._balanced: LeftOver | None = None
         listener = Listener(begin=self._begins, finalize=self._finalizing, clear=self._clearing, end=self._ended)
-        self.watch = CollectionWatch(session, build, self._with_check(listener) if check else listener, limit)
+        self._watch = CollectionWatch(session, build, self._with_check(listener) if check else listener, limit)
         if check:
             self._check_decisions()
-        self.endings = FinalizationWatch(session, build, limit, self._explain, self._owners)
+        self._endings = FinalizationWatch(session, build, limit, self._explain, self._owners)
 
     def delete(self) -> None:
         """Stop watching."""
-        self.watch.delete()
-        self.endings.delete()
+        self._watch.delete()
+        self._endings.delete()
         self._forget_late()
 
     def forget(self) -> None:
         """Another program runs now: what was recorded is not about it."""
         self._seen = _Seen()
-        self.watch.count = 0
-        self.endings.forget()
+        self._watch.count = 0
+        self._endings.forget()
+
+    def under_way(self, thread: int) -> Running | None:
+        """The collection that the thread (kernel id) is in the middle of."""
+        return self._watch.under_way(thread)
 
     @property
-    def collections(self) -> list[Collection]:
-        """Every collection that has ended."""
-        return self._seen.collections
+    def coverage(self) -> Coverage:
+        """What could not be read where interpreters ended."""
+        return self._endings.coverage
+
+    @property
+    def objects(self) -> int:
+        """How many objects are left over."""
+        return sum(end.left_over.objects for end in self._endings.endings() if end.left_over)
 
     @property
     def left_by_subinterpreters(self) -> frozenset[int]:
         """What interpreters but the main one have left over (``PyObject *``)."""
         return frozenset(self._left_by_subinterpreters)
 
-    def notes(self) -> list[str]:
-        """What the findings do not explain, and what could not be watched."""
+    def parts(self) -> dict[str, Any]:
+        """Its own parts of a report."""
+        ends = self._endings
+        return {"collections": self._seen.collections, "interpreters": ends.endings(), "totals": ends.totals}
+
+    def notes(self, traits: Mapping[str, bool], crashed: bool) -> list[str]:
+        """What the findings do not explain, and what could not be watched. *traits*: the build's."""
+        found = self.unexplained()
+        if self._watch.missing:
+            found.append(
+                f"this build has no {' and no '.join(self._watch.missing)} (optimised away): which objects "
+                "a collection finalizes and clears is not known. Use a debug build (Debian: python3.11-dbg)."
+            )
+        last = "at_end" if traits["debug"] else "before_clear"
+        if not crashed and not traits["free_threaded"] and not any(
+            last in end.moments for end in self._endings.endings()
+        ):
+            found.append(
+                "the interpreter was not finalized (os._exit, a signal, or exec): what it leaves over is not known."
+            )
+        return found
+
+    def unexplained(self) -> list[str]:
+        """What the findings do not explain."""
         checked = [*self._agreement.warnings, self._agreement.summary()] if self._agreement is not None else []
-        return self._seen.notes + self.endings.warnings + checked
+        return self._seen.notes + self._endings.warnings + checked
 
     def findings(self) -> list[Finding]:
         """The verdicts so far, those that explain most first."""
@@ -109,14 +140,14 @@ class Ends:
 
     def _check_decisions(self) -> None:
         try:
-            self.watch.watch_decision()
+            self._watch.watch_decision()
         except SymbolNotFound as error:
             self._agreement = None
             self._seen.notes.append(f"no collection can be checked: {error}. {error.hint}")
 
     def _begins(self, running: Running) -> bool:
         self._look(running.stop.runtime.target)
-        self.endings.collection_begins(running)
+        self._endings.collection_begins(running)
         if running.phase == "finalization":
             self._watch_late(running.interpreter)
         return False

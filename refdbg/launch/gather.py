@@ -6,8 +6,10 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from functools import partial
+from typing import Any, NoReturn, Protocol
 
 from refdbg import __version__
 from refdbg.commands.context import Context
@@ -39,50 +41,78 @@ class Gathered:
     crash_findings: list[Finding] = field(default_factory=list)
 
 
+class Watching(Protocol):
+    """What is watched in a program."""
+
+    @property
+    def coverage(self) -> Coverage:
+        """What could not be read."""
+        ...
+
+    @property
+    def objects(self) -> int:
+        """How many objects the report is about."""
+        ...
+
+    def forget(self) -> None:
+        """Another program runs now: what was recorded is not about it."""
+        ...
+
+    def under_way(self, thread: int) -> Running | None:
+        """The collection that the thread (kernel id) is in the middle of, where that is watched."""
+        ...
+
+    def findings(self) -> list[Finding]:
+        """The verdicts."""
+        ...
+
+    def notes(self, traits: Mapping[str, bool], crashed: bool) -> list[str]:
+        """What the findings do not explain, and what could not be watched. *traits*: the build's."""
+        ...
+
+    def parts(self) -> dict[str, Any]:
+        """Its own parts of the report."""
+        ...
+
+
 class Gatherer:
     """Watches one program from its first instruction to its end."""
 
-    def __init__(self, session: Session, pid: int, limit: int, check: bool = False) -> None:
-        """*limit*: how many objects are listed one by one; *check*: replay each collection's decision."""
-        self._session = session
-        self._context = Context.of(session)
-        self._limit = limit
+    def __init__(self, session: Session, pid: int, limit: int, watch: Callable[[Gatherer], Watching]) -> None:
+        """*limit*: how many objects are listed one by one; *watch* begins to watch, when the debugger has attached."""
+        self.session = session
+        self.context = Context.of(session)
+        self.limit = limit
         self._pid = pid
-        self._check = check
+        self._watch = watch
         self.seen = Gathered()
         session.on_error = self._error
 
     def run(self) -> dict[str, Any]:
         """Let the program run to its end and return the report as plain data."""
-        session = self._session
         signal.signal(INTERRUPT, self._interrupt)
-        session.attach(self._pid)
-        self._target = session.target()
-        self._ends = Ends(session, self._context.build, self._limit, self._check, self._look)
-        self._first = session.break_on(events.RUN_MAIN, self._started)
+        self.session.attach(self._pid)
+        self._target = self.session.target()
+        self._watching = self._watch(self)
+        self._first = self.session.break_on(events.RUN_MAIN, self._started)
         while True:
-            halt = session.resume()
+            halt = self.session.resume()
             if halt.ended:
                 break
             self._crashed(halt)
         self._explain_silence()
-        if self._ends.watch.missing and self.seen.python:
-            self.seen.warnings.append(
-                f"this build has no {' and no '.join(self._ends.watch.missing)} (optimised away): which objects "
-                "a collection finalizes and clears is not known. Use a debug build (Debian: python3.11-dbg)."
-            )
         return self._report(self._target.info)
 
-    def _look(self, target: Target) -> None:
-        # After an exec the report is about the new program, unless that is no Python.
+    def look(self, target: Target) -> None:
+        """After an exec the report is about the new program, unless that is no Python."""
         if target is not self._target:
             self._target = target
             self.seen = Gathered(partial=self.seen.partial)
-            self._ends.forget()
+            self._watching.forget()
 
     def _started(self, hit: Hit) -> bool:
-        self._look(hit.target)
-        stop = Stop(self._context.build(hit.target))
+        self.look(hit.target)
+        stop = Stop(self.context.build(hit.target))
         self.seen.python = stop.runtime.version
         self.seen.traits = plain(stop.runtime.traits)
         try:
@@ -98,26 +128,26 @@ class Gatherer:
 
     def _interrupt(self, _number: int, _frame: object) -> None:
         # The program gets the Ctrl-C itself; only a walk of ours is cut short.
-        if self._session.busy:
+        if self.session.busy:
             raise KeyboardInterrupt
 
     def _crashed(self, halt: Halt) -> None:
-        target = self._session.target()
+        target = self.session.target()
         target.memory.forget()
         crash: dict[str, Any] = {
             "signal": halt.signal, "thread": halt.thread, "native": plain(target.native_frames()), "python": [],
         }
         self.seen.crash = crash
         try:
-            stop = Stop(self._context.build())
+            stop = Stop(self.context.build())
             for interpreter in stop.runtime.interpreters():
                 for thread in stop.runtime.threads(interpreter):
                     if thread.native_id in (halt.thread, 0):
-                        rows = frame_rows(stop.frames.stack(Thread(thread.address, halt.thread), self._limit * 10))
+                        rows = frame_rows(stop.frames.stack(Thread(thread.address, halt.thread), self.limit * 10))
                         crash["python"] = plain(rows)
         except RefdbgError as error:
             self.seen.warnings.append(f"no Python stack at {halt.signal}: {error}")
-        running = self._ends.watch.under_way(halt.thread)
+        running = self._watching.under_way(halt.thread)
         if running is not None:
             self._crashed_collecting(running, halt)
 
@@ -125,7 +155,7 @@ class Gatherer:
         from refdbg.commands.over_visit import at_abort  # only such a run pays for it
 
         try:
-            stop = Stop(self._context.build())
+            stop = Stop(self.context.build())
             if stop.runtime.traits.debug:
                 findings, notes = at_abort(stop, running.tracked, running.interpreter.number)
                 self.seen.crash_findings += findings
@@ -134,10 +164,10 @@ class Gatherer:
             self.seen.warnings.append(f"{halt.signal} in a collection, whose visits were not checked: {error}")
 
     def _explain_silence(self) -> None:
-        waiting = self._session.waiting()
+        waiting = self.session.waiting()
         if not waiting:
             return
-        if self._session.has_python():
+        if self.session.has_python():
             self.seen.warnings.append(
                 "this Python has no debug info: nothing of its collector could be seen. "
                 "Use a debug build (Debian: python3.11-dbg; from source: ./configure --with-pydebug)."
@@ -149,31 +179,23 @@ class Gatherer:
             )
 
     def _report(self, info: TargetInfo) -> dict[str, Any]:
-        seen, ends = self.seen, self._ends.endings
-        seen.coverage.add(ends.coverage)
-        totals = plain(ends.totals) if ends.totals else None
-        last = "at_end" if seen.traits.get("debug") else "before_clear"
-        watched = seen.traits and not seen.traits["free_threaded"]
-        if seen.crash is None and watched and not any(last in end.moments for end in ends.endings()):
-            seen.warnings.append(
-                "the interpreter was not finalized (os._exit, a signal, or exec): what it leaves over is not known."
-            )
+        seen, watching = self.seen, self._watching
+        seen.coverage.add(watching.coverage)
+        notes = watching.notes(seen.traits, seen.crash is not None) if seen.traits else []
         return {
             "schema": SCHEMA,
             "refdbg": __version__,
             "partial": seen.partial,
-            "warnings": seen.warnings + self._ends.notes(),
+            "warnings": seen.warnings + notes,
             "target": {
                 "argv": [], "pid": self._pid, "executable": info.executable, "build_id": info.build_id,
                 "python": seen.python, "traits": seen.traits, "debugger": info.debugger,
                 "exit_status": None, "signal": None, "crash": seen.crash,
             },
-            "collections": plain(self._ends.collections),
-            "interpreters": plain(ends.endings()),
-            "totals": totals,
-            "findings": plain(sorted(self._ends.findings() + seen.crash_findings, key=weight, reverse=True)),
+            **plain(watching.parts()),
+            "findings": plain(sorted(watching.findings() + seen.crash_findings, key=weight, reverse=True)),
             "coverage": {
-                "objects": sum(end.left_over.objects for end in ends.endings() if end.left_over),
+                "objects": watching.objects,
                 "unreadable": seen.coverage.unreadable, "undecided_types": [],
                 "truncated": seen.coverage.truncated, "notes": seen.coverage.notes,
             },
@@ -185,10 +207,18 @@ def main(session: Session) -> None:
     orders = json.loads(os.environ["REFDBG_GATHER"])
     report: dict[str, Any]
     try:
-        report = Gatherer(session, orders["pid"], orders["objects"], orders["check"]).run()
+        report = Gatherer(session, orders["pid"], orders["objects"], partial(_watch, orders)).run()
     except RefdbgError as error:
         report = {"error": error.text()}
     _end(report, orders["output"])
+
+
+def _watch(orders: dict[str, Any], gatherer: Gatherer) -> Watching:
+    if orders["marker"]:
+        from refdbg.launch.refleak import Refleak  # only a run that asks for it pays for it
+
+        return Refleak(gatherer.session, gatherer.context.build, gatherer.limit, orders["marker"])
+    return Ends(gatherer.session, gatherer.context.build, gatherer.limit, orders["check"], gatherer.look)
 
 
 def refuse(reason: str) -> NoReturn:

@@ -18,6 +18,7 @@ import sys
 from typing import Any, NoReturn
 
 from refdbg import __version__
+from refdbg.cpython.events import GET_TOTAL
 from refdbg.dependencies import ROOT
 
 _PTRACE_TRACEME, _PTRACE_DETACH = 0, 17
@@ -74,6 +75,11 @@ def parser() -> argparse.ArgumentParser:
                       help="how many objects to list one by one, per collection and at the end (default 10)")
     root.add_argument("--check", action="store_true",
                       help="replay what each collection decides, and report where it decided otherwise (slow)")
+    root.add_argument("--refleak", action="store_true",
+                      help="explain what each repetition leaks in a program that calls sys.gettotalrefcount() after "
+                      "each, as regrtest's -R 3:3 does")
+    root.add_argument("--marker", metavar="FUNCTION", default=None,
+                      help="with --refleak: the C function that the program calls after each repetition, instead")
     root.add_argument("--debugger", metavar="gdb|lldb|PATH", default="gdb",
                       help="the debugger to use (default: gdb); a PATH whose last part contains lldb is an lldb")
     root.add_argument("--version", action="version", version=f"refdbg {__version__}")
@@ -107,11 +113,12 @@ def main() -> NoReturn:
             _fail(NOT_EXECUTABLE, f"{orders.program} is not executable; `chmod +x {orders.program}`?")
         _fail(NOT_STARTED, f"program not found: {orders.program}; is the path right?")
     debugger = _debugger(orders.debugger)
+    marker = orders.marker or GET_TOTAL if orders.refleak else None
     # Not tempfile: importing it takes as long as starting Python.
     folder = os.path.join(os.environ.get("TMPDIR") or "/tmp", f"refdbg-{os.getpid()}-{os.urandom(8).hex()}")
     os.mkdir(folder, 0o700)
     try:
-        wanted = {"objects": orders.objects, "check": orders.check}
+        wanted = {"objects": orders.objects, "check": orders.check, "marker": marker}
         status, report = _run(program, [orders.program, *orders.arguments], debugger, wanted, folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

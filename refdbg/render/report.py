@@ -9,6 +9,7 @@ from typing import Any
 
 from refdbg.dependencies import tabulate
 from refdbg.errors import MissingDependency
+from refdbg.render.repetitions import repetition_lines
 
 _TYPES = 12  # rows of a table by type
 _FINDINGS = 8
@@ -42,6 +43,8 @@ def _lines(report: dict[str, Any], width: int) -> Iterator[str]:
     if target["signal"]:
         yield f"ended by {target['signal']}"
     yield from _crash(target.get("crash"))
+    for each in report.get("repetitions", ()):
+        yield from repetition_lines(each)
     yield from _headline(report)
     yield from _findings(report)
     for end in report["interpreters"]:

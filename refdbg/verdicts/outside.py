@@ -18,7 +18,8 @@ class Outside:
     directly in all; *references*: their counts, *rest*: how many of these known owners do not stand for, *words*:
     how many of those this holder stands for; *spare*: other words that might own instead; *behind*: what the holder
     reaches; *freed*: what goes of it when the holder lets go (*alone*), or all holders that were found do;
-    *function*: the one that a variable is a static of.
+    *function*: the one that a variable is a static of; *older*: the object that holds, which has a right to be there:
+    *owner* is how that is reached.
     """
 
     verdict: str
@@ -41,13 +42,14 @@ class Outside:
     file: str | None = None
     line: int | None = None
     function: str = ""
+    older: ObjectRow | None = None
 
 
 def finding(held: Outside) -> Finding:
     """The verdict. Proven when the words stand for all that known owners do not, and letting go frees everything."""
     proven = (
         held.words == held.rest and not held.spare and held.freed == held.behind
-        and held.verdict in ("static-reference", "state-reference")
+        and held.verdict in ("static-reference", "state-reference") and held.older is None
     )
     message, fix = _words(held)
     first = held.directly[0]
@@ -70,11 +72,14 @@ def finding(held: Outside) -> Finding:
     ))
     evidence += [Evidence("modules", text) for text in held.generations]
     module = library_name(held.library)
+    owner = held.owner.split(".")[0] if module else held.owner
+    if held.older:
+        owner = _INDEX.sub("[]", held.owner)
     return Finding(
         verdict=held.verdict,
         confidence="proven" if proven else "possible" if held.weak else "likely",
         signature=signature(
-            held.verdict, module, held.owner.split(".")[0] if module else held.owner,
+            held.verdict, module, owner,
             *([held.function] if held.function else []),
         ),
         message=message,
@@ -87,11 +92,12 @@ def finding(held: Outside) -> Finding:
         evidence=evidence,
         fix=fix,
         next=f"gdb -batch -ex '{_where_declared(held)}' {held.library_path}"
-        if held.library else "refdbg leaks, before the interpreter ends",
+        if held.library and not held.older else "refdbg leaks, before the interpreter ends",
         counterfactual=Counterfactual(held.freed.objects, held.freed.references),
     )
 
 
+_INDEX = re.compile(r"\[\d+\]")
 _NUMBERED = re.compile(r"(?<=\w)\.\d+(?=$|\+)")
 _KINDS = {
     "static-reference": "C variable", "state-reference": "state", "native-reference": "native block",
@@ -115,6 +121,12 @@ def _words(held: Outside) -> tuple[str, str]:
     if not held.behind.objects:
         behind = " (what hangs behind, another finding explains)"
     behind += f": {held.behind.references} reference{'s are' if held.behind.references > 1 else ' is'} left over."
+    if held.older:
+        return (
+            f"{held.older.type} `{held.owner}` keeps {what}{behind}",
+            "Remove what was added when it is no longer needed; if this is a cache, bound it or clear it between the "
+            "repetitions.",
+        )
     if held.verdict == "static-reference":
         # Linkers number the statics of functions: cache.1.
         name = held.paths[0] if len(held.paths) == 1 else held.owner

@@ -1,0 +1,90 @@
+"""Why what is new stays: the verdicts on objects that a running program has made and not let go."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+from refdbg.answers import HolderPath
+from refdbg.commands.last_collection import LastCollection
+from refdbg.commands.left_over import VERDICTS, Keeper, LeftOver
+from refdbg.commands.references import References
+from refdbg.commands.why import best_way
+from refdbg.cpython import describe
+from refdbg.cpython.fields import CARRIERS
+from refdbg.cpython.owned import Owned
+from refdbg.cpython.places import runtime_name
+from refdbg.cpython.referrers import Referrers
+from refdbg.cpython.stop import Stop
+from refdbg.graph.objects import Objects
+from refdbg.records import Finding
+from refdbg.verdicts import grown
+
+
+def explain_growth(
+    stop: Stop, new: Objects, limit: int, garbage: bool = True
+) -> tuple[list[Finding], list[str]]:
+    """Who holds the objects *new*, and notes on what the findings do not explain. Raises RefdbgError.
+
+    *limit*: how many objects a finding lists; *garbage*: explain those, too, that only each other hold.
+    """
+    references = References(stop)
+
+    def keeper(owner: int) -> Keeper | None:
+        way = best_way(stop, references, owner)
+        return _keeper(stop, way) if way is not None else None
+
+    left = LeftOver(stop, new, 0, keeper)
+    held = left.explain(limit)
+    notes = list(held.notes)
+    if not garbage:
+        return held.findings, notes
+    stays = left.stays(held.rest)
+    if len(held.rest) > len(stays):
+        notes.append(f"{len(held.rest) - len(stays)} new objects are garbage that the next collection frees.")
+    if not len(stays):
+        return held.findings, notes
+    tracked = Objects()
+    for interpreter in stop.runtime.interpreters():
+        tracked.extend(stop.lists.tracked(interpreter))
+    collection = LastCollection(stop, tracked, stop, stays, left.held(stays))
+    kept, more = collection.findings(0, limit)
+    return held.findings + kept, notes + more
+
+
+def _keeper(stop: Stop, way: HolderPath) -> Keeper | None:
+    # How a program would spell the way.
+    verdict = VERDICTS.get(way.holder.kind)
+    if verdict is None:
+        return None
+    path = way.holder.label.split(" of ", 1)[0] if verdict == "state-reference" else way.holder.label
+    labels = [step.label for step in way.steps[1:]]
+    if not CARRIERS.isdisjoint([way.holder.label.rpartition(".")[2], *labels]):
+        return None  # a table of weak references, a cache
+    for label in labels:
+        path += label if label.startswith("[") else f".{label}"
+    word = stop.statics.word_at(way.holder.place) if verdict == "static-reference" else None
+    return Keeper(verdict, path, word.library if word else "")
+
+
+def words(stop: Stop, addresses: Iterable[int]) -> Counter[int]:
+    """In how many words of the process each of the *addresses* (``PyObject *``) stands that may own a reference."""
+    referrers = Referrers(stop, Owned(stop.texts, lambda: stop.heap), stop.known)
+    found: Counter[int] = Counter()
+    for address, holders in referrers.of_many(list(addresses)).items():
+        found[address] = sum(holder.kind != "borrowed" for holder in holders)
+    return found
+
+
+def explain_gains(stop: Stop, gained: Mapping[int, int]) -> list[Finding]:
+    """The verdicts on objects that were there before and *gained* references that stand in no word of the process.
+
+    By address (``PyObject *``): how many in each repetition.
+    """
+    return [
+        grown.finding(
+            describe.row(stop, address),
+            "" if address in stop.heap.index else runtime_name(stop.runtime, address) or "", each,
+        )
+        for address, each in gained.items()
+    ]

@@ -1,0 +1,279 @@
+"""What a program leaves over in each repetition of what it does: regrtest's `-R`, or any loop that counts references.
+
+Runs inside the debugger. The program stops where it asks for the total after a repetition, and every object is looked
+at. When two repetitions in a row have grown, the interpreters that end in the next one are watched: only that one is
+slow. What a living interpreter keeps is explained at its end.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from refdbg.analysis import repetitions
+from refdbg.commands.grown import explain_gains, explain_growth, words
+from refdbg.cpython import regrtest
+from refdbg.cpython.collection import Running, where_supported
+from refdbg.cpython.events import GET_TOTAL
+from refdbg.cpython.places import runtime_name
+from refdbg.cpython.regrtest import Repetition
+from refdbg.cpython.runtime import Build
+from refdbg.cpython.stop import Stop
+from refdbg.cpython.total import reported_total, totals
+from refdbg.graph.objects import Coverage, Objects
+from refdbg.launch.ends import Ends, weight
+from refdbg.records import Finding, Growth, Repetitions, TotalLine, TypeRow
+from refdbg.target import Hit, Session, Target
+
+_BEFORE = 4  # points that are looked at in full before the last, where it is known which that is
+_ROWS = 20
+_GAINED = 200  # objects of which it is searched whether what they gain is held
+
+
+@dataclass
+class _Point:
+    # The objects at the end of a repetition, static ones by address with their counts, and the lines of the total.
+    objects: Objects
+    statics: dict[int, int]
+    lines: dict[str, int]
+
+    def gained(self, before: _Point) -> dict[int, int]:
+        # By address, how many references objects of the heap and static ones have more than *before*.
+        found = repetitions.change(before.objects, self.objects).gained
+        for address, count in self.statics.items():
+            if count != before.statics.get(address, count):
+                found[address] = count - before.statics[address]
+        return found
+
+
+@dataclass
+class _Series:
+    # The repetitions of one test.
+    test: str
+    warmups: int
+    totals: list[int] = field(default_factory=list)
+    points: list[_Point] = field(default_factory=list)  # the last three
+    gained: dict[int, int] = field(default_factory=dict)  # what may gain references that nobody holds
+    words: Counter[int] = field(default_factory=Counter)  # in how many words these stood
+    explained: bool = False
+    growth: Growth | None = None
+    findings: list[Finding] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def growths(self) -> list[int]:
+        """By how much the total grew in each repetition but the first."""
+        return [after - before for before, after in zip(self.totals, self.totals[1:])]
+
+
+class Refleak:
+    """Watches the repetitions of one program, from when it is made."""
+
+    def __init__(self, session: Session, build: Callable[[Target], Build], limit: int, marker: str = GET_TOTAL) -> None:
+        """*marker*: the C function that the program calls after each repetition.
+
+        Raises SymbolNotFound when the program has none.
+        """
+        self._session = session
+        self._build = build
+        self._limit = limit
+        self._marker = marker
+        self._done: list[_Series] = []
+        self._ends: Ends | None = None
+        self.coverage = Coverage()
+        self._watches = [
+            session.break_on((marker,), where_supported(build, self._reached)),
+            # Without a stop in between, the next call from the same place looks like the same stop once more.
+            session.break_on((marker,), lambda hit: False, "return"),
+        ]
+
+    def forget(self) -> None:
+        """Another program runs now: what was recorded is not about it."""
+        self._done.clear()
+        self._disarm()
+
+    @property
+    def objects(self) -> int:
+        """How many objects a repetition leaves, all tests together."""
+        return sum(row.objects for series in self._done if series.growth for row in series.growth.by_type)
+
+    def under_way(self, thread: int) -> Running | None:
+        """The collection that the thread (kernel id) is in the middle of, where that is watched."""
+        return self._ends.under_way(thread) if self._ends else None
+
+    def parts(self) -> dict[str, Any]:
+        """Its own parts of a report."""
+        return {"collections": [], "interpreters": [], "totals": None, "repetitions": self.records()}
+
+    def notes(self, traits: Mapping[str, bool], crashed: bool) -> list[str]:
+        """Why no repetition was seen, if none was. *traits*: the build's."""
+        if self._done or crashed:
+            return []
+        if not traits["debug"]:
+            return ["a release build counts no references: use a debug build (--with-pydebug)."]
+        return [
+            f"the program has never called {self._marker}: no repetition was seen. With regrtest use -R 3:3 and no -j: "
+            "child processes are not followed."
+        ]
+
+    def findings(self) -> list[Finding]:
+        """The verdicts of all tests, those that explain most first; the first test's of equal signatures."""
+        found: dict[str, Finding] = {}
+        for series in self._done:
+            for finding in series.findings:
+                found.setdefault(finding.signature, finding)
+        return sorted(found.values(), key=weight, reverse=True)
+
+    def records(self) -> list[Repetitions]:
+        """What each test has shown, in their order."""
+        return [self._record(series) for series in self._done]
+
+    def _record(self, series: _Series) -> Repetitions:
+        growths = series.growths()
+        counted = growths[max(series.warmups - 1, 0) :]
+        verdict = repetitions.verdict(counted if series.test else growths)
+        notes = list(series.notes)
+        if verdict == repetitions.LEAK and not series.explained:
+            notes.append(
+                f"{len(series.totals)} repetitions are too few to explain it: three that grow are needed, of which the "
+                "last is watched. With regrtest use -R 3:3."
+            )
+        return Repetitions(
+            series.test, self._marker, series.warmups, [None, *growths], verdict, series.growth,
+            [finding.signature for finding in series.findings], notes,
+        )
+
+    def _series(self, at: Repetition | None) -> _Series:
+        test, number, warmups = (at.test, at.number, at.warmups) if at is not None else ("", -1, 0)
+        newest = self._done[-1] if self._done else None
+        if newest is None or newest.test != test or number == 0:
+            self._disarm()
+            newest = _Series(test, warmups)
+            self._done.append(newest)
+        return newest
+
+    def _reached(self, hit: Hit) -> bool:
+        stop = Stop(self._build(hit.target))
+        if not stop.runtime.traits.debug or stop.runtime.finalizing(next(iter(stop.runtime.interpreters()))):
+            return False
+        at = regrtest.repetition(stop)
+        series = self._series(at)
+        series.totals.append(reported_total(stop))
+        if at is not None and at.number < min(at.warmups - 2, at.total - 1 - _BEFORE + 1):
+            return False
+        series.points = [*series.points[-2:], _point(stop)]
+        self.coverage.add(stop.heap.objects.coverage)
+        if self._ends is not None:
+            self._explain(series, stop)
+        elif len(series.points) == 3 and not series.explained and min(series.growths()[-2:]) >= 1:
+            self._arm(series, stop)
+        return False
+
+    def _arm(self, series: _Series, stop: Stop) -> None:
+        before, middle, after = series.points
+        earlier, later = middle.gained(before), after.gained(middle)
+        same = [(each, address) for address, each in later.items() if each > 0 and earlier.get(address) == each]
+        series.gained = {address: each for each, address in sorted(same, reverse=True)[:_GAINED]}
+        series.words = words(stop, series.gained)
+        self._ends = Ends(self._session, self._build, self._limit)
+
+    def _disarm(self) -> Ends | None:
+        ends, self._ends = self._ends, None
+        if ends is not None:
+            ends.delete()
+        return ends
+
+    def _explain(self, series: _Series, stop: Stop) -> None:
+        ends = self._disarm()
+        if ends is None or series.growths()[-1] < 1:
+            return  # it has stopped growing: a later repetition may grow again
+        series.explained = True
+        then, middle, now = series.points
+        earlier = repetitions.change(then.objects, middle.objects)
+        later = repetitions.change(middle.objects, now.objects)
+        stays = repetitions.surviving(middle.objects, earlier.new, now.objects)
+        old, new = _kinds(stop, middle.objects, stays), _kinds(stop, now.objects, later.new)
+        left, again = Counter(old.values()), Counter(new.values())
+        leaked = [row for row in stays if old[row] in again]
+        series.growth = Growth(
+            len(series.totals) - 1, series.growths()[-2], _lines(then, middle, leaked),
+            _by_kind(middle.objects, leaked, old), all(again[kind] >= number for kind, number in left.items()),
+            self._older(stop, middle.gained(then)),
+        )
+        series.findings = ends.findings()
+        series.notes += ends.unexplained()
+        known = {finding.signature for finding in series.findings}
+        alive = dict(zip(now.objects.addresses, range(len(now.objects))))
+        kept = now.objects.pick(alive[middle.objects.addresses[row]] for row in leaked)
+        # What interpreters leave that have ended is garbage by now: only their own end explains that.
+        found, notes = explain_growth(stop, kept, self._limit, garbage=not ends.left_by_subinterpreters)
+        series.findings += [finding for finding in found if finding.signature not in known]
+        series.notes += notes
+        series.findings += self._lost(series, stop, now.gained(middle))
+        series.findings.sort(key=weight, reverse=True)
+        series.points = []
+
+    def _lost(self, series: _Series, stop: Stop, gained: dict[int, int]) -> list[Finding]:
+        # What has gained as much in three repetitions, and more than words refer to it now and did not then.
+        same = {address: each for address, each in series.gained.items() if gained.get(address) == each}
+        held = words(stop, same)
+        held.subtract(series.words)
+        return explain_gains(stop, {
+            address: each - max(held[address], 0) for address, each in same.items() if each > held[address]
+        })
+
+    def _older(self, stop: Stop, gained: dict[int, int]) -> list[TotalLine]:
+        most = sorted(gained.items(), key=lambda item: -item[1])[:_ROWS]
+        return [
+            TotalLine(_name(stop, address), each)
+            for address, each in most if each > 0
+        ]
+
+
+def _point(stop: Stop) -> _Point:
+    found = totals(stop, "")
+    lines = {line.what: line.references for line in found.lines}
+    if found.references_unattributed:
+        lines["unattributed"] = found.references_unattributed
+    return _Point(stop.heap.objects, {found.address: found.added for found in stop.statics.objects}, lines)
+
+
+def _name(stop: Stop, address: int) -> str:
+    static = None if address in stop.heap.index else runtime_name(stop.runtime, address)
+    return static or f"{stop.texts.type_name(stop.texts.type_of(address).address)} {stop.texts.repr(address)}"
+
+
+def _kinds(stop: Stop, objects: Objects, rows: Sequence[int]) -> dict[int, str]:
+    # By row, what each object is: its type, and of a type its own name.
+    names: dict[int, str] = {}
+    found = {}
+    for row in rows:
+        address, type_ = objects.addresses[row], objects.types[row]
+        if type_ not in names:
+            names[type_] = stop.texts.type_name(type_)
+        found[row] = names[type_]
+        if stop.types.is_type(address):
+            found[row] += f" {stop.texts.type_name(address)}"
+    return found
+
+
+def _by_kind(objects: Objects, rows: Sequence[int], kinds: dict[int, str]) -> list[TypeRow]:
+    found: dict[str, TypeRow] = {}
+    for row in rows:
+        was = found.get(kinds[row], TypeRow(kinds[row], 0, 0))
+        found[kinds[row]] = replace(
+            was, objects=was.objects + 1, references=was.references + objects.refcounts[row]
+        )
+    return sorted(found.values(), key=lambda row: (-row.references, row.type))
+
+
+def _lines(before: _Point, after: _Point, leaked: Sequence[int]) -> list[TotalLine]:
+    # What the growth of the total is made of.
+    parts = {what: after.lines.get(what, 0) - before.lines.get(what, 0) for what in {**before.lines, **after.lines}}
+    new = sum(after.objects.refcounts[row] for row in leaked)
+    found = [
+        TotalLine("new objects", new), TotalLine("other objects", parts.pop("heap objects", 0) - new),
+        *(TotalLine(what, references) for what, references in parts.items()),
+    ]
+    return [line for line in found if line.references]

@@ -1,0 +1,46 @@
+"""What the repetitions of a program leave, as text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+_KINDS = 12
+_NAMED = 6
+
+_VERDICTS = {
+    "noise": "It goes up and down: no leak that each repetition repeats.",
+    "stops": "It grows, then stops: something that fills up once.",
+    "steady": "No repetition leaves anything.",
+    "too few": "These are too few repetitions to tell. With regrtest use -R 3:3.",
+}
+
+
+def repetition_lines(each: dict[str, Any]) -> Iterator[str]:
+    """One test, or a program that is none of regrtest's."""
+    growths = [number for number in each["references"] if number is not None]
+    counted = growths[max(each["warmups"] - 1, 0) :] if each["test"] else growths
+    name = each["test"] or "The program"
+    yield ""
+    if each["verdict"] == "leak":
+        yield f"{name} leaked {counted} references, sum={sum(counted)}"
+    else:
+        yield f"{name}: references {counted}. {_VERDICTS[each['verdict']]}"
+    yield from _growth(each["growth"])
+    yield from (f"  note: {note}" for note in each["notes"])
+
+
+def _growth(growth: dict[str, Any] | None) -> Iterator[str]:
+    if growth is None:
+        return
+    kinds = growth["by_type"]
+    named = [f"{row['objects']} {row['type']}" for row in kinds[:_NAMED]]
+    rest = sum(row["objects"] for row in kinds[_NAMED:])
+    named += [f"{rest} more objects"] if rest else []
+    what = "Each repetition leaks" if growth["steady"] else f"Repetition {growth['repetition']} left"
+    parts = " + ".join(f"{line['references']} ({line['what']})" for line in growth["lines"])
+    parts = parts.replace("+ -", "- ")
+    yield f"{what} {', '.join(named) or 'no new object'}: {growth['references']} references = {parts}"
+    if growth["older"]:
+        listed = ", ".join(f"{line['what']} +{line['references']}" for line in growth["older"][:_NAMED])
+        yield f"  of the objects that were there before, most was gained by {listed}"

@@ -1,0 +1,32 @@
+"""An object that was there before, and gains references in each repetition that no word holds: lost-reference."""
+
+from __future__ import annotations
+
+import re
+
+from refdbg.records import Evidence, Explains, Finding, ObjectRow
+from refdbg.verdicts.signature import signature
+
+_ADDRESS = re.compile(r"0x[0-9a-f]+")
+
+
+def finding(row: ObjectRow, name: str, each: int) -> Finding:
+    """The verdict. *name*: of a static object, else ""; *each*: what a repetition adds."""
+    what = name or f"{row.type} {row.repr}"
+    number = f"{each} references" if each > 1 else "1 reference"
+    return Finding(
+        verdict="lost-reference",
+        confidence="likely",
+        signature=signature("lost-reference", "growth", name or f"{row.type} {_ADDRESS.sub('', row.repr)}"),
+        message=f"{what}: each repetition adds {number} that nobody holds.",
+        interpreter=0,
+        subject={"type": row.type, "repr": row.repr},
+        holder={"kind": "nobody", "symbol": what, "path": "nobody", "library": "", "file": None, "line": None},
+        explains=Explains(0, each),
+        objects=[row],
+        evidence=[Evidence(
+            "growth", f"three repetitions in a row added {number} more than the words of the process that refer to it"
+        )],
+        fix="Look for a missing Py_DECREF (often on an error path), or a Py_INCREF too many, where it is used.",
+        next=f"refdbg balance {row.address:#x}",
+    )
