@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from refdbg.answers import HolderPath
 from refdbg.commands.last_collection import LastCollection
@@ -12,6 +13,7 @@ from refdbg.commands.references import References
 from refdbg.commands.why import best_way
 from refdbg.cpython import describe
 from refdbg.cpython.fields import CARRIERS
+from refdbg.cpython.holders import SURE, strength
 from refdbg.cpython.owned import Owned
 from refdbg.cpython.places import runtime_name
 from refdbg.cpython.referrers import Referrers
@@ -21,12 +23,10 @@ from refdbg.records import Finding
 from refdbg.verdicts import grown
 
 
-def explain_growth(
-    stop: Stop, new: Objects, limit: int, garbage: bool = True
-) -> tuple[list[Finding], list[str]]:
+def explain_growth(stop: Stop, new: Objects, limit: int) -> tuple[list[Finding], list[str]]:
     """Who holds the objects *new*, and notes on what the findings do not explain. Raises RefdbgError.
 
-    *limit*: how many objects a finding lists; *garbage*: explain those, too, that only each other hold.
+    *limit*: how many objects a finding lists.
     """
     references = References(stop)
 
@@ -36,10 +36,8 @@ def explain_growth(
 
     left = LeftOver(stop, new, 0, keeper)
     held = left.explain(limit)
-    notes = list(held.notes)
-    if not garbage:
-        return held.findings, notes
     stays = left.stays(held.rest)
+    notes = list(held.notes)
     if len(held.rest) > len(stays):
         notes.append(f"{len(held.rest) - len(stays)} new objects are garbage that the next collection frees.")
     if not len(stays):
@@ -67,12 +65,30 @@ def _keeper(stop: Stop, way: HolderPath) -> Keeper | None:
     return Keeper(verdict, path, word.library if word else "")
 
 
-def words(stop: Stop, addresses: Iterable[int]) -> Counter[int]:
-    """In how many words of the process each of the *addresses* (``PyObject *``) stands that may own a reference."""
+@dataclass(frozen=True)
+class Words:
+    """In how many words of the process some objects stand, by address (``PyObject *``).
+
+    *sure*: objects, states, variables and frames; *unsure*: stacks and memory of C code, where old words linger.
+    """
+
+    sure: Counter[int]
+    unsure: Counter[int]
+
+    def more_than(self, then: Words, address: int) -> int:
+        """How many more there are of one object than there were *then*; unsure ones that are gone held nothing."""
+        more = max(self.unsure[address] - then.unsure[address], 0)
+        return self.sure[address] - then.sure[address] + more
+
+
+def words(stop: Stop, addresses: Iterable[int]) -> Words:
+    """The words that refer to each of the *addresses* (``PyObject *``) and may own that reference."""
     referrers = Referrers(stop, Owned(stop.texts, lambda: stop.heap), stop.known)
-    found: Counter[int] = Counter()
+    found = Words(Counter(), Counter())
     for address, holders in referrers.of_many(list(addresses)).items():
-        found[address] = sum(holder.kind != "borrowed" for holder in holders)
+        for holder in holders:
+            if holder.kind != "borrowed":
+                (found.sure if holder.exact or strength(holder) == SURE else found.unsure)[address] += 1
     return found
 
 

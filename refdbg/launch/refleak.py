@@ -1,8 +1,8 @@
 """What a program leaves over in each repetition of what it does: regrtest's `-R`, or any loop that counts references.
 
 Runs inside the debugger. The program stops where it asks for the total after a repetition, and every object is looked
-at. When two repetitions in a row have grown, the interpreters that end in the next one are watched: only that one is
-slow. What a living interpreter keeps is explained at its end.
+at. When one repetition has grown, the interpreters that end in the next one are watched: only that one is slow. What
+else that has left is explained if it is still there after one more.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from refdbg.analysis import repetitions
-from refdbg.commands.grown import explain_gains, explain_growth, words
+from refdbg.commands.grown import Words, explain_gains, explain_growth, words
 from refdbg.cpython import regrtest
 from refdbg.cpython.collection import Running, where_supported
 from refdbg.cpython.events import GET_TOTAL
@@ -27,7 +27,7 @@ from refdbg.launch.ends import Ends, weight
 from refdbg.records import Finding, Growth, Repetitions, TotalLine, TypeRow
 from refdbg.target import Hit, Session, Target
 
-_BEFORE = 4  # points that are looked at in full before the last, where it is known which that is
+_POINTS = 4  # that are looked at in full: before and after one that grows, the one that is watched, and one more
 _ROWS = 20
 _GAINED = 200  # objects of which it is searched whether what they gain is held
 
@@ -55,8 +55,9 @@ class _Series:
     warmups: int
     totals: list[int] = field(default_factory=list)
     points: list[_Point] = field(default_factory=list)  # the last three
+    ended: Ends | None = None  # what the repetition before the last has shown
     gained: dict[int, int] = field(default_factory=dict)  # what may gain references that nobody holds
-    words: Counter[int] = field(default_factory=Counter)  # in how many words these stood
+    words: Words = field(default_factory=lambda: Words(Counter(), Counter()))  # in how many words these stood
     explained: bool = False
     growth: Growth | None = None
     findings: list[Finding] = field(default_factory=list)
@@ -136,8 +137,8 @@ class Refleak:
         notes = list(series.notes)
         if verdict == repetitions.LEAK and not series.explained:
             notes.append(
-                f"{len(series.totals)} repetitions are too few to explain it: three that grow are needed, of which the "
-                "last is watched. With regrtest use -R 3:3."
+                f"{len(series.totals)} repetitions are too few to explain it: {_POINTS} are needed. With regrtest use "
+                "-R 3:3."
             )
         return Repetitions(
             series.test, self._marker, series.warmups, [None, *growths], verdict, series.growth,
@@ -160,23 +161,28 @@ class Refleak:
         at = regrtest.repetition(stop)
         series = self._series(at)
         series.totals.append(reported_total(stop))
-        if at is not None and at.number < min(at.warmups - 2, at.total - 1 - _BEFORE + 1):
+        if at is not None and at.number < min(at.warmups - 1, at.total - _POINTS):
             return False
         series.points = [*series.points[-2:], _point(stop)]
         self.coverage.add(stop.heap.objects.coverage)
+        growths = series.growths()
         if self._ends is not None:
-            self._explain(series, stop)
-        elif len(series.points) == 3 and not series.explained and min(series.growths()[-2:]) >= 1:
-            self._arm(series, stop)
+            series.ended = self._disarm()
+            series.gained, series.words = self._candidates(series, stop)
+        elif series.ended is not None and min(growths[-2:]) >= 1:
+            self._explain(series, series.ended, stop)
+            series.ended = None
+        elif len(series.points) > 1 and not series.explained and growths[-1] >= 1:
+            series.ended = None
+            self._ends = Ends(self._session, self._build, self._limit)
         return False
 
-    def _arm(self, series: _Series, stop: Stop) -> None:
-        before, middle, after = series.points
-        earlier, later = middle.gained(before), after.gained(middle)
-        same = [(each, address) for address, each in later.items() if each > 0 and earlier.get(address) == each]
-        series.gained = {address: each for each, address in sorted(same, reverse=True)[:_GAINED]}
-        series.words = words(stop, series.gained)
-        self._ends = Ends(self._session, self._build, self._limit)
+    def _candidates(self, series: _Series, stop: Stop) -> tuple[dict[int, int], Words]:
+        # What has gained most, and in how many words that stands.
+        before, after = series.points[-2:]
+        most = sorted(after.gained(before).items(), key=lambda item: -item[1])[:_GAINED]
+        found = {address: each for address, each in most if each > 0}
+        return found, words(stop, found)
 
     def _disarm(self) -> Ends | None:
         ends, self._ends = self._ends, None
@@ -184,10 +190,7 @@ class Refleak:
             ends.delete()
         return ends
 
-    def _explain(self, series: _Series, stop: Stop) -> None:
-        ends = self._disarm()
-        if ends is None or series.growths()[-1] < 1:
-            return  # it has stopped growing: a later repetition may grow again
+    def _explain(self, series: _Series, ends: Ends, stop: Stop) -> None:
         series.explained = True
         then, middle, now = series.points
         earlier = repetitions.change(then.objects, middle.objects)
@@ -199,36 +202,29 @@ class Refleak:
         series.growth = Growth(
             len(series.totals) - 1, series.growths()[-2], _lines(then, middle, leaked),
             _by_kind(middle.objects, leaked, old), all(again[kind] >= number for kind, number in left.items()),
-            self._older(stop, middle.gained(then)),
+            _older(stop, middle.gained(then)),
         )
         series.findings = ends.findings()
         series.notes += ends.unexplained()
-        known = {finding.signature for finding in series.findings}
-        alive = dict(zip(now.objects.addresses, range(len(now.objects))))
-        kept = now.objects.pick(alive[middle.objects.addresses[row]] for row in leaked)
-        # What interpreters leave that have ended is garbage by now: only their own end explains that.
-        found, notes = explain_growth(stop, kept, self._limit, garbage=not ends.left_by_subinterpreters)
-        series.findings += [finding for finding in found if finding.signature not in known]
-        series.notes += notes
+        alive = stop.heap.index
+        mine = [
+            alive[middle.objects.addresses[row]] for row in leaked
+            if middle.objects.addresses[row] not in ends.left_by_subinterpreters
+        ]
+        if mine:
+            found, notes = explain_growth(stop, now.objects.pick(mine), self._limit)
+            series.findings += found
+            series.notes += notes
         series.findings += self._lost(series, stop, now.gained(middle))
         series.findings.sort(key=weight, reverse=True)
         series.points = []
 
     def _lost(self, series: _Series, stop: Stop, gained: dict[int, int]) -> list[Finding]:
-        # What has gained as much in three repetitions, and more than words refer to it now and did not then.
+        # What has gained as much in two repetitions, and more than words refer to it now and did not then.
         same = {address: each for address, each in series.gained.items() if gained.get(address) == each}
         held = words(stop, same)
-        held.subtract(series.words)
-        return explain_gains(stop, {
-            address: each - max(held[address], 0) for address, each in same.items() if each > held[address]
-        })
-
-    def _older(self, stop: Stop, gained: dict[int, int]) -> list[TotalLine]:
-        most = sorted(gained.items(), key=lambda item: -item[1])[:_ROWS]
-        return [
-            TotalLine(_name(stop, address), each)
-            for address, each in most if each > 0
-        ]
+        lost = {address: each - held.more_than(series.words, address) for address, each in same.items()}
+        return explain_gains(stop, {address: each for address, each in lost.items() if each > 0})
 
 
 def _point(stop: Stop) -> _Point:
@@ -242,6 +238,11 @@ def _point(stop: Stop) -> _Point:
 def _name(stop: Stop, address: int) -> str:
     static = None if address in stop.heap.index else runtime_name(stop.runtime, address)
     return static or f"{stop.texts.type_name(stop.texts.type_of(address).address)} {stop.texts.repr(address)}"
+
+
+def _older(stop: Stop, gained: Mapping[int, int]) -> list[TotalLine]:
+    most = sorted(gained.items(), key=lambda item: -item[1])[:_ROWS]
+    return [TotalLine(_name(stop, address), each) for address, each in most if each > 0]
 
 
 def _kinds(stop: Stop, objects: Objects, rows: Sequence[int]) -> dict[int, str]:

@@ -25,7 +25,7 @@ def finding(row: ObjectRow, name: str, each: int) -> Finding:
         explains=Explains(0, each),
         objects=[row],
         evidence=[Evidence(
-            "growth", f"three repetitions in a row added {number} more than the words of the process that refer to it"
+            "growth", f"two repetitions in a row added {number} more than the words of the process that refer to it"
         )],
         fix="Look for a missing Py_DECREF (often on an error path), or a Py_INCREF too many, where it is used.",
         next=f"refdbg balance {row.address:#x}",
