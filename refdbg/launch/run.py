@@ -12,14 +12,17 @@ import ctypes
 import glob
 import json
 import os
+import resource
 import shutil
 import signal
 import sys
+import time
 from typing import Any, NoReturn
 
 from refdbg import __version__
 from refdbg.cpython.events import GET_TOTAL
 from refdbg.dependencies import ROOT
+from refdbg.launch.baseline import BadBaseline, is_signature, new_leaks, read, update
 
 _PTRACE_TRACEME, _PTRACE_DETACH = 0, 17
 _PR_SET_PTRACER = 0x59616D61
@@ -29,9 +32,13 @@ _SI_KERNEL = 0x80
 _IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
 _NOT_FORWARDED = {signal.SIGCHLD, signal.SIGKILL, signal.SIGSTOP}
 NOT_STARTED = 127
+TIMED_OUT = 124  # as timeout(1)
+CANNOT_TELL = 125  # what `git bisect run` takes for "skip this one"
 NOT_EXECUTABLE = 126
 USAGE = 2
 _LOG = "debugger.log"
+_GRACE = 30.0  # seconds that the debugger has to look at a program that --timeout ends
+_FOREVER = 1e6
 
 _GATHER = {
     "gdb": """\
@@ -67,7 +74,8 @@ def parser() -> argparse.ArgumentParser:
         description="Run a program; at its end report what its garbage collector collected, finalized and left over. "
         "The program's own input, output and exit status are those of a plain run; the report goes to stderr.",
         epilog=f"Exit status: the program's own; {NOT_STARTED} when it was not found, {NOT_EXECUTABLE} when it is not "
-        f"executable, {USAGE} when refdbg-run itself was used wrongly or cannot work here.",
+        f"executable, {TIMED_OUT} when it was ended by --timeout, {USAGE} when refdbg-run itself was used wrongly or "
+        f"cannot work here; N of --error-exitcode N. With --bisect-run 1, 0 or {CANNOT_TELL}.",
     )
     root.add_argument("--json", metavar="FILE", help="write the report as JSON to FILE instead of text to stderr")
     root.add_argument("--text", metavar="FILE", help="write the report as text to FILE instead of stderr")
@@ -80,6 +88,16 @@ def parser() -> argparse.ArgumentParser:
                       "each, as regrtest's -R 3:3 does")
     root.add_argument("--marker", metavar="FUNCTION", default=None,
                       help="with --refleak: the C function that the program calls after each repetition, instead")
+    root.add_argument("--timeout", metavar="SECONDS", type=_seconds,
+                      help="end the program after so long, and report what was seen so far and where it stood")
+    root.add_argument("--baseline", metavar="FILE", help="the signatures of known leaks, one a line")
+    root.add_argument("--update-baseline", action="store_true", help="add the leaks of this run to the baseline")
+    root.add_argument("--error-exitcode", metavar="N", type=_status,
+                      help="exit with N when there is a leak that is not in the baseline; one that is only possible "
+                      "does not count")
+    root.add_argument("--bisect-run", metavar="SIGNATURE",
+                      help=f"for `git bisect run`: exit with 1 when the leak is there, 0 when it is not, {CANNOT_TELL} "
+                      "when the program could not be watched to its end")
     root.add_argument("--debugger", metavar="gdb|lldb|PATH", default="gdb",
                       help="the debugger to use (default: gdb); a PATH whose last part contains lldb is an lldb")
     root.add_argument("--version", action="version", version=f"refdbg {__version__}")
@@ -94,9 +112,26 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0
+    if not 0 < seconds < 1e9:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds")
+    return seconds
+
+
+def _status(text: str) -> int:
+    if not text.isdecimal() or not 0 < int(text) < 256:
+        raise argparse.ArgumentTypeError(f"{text!r} is no exit status: 1 to 255")
+    return int(text)
+
+
 def main() -> NoReturn:
     """The console script."""
     orders = parser().parse_args()
+    known = _check(orders)
     for path in filter(None, (orders.json, orders.text)):
         folder = os.path.dirname(os.path.abspath(path))
         if os.path.isdir(path):
@@ -105,13 +140,7 @@ def main() -> NoReturn:
             _fail(USAGE, f"cannot write {path}: it may not be written")
         if not os.path.exists(path) and not os.access(folder, os.W_OK):
             _fail(USAGE, f"cannot write {path}: {folder} is not a writable folder")
-    program = shutil.which(orders.program)
-    if program is None:
-        if os.path.isdir(orders.program):
-            _fail(NOT_EXECUTABLE, f"{orders.program} is a folder; name a program in it")
-        if os.path.isfile(orders.program):
-            _fail(NOT_EXECUTABLE, f"{orders.program} is not executable; `chmod +x {orders.program}`?")
-        _fail(NOT_STARTED, f"program not found: {orders.program}; is the path right?")
+    program = _program(orders)
     debugger = _debugger(orders.debugger)
     marker = orders.marker or GET_TOTAL if orders.refleak else None
     # Not tempfile: importing it takes as long as starting Python.
@@ -119,14 +148,77 @@ def main() -> NoReturn:
     os.mkdir(folder, 0o700)
     try:
         wanted = {"objects": orders.objects, "check": orders.check, "marker": marker}
-        status, report = _run(program, [orders.program, *orders.arguments], debugger, wanted, folder)
+        argv = [orders.program, *orders.arguments]
+        status, report, timed_out = _run(program, argv, debugger, wanted, folder, orders.timeout)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+    for finding in report.get("findings", ()):
+        if finding["signature"] in known:
+            finding["known"] = True
     try:
         _publish(report, orders.json, orders.text)
     except OSError as error:  # a full disk, a closed pipe: the program's own status stays
         _say(f"refdbg-run: the report cannot be written: {error}")
+    verdict = _judge(orders, known, report)
+    if verdict is None and timed_out:
+        verdict = TIMED_OUT
+    if verdict is not None:
+        os._exit(verdict)
     _end(status)
+
+
+def _program(orders: argparse.Namespace) -> str:
+    program: str | None = shutil.which(orders.program)
+    if program is not None:
+        return program
+    found, missing = (CANNOT_TELL, CANNOT_TELL) if orders.bisect_run else (NOT_EXECUTABLE, NOT_STARTED)
+    if os.path.isdir(orders.program):
+        _fail(found, f"{orders.program} is a folder; name a program in it")
+    if os.path.isfile(orders.program):
+        _fail(found, f"{orders.program} is not executable; `chmod +x {orders.program}`?")
+    _fail(missing, f"program not found: {orders.program}; is the path right?")
+
+
+def _check(orders: argparse.Namespace) -> frozenset[str]:
+    # Returns the signatures of the baseline.
+    if orders.update_baseline and not orders.baseline:
+        _fail(USAGE, "--update-baseline needs --baseline FILE")
+    if orders.marker and not orders.refleak:
+        _fail(USAGE, "--marker is for --refleak")
+    if orders.bisect_run and not is_signature(orders.bisect_run):
+        _fail(USAGE, f"{orders.bisect_run!r} is no signature: a report prints one under each finding")
+    regrtest = {"test", "test.regrtest", "test.__main__"}.intersection(orders.arguments)
+    workers = next((each for each in orders.arguments if each.startswith(("-j", "--multiprocess"))), None)
+    if orders.refleak and regrtest and workers:
+        _fail(USAGE, f"with {workers} the tests run in child processes, which are not followed: leave it out")
+    if not orders.baseline or (orders.update_baseline and not os.path.exists(orders.baseline)):
+        return frozenset()
+    try:
+        return read(orders.baseline)
+    except BadBaseline as error:
+        _fail(USAGE, error.text())
+
+
+def _judge(orders: argparse.Namespace, known: frozenset[str], report: dict[str, Any]) -> int | None:
+    # The exit status that the findings decide, None where it is the program's own.
+    whole = not report.get("error") and not report["partial"] and bool(report["target"]["python"])
+    if orders.bisect_run:
+        if any(finding["signature"] == orders.bisect_run for finding in report.get("findings", ())):
+            return 1
+        return 0 if whole and not report["target"]["signal"] else CANNOT_TELL
+    if orders.update_baseline:
+        try:
+            number = update(orders.baseline, report)
+            _say(f"refdbg-run: {number} leaks were added to {orders.baseline}")
+        except BadBaseline as error:
+            _fail(USAGE, error.text())
+    elif orders.error_exitcode:
+        if new_leaks(report, known):
+            return int(orders.error_exitcode)
+        if not whole:
+            _say("refdbg-run: the program was not watched to its end: whether it leaks is not known")
+            return USAGE
+    return None
 
 
 def _debugger(name: str) -> str:
@@ -165,9 +257,9 @@ def _original_environment() -> dict[bytes, bytes]:
 
 
 def _run(
-    program: str, argv: list[str], debugger: str, wanted: dict[str, Any], folder: str
-) -> tuple[int, dict[str, Any]]:
-    # Returns the program's wait status and the report.
+    program: str, argv: list[str], debugger: str, wanted: dict[str, Any], folder: str, timeout: float | None
+) -> tuple[int, dict[str, Any], bool]:
+    # Returns the program's wait status, the report, and whether the program was ended for its slowness.
     environment = _original_environment()
     watched = signal.valid_signals() - _NOT_FORWARDED | {signal.SIGCHLD}
     children = signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # where it is ignored, nobody can be waited for
@@ -178,20 +270,22 @@ def _run(
     from refdbg.render.report import prepare  # what the report needs is imported while the program runs
 
     prepare()
-    status = _wait(pid, tool, watched)
+    status, timed_out = _wait(pid, tool, watched, timeout)
     try:
         with open(output, encoding="utf-8") as file:
             report: dict[str, Any] = json.load(file)
     except (OSError, ValueError):
         report = {"error": "the debugger ended without a report. Its last words:\n" + _tail(folder)}
     target = report.get("target")
+    if timed_out:
+        report["partial"] = f"the program was ended after {timeout:g} s (--timeout)"
     if target is not None:
         target["argv"] = argv
         target["exit_status"] = os.WEXITSTATUS(status) if os.WIFEXITED(status) else None
         target["signal"] = _signal_name(os.WTERMSIG(status)) if os.WIFSIGNALED(status) else None
         if target["signal"] is None:
             target["crash"] = None  # a signal that the program handled
-    return status, report
+    return status, report, timed_out
 
 
 def _signal_name(number: int) -> str:
@@ -264,12 +358,24 @@ def _start_debugger(debugger: str, orders: dict[str, Any], environment: dict[byt
     return pid
 
 
-def _wait(pid: int, tool: int, watched: set[Any]) -> int:
-    # Until both have ended. Signals sent to us are for the program.
+def _wait(pid: int, tool: int, watched: set[Any], timeout: float | None) -> tuple[int, bool]:
+    # Until both have ended. Signals sent to us are for the program, whose wait status is returned; and whether it
+    # was ended when it had run for *timeout* seconds.
     status: int | None = None
     tool_runs = True
+    last_words = [signal.SIGKILL, signal.SIGABRT]  # the debugger sees where it aborts
+    timed_out = False
+    deadline = time.monotonic() + timeout if timeout else 0.0
     while status is None or tool_runs:
-        info = signal.sigwaitinfo(watched)
+        wait = max(deadline - time.monotonic(), 0) if deadline and status is None and last_words else _FOREVER
+        info = signal.sigtimedwait(watched, wait)
+        if info is None:
+            if wait < _FOREVER:
+                timed_out = True
+                resource.prlimit(pid, resource.RLIMIT_CORE, (0, 0))
+                os.kill(pid, last_words.pop())
+                deadline = time.monotonic() + _GRACE
+            continue
         if info.si_signo != signal.SIGCHLD:
             if info.si_code == _SI_KERNEL:  # typed at the terminal: the program has it too
                 if info.si_signo == signal.SIGINT and tool_runs:
@@ -291,7 +397,7 @@ def _wait(pid: int, tool: int, watched: set[Any]) -> int:
             # The debugger gave up: let the program go on without it.
             os.kill(pid, signal.SIGCONT)
             _, status = os.waitpid(pid, 0)
-    return status
+    return status, timed_out
 
 
 def _publish(report: dict[str, Any], json_file: str | None, text_file: str | None) -> None:
@@ -315,8 +421,6 @@ def _publish(report: dict[str, Any], json_file: str | None, text_file: str | Non
 def _end(status: int) -> NoReturn:
     # As the program ended: by the same status or the same signal.
     if os.WIFSIGNALED(status):
-        import resource
-
         number = os.WTERMSIG(status)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # the program's core is enough
         if number not in (signal.SIGKILL, signal.SIGSTOP):

@@ -161,7 +161,8 @@ def frame_line(frame: dict[str, Any]) -> str:
 
 def finding_lines(number: int, finding: dict[str, Any], brief: bool = False) -> Iterator[str]:
     """One finding: the sentence, the evidence, the fix and what to do next; *brief*: the sentence and its name."""
-    yield f"{number}. {finding['verdict']} ({finding['confidence']}): {finding['message']}"
+    known = "known, " if finding.get("known") else ""
+    yield f"{number}. {finding['verdict']} ({known}{finding['confidence']}): {finding['message']}"
     if finding["repetitions"] > 1:
         yield f"     in {finding['repetitions']} interpreters; these are the numbers of interpreter " \
               f"{finding['interpreter']}"
