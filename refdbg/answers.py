@@ -39,13 +39,19 @@ class GrowthRow:
 
 @dataclass(frozen=True)
 class Growth:
-    """What there is more of: objects *before* and *after*, *new* ones, how many *types* have changed."""
+    """What there is more of: objects *before* and *after*, *new* ones, how many *types* have changed.
+
+    *recurring*: with three moments or more, what the last two steps have both added, and is still there; *findings*:
+    who keeps that, or else the new ones.
+    """
 
     before: int
     after: int
     new: int
     types: int
     rows: list[GrowthRow]
+    recurring: list[TypeRow]
+    findings: list[Finding]
     notes: list[str]
 
 

@@ -55,12 +55,13 @@ def _keeper(stop: Stop, way: HolderPath) -> Keeper | None:
     verdict = VERDICTS.get(way.holder.kind)
     if verdict is None:
         return None
-    path = way.holder.label.split(" of ", 1)[0] if verdict == "state-reference" else way.holder.label
+    name, of, whose = way.holder.label.partition(" of ")
     labels = [step.label for step in way.steps[1:]]
-    if not CARRIERS.isdisjoint([way.holder.label.rpartition(".")[2], *labels]):
+    if not CARRIERS.isdisjoint([name.rpartition(".")[2], *labels]):
         return None  # a table of weak references, a cache
     for label in labels:
-        path += label if label.startswith("[") else f".{label}"
+        name += label if label.startswith("[") else f".{label}"
+    path = name if verdict == "state-reference" else name + of + whose
     word = stop.statics.word_at(way.holder.place) if verdict == "static-reference" else None
     return Keeper(verdict, path, word.library if word else "")
 
