@@ -6,7 +6,9 @@ _PyGC_Fini and PyInterpreterState_Delete, to the total that a debug build prints
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from refdbg.cpython import events
@@ -226,7 +228,7 @@ class FinalizationWatch:
         return False
 
     def _held_by_others(self, stop: Stop, interpreter: Interpreter, own: frozenset[int]) -> set[int]:
-        """The rows of the heap that the other interpreters hold: what they track and run, and what hangs on it.
+        """The rows of the heap that the other interpreters hold: what they track, run and keep, and what hangs on it.
 
         *own*: what the ending interpreter's collector tracked at its last moment (``PyObject *``). That is its own,
         whoever holds it now, and so is what only it holds.
@@ -239,6 +241,7 @@ class FinalizationWatch:
             if other.address == interpreter.address:
                 continue
             held += stop.lists.tracked(other).addresses
+            held += _state_words(stop, other)
             for thread in stop.runtime.threads(other):
                 for frame in stop.frames.stack(thread):
                     held += _held_by_frame(owned, frame.address, row_of)
@@ -290,6 +293,14 @@ class FinalizationWatch:
             end.objects, end.references, sum(sizes), end.by_type, object_rows(stop, objects, self._limit)
         )
         self.coverage.add(objects.coverage)
+
+
+def _state_words(stop: Stop, interpreter: Interpreter) -> Sequence[int]:
+    # What may be references in its PyInterpreterState.
+    words = array("Q")
+    with suppress(TargetError):
+        words.frombytes(stop.runtime.memory.read(interpreter.address, stop.runtime.build.interpreter.size // 8 * 8))
+    return words
 
 
 def _held_by_frame(owned: Owned, frame: int, row_of: Mapping[int, int]) -> list[int]:

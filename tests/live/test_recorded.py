@@ -405,6 +405,22 @@ def test_growth(python311: str, tmp_path: Path) -> None:
     assert json.loads(refdbg(before, "growth", before, "--json"))["rows"] == []
     assert "is no snapshot" in refdbg(after, "growth", __file__, status=2)
     assert "cannot read" in refdbg(after, "growth", tmp_path / "none", status=2)
+    # Three moments: what each step has added.
+    program.write_text("class Node: pass\nkeep = [[]]\n"
+                       "for n in range(3):\n    keep.append([Node()])\n    ascii(n)\n    keep[0] = bytes(64 * n)\n")
+    first, second, third = (tmp_path / f"{n}.refdbg" for n in range(3))
+    _, _, _, _, live, _ = run_gdb(
+        python311, program,
+        [f"refdbg snapshot {first}", "continue", f"refdbg snapshot {second}", "continue",
+         f"refdbg growth {first} {second} --json", f"refdbg snapshot {third}"],
+        folder=tmp_path,
+    )  # fmt: skip
+    recurring = {row["type"]: row["objects"] for row in live.record["recurring"]}
+    assert recurring["__main__.Node"] == 1
+    assert "bytes" not in recurring  # each replaces the one before
+    (finding,) = live.record["findings"]
+    assert "['keep']" in finding["message"]
+    assert json.loads(refdbg(third, "growth", first, second, "--json")) == live.record
 
 
 # The shell.
