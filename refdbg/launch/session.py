@@ -50,7 +50,7 @@ def of_process(pid: int) -> RecordedTarget:
 
 def _target(source: CoreMemory | Copy, executable: str, pid: int | None, what: str) -> RecordedTarget:
     info = TargetInfo(executable, pid, False, f"{NOBODY} ({what})", "")
-    return RecordedTarget(info, source, source.threads, RUNTIME)
+    return RecordedTarget(info, source, source.threads, RUNTIME, cached=True)
 
 
 def _check_program(core: CoreMemory) -> None:

@@ -107,11 +107,14 @@ def _on_target(words: list[str]) -> int:
             session = RecordedSession(of_snapshot(path))
         else:
             session = RecordedSession(of_core(path, executable, orders.root.rstrip("/")))
-    if rest:
-        return run(session, shlex.join(rest))
-    from refdbg.launch.prompt import prompt
+    try:
+        if rest:
+            return run(session, shlex.join(rest))
+        from refdbg.launch.prompt import prompt
 
-    return prompt(session)
+        return prompt(session)
+    finally:
+        session.target().images().keep()
 
 
 def _words() -> set[str]:

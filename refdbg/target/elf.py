@@ -15,6 +15,7 @@ from refdbg.dependencies import elftools
 from refdbg.errors import NoProcess
 from refdbg.target import Symbol
 from refdbg.target.dwarf import DebugInfo, DwarfType
+from refdbg.target.layout_cache import Answers
 from refdbg.target.memory import DELETED, PAGE, Region
 
 # Elf64_Sym: st_name, st_info, st_other, st_shndx, st_value, st_size
@@ -58,13 +59,15 @@ class Library:
     """One loaded ELF file (the executable too)."""
 
     def __init__(
-        self, path: str, base: int, open_: Open, elsewhere: Callable[[str], DwarfType | None] = lambda tag: None
+        self, path: str, base: int, open_: Open, elsewhere: Callable[[str], DwarfType | None] = lambda tag: None,
+        cached: bool = False,
     ) -> None:
-        """*base*: the address of the file's first mapped byte; *elsewhere*: see DebugInfo.
+        """*base*: the address of the file's first mapped byte; *elsewhere*: see DebugInfo; *cached*: see Images.
 
         Raises OSError, ELFError for no ELF file.
         """
         self._elsewhere = elsewhere
+        self._cached = cached
         self.path = path
         self._open = open_
         with open_(path) as file:
@@ -116,6 +119,11 @@ class Library:
                 file.close()
                 file = self._open(separate)
         return DebugInfo(file, self._elsewhere)
+
+    @cached_property
+    def answers(self) -> Answers:
+        """What the debug info says, from the cache where it was asked before. Raises OSError, ELFError."""
+        return Answers(lambda: self.debug, self.build_id if self._cached else "")
 
     @cached_property
     def symbols(self) -> Sequence[ElfSymbol]:
