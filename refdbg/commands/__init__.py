@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import shlex
 import sys
 import traceback
@@ -91,6 +92,16 @@ def _all(root: argparse.ArgumentParser) -> Iterable[argparse.ArgumentParser]:
                 yield from inner or [subparser]
 
 
+def _noted(context: Context, record: Any) -> Any:
+    # Every answer says which files of the process could not be read.
+    if hasattr(record, "notes"):
+        new = [note for note in context.unreadable() if note not in record.notes]
+        return dataclasses.replace(record, notes=[*record.notes, *new])
+    for note in context.unreadable() if record is not None else ():
+        context.session.on_error(note)
+    return record
+
+
 def run(session: Session, line: str) -> int:
     """Execute the line that follows `refdbg`. Prints the result or one clear error; returns 0 or 2."""
     from refdbg.render import as_json, as_text
@@ -105,7 +116,7 @@ def run(session: Session, line: str) -> int:
         arguments = parser().parse_args(words or ["--help"])
         context.refresh()
         with progress():
-            record = arguments.run(context, arguments)
+            record = _noted(context, arguments.run(context, arguments))
         if record is not None:
             console = session.console
             console.write(as_json(record) if arguments.json else as_text(record, console.width, console.colour))

@@ -59,7 +59,8 @@ def _check_program(core: CoreMemory) -> None:
         core.open(core.executable).close()
     except OSError as error:
         raise NoProcess(
-            f"the program of this core file cannot be read: {error}",
+            f"the program of this core file, {core.executable or 'whose name it lacks'}, cannot be read: "
+            f"{error.strerror or error}",
             f"Name it (refdbg {core.path} PROGRAM ...), or its folder tree (refdbg --root FOLDER {core.path} ...).",
         ) from error
 

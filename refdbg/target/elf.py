@@ -212,24 +212,39 @@ def build_id(elf: Any) -> str:
 
 def build_id_in_memory(read: Callable[[int, int], bytes]) -> str:
     """The build id of an ELF file, from its first page as it is mapped: *read(offset, size)*. "" when not there."""
+    for segment in segments_in_memory(read):
+        if segment.kind == _PT_NOTE:
+            notes = read(segment.offset, min(segment.size, PAGE))
+            place = 0
+            while place + 12 <= len(notes):
+                names, descriptor, type_ = struct.unpack_from("<III", notes, place)
+                start = place + 12 + (names + 3 & ~3)
+                if type_ == _NT_GNU_BUILD_ID and notes[place + 12 : place + 16] == b"GNU\0":
+                    return notes[start : start + descriptor].hex()
+                place = start + (descriptor + 3 & ~3)
+    return ""
+
+
+class Segment(NamedTuple):
+    """A program header: ``PT_…``, ``PF_…``, and which bytes of the file it is."""
+
+    kind: int
+    flags: int
+    offset: int
+    size: int
+
+
+def segments_in_memory(read: Callable[[int, int], bytes]) -> Iterator[Segment]:
+    """The program headers of an ELF file from its first page as it is mapped: *read(offset, size)*."""
     header = read(0, 64)
     if len(header) < 64 or header[:4] != b"\x7fELF":
-        return ""
+        return
     table, size, count = (int.from_bytes(header[a:b], "little") for a, b in ((32, 40), (54, 56), (56, 58)))
     for row in range(count):
         entry = read(table + row * size, size)
         if len(entry) == size == _PROGRAM_HEADER.size:
-            kind, _, offset, _, _, length, _, _ = _PROGRAM_HEADER.unpack(entry)
-            if kind == _PT_NOTE:
-                notes = read(offset, min(length, PAGE))
-                place = 0
-                while place + 12 <= len(notes):
-                    names, descriptor, type_ = struct.unpack_from("<III", notes, place)
-                    start = place + 12 + (names + 3 & ~3)
-                    if type_ == _NT_GNU_BUILD_ID and notes[place + 12 : place + 16] == b"GNU\0":
-                        return notes[start : start + descriptor].hex()
-                    place = start + (descriptor + 3 & ~3)
-    return ""
+            kind, flags, offset, _, _, length, _, _ = _PROGRAM_HEADER.unpack(entry)
+            yield Segment(kind, flags, offset, length)
 
 
 def _debug_link(elf: Any) -> str:

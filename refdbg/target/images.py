@@ -43,7 +43,15 @@ class Images:
                     self._libraries[path, base] = Library(path, base, self._open, self._struct, self._cached)
                 except (OSError, elftools.ELFError) as error:
                     self._libraries[path, base] = None
-                    self.unreadable.append(f"cannot read the symbols of {path}: {error}")
+                    if isinstance(error, OSError) or self._is_elf(path):  # else it is no library
+                        self.unreadable.append(
+                            f"{path} cannot be read, so its C variables and functions have no names: "
+                            f"{getattr(error, 'strerror', None) or error}"
+                        )
+
+    def _is_elf(self, path: str) -> bool:
+        with self._open(path) as file:
+            return file.read(4) == b"\x7fELF"
 
     def loaded(self) -> list[Library]:
         """The files, in the order of their addresses."""

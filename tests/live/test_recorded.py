@@ -20,8 +20,9 @@ from typing import Any
 
 import pytest
 
+from tests.live.test_extensions import extensions
 from tests.support.cores import kernel_core
-from tests.support.debugger import run_gdb
+from tests.support.debugger import on_core, run_gdb
 from tests.support.terminal import Terminal
 
 TESTS = Path(__file__).parents[1]
@@ -254,6 +255,45 @@ def test_a_core_file_of_something_else(core: Path, tmp_path: Path) -> None:
         process.kill()
     answer = refdbg(tmp_path / f"sleep.{process.pid}", "census", status=2)
     assert "no symbol '_PyRuntime'" in answer
+
+
+PLANTED = """\
+import sys
+sys.path.insert(0, {folder!r})
+import static_cache
+entry = static_cache.lookup("name")
+ascii(entry)
+"""
+
+
+def test_a_library_that_is_gone_or_another(python311: str, tmp_path: Path) -> None:
+    library = tmp_path / "static_cache.so"
+    shutil.copy(Path(extensions(python311), library.name), library)
+    (tmp_path / "program.py").write_text(PLANTED.format(folder=str(tmp_path)))
+    address, *_ = run_gdb(python311, tmp_path / "program.py", ["output (long)obj", f"gcore {tmp_path}/core"],
+                          folder=tmp_path)
+    asked = ("status", "census", f"why {address.text}", f"object {address.text}", f"balance {address.text}", "leaks",
+             "frames", f"referrers {address.text}", "type dict", "gc again")
+
+    def told(command: str) -> str:
+        answer = refdbg(tmp_path / "core", *command.split())
+        assert answer.count("cannot be read") <= 1, answer
+        return answer
+
+    for command in asked:
+        assert "cannot be read" not in told(command)
+    assert "C variable cache" in told(asked[2])
+    shutil.copy(Path(extensions(python311), "control.so"), library)
+    for command in asked:
+        assert f"{library} is another build than the process had" in told(command)
+    library.unlink()
+    for command in asked:
+        assert f"{library} cannot be read, so its C variables and functions have no names: No such file" in told(command)
+    # What its C variables hold is held, by memory without a name.
+    assert "lost-reference" not in told("leaks --all")
+    answers = on_core("gdb", python311, tmp_path / "core", [f"refdbg {each}" for each in asked], tmp_path)
+    for answer in answers:
+        assert "cannot be read" in answer.text, answer
 
 
 def test_a_core_file_without_a_heap(python311: str, tmp_path: Path) -> None:
