@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import difflib
 import shlex
 import sys
 import traceback
@@ -23,6 +24,21 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise CommandError(message, self.format_usage().strip())
 
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if isinstance(action, argparse._SubParsersAction) and value not in action.choices:
+            words = self.prog.split()[1:]
+            raise CommandError(
+                f"there is no command {' '.join([*words, str(value)])!r}{_nearest(str(value), action.choices, words)}",
+                f"`{' '.join(['refdbg', 'help', *words])}` lists the commands.",
+            )
+        super()._check_value(action, value)
+
+    def refuse(self, words: list[str]) -> NoReturn:
+        """Raises CommandError for words that this command does not take."""
+        options = [option for action in self._actions for option in action.option_strings]
+        near = _nearest(words[0], options, []) if words[0].startswith("-") else ""
+        self.error(f"{self.prog.partition(' ')[2]} takes no {words[0]!r}{near}")
+
     def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
         raise _Done(message or "")
 
@@ -32,6 +48,11 @@ class _Parser(argparse.ArgumentParser):
 
 class _Done(Exception):
     pass
+
+
+def _nearest(word: str, known: Iterable[str], before: list[str]) -> str:
+    found = difflib.get_close_matches(word, known, 1)
+    return f": did you mean {' '.join([*before, *found])!r}?" if found else ""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -51,6 +72,7 @@ def parser() -> argparse.ArgumentParser:
             told = next((each.help for each in action._choices_actions if each.dest == name), None)
             subparser.description = subparser.description or (f"{told[0].upper()}{told[1:]}." if told else None)
     for subparser in _all(root):
+        subparser.set_defaults(parser=subparser)
         subparser.add_argument("--json", action="store_true", help="print the record as JSON")
         subparser.add_argument("--debug", action="store_true", help=argparse.SUPPRESS)
     return root
@@ -113,7 +135,9 @@ def run(session: Session, line: str) -> int:
             words = shlex.split(line)
         except ValueError as error:
             raise CommandError(f"cannot split {line!r}: {error}") from error
-        arguments = parser().parse_args(words or ["--help"])
+        arguments, rest = parser().parse_known_args(words or ["--help"])
+        if rest:
+            arguments.parser.refuse(rest)
         context.refresh()
         with progress():
             record = _noted(context, arguments.run(context, arguments))

@@ -36,7 +36,9 @@ def show(context: Context, arguments: argparse.Namespace) -> Growth:
     try:
         then = Stop(Build(snapshot.opened(arguments.before, RUNTIME)))
     except OSError as error:
-        raise CommandError(f"cannot read {arguments.before}: {error.strerror}") from error
+        raise CommandError(
+            f"cannot read {arguments.before}: {error.strerror}", "`refdbg snapshot FILE.refdbg` writes a snapshot."
+        ) from error
     if then.runtime.version != now.runtime.version:
         raise CommandError(
             f"{arguments.before} is of Python {then.runtime.version}, this is Python {now.runtime.version}",

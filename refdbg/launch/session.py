@@ -15,6 +15,7 @@ from refdbg.target.attach import Copy
 from refdbg.target.core import CoreMemory
 from refdbg.target.recorded import NOBODY, RecordedTarget
 
+_OPERAND = "Give an address (0x…), or the name of a C variable (PyDict_Type)."
 _SYMBOL = re.compile(r"&?\s*([A-Za-z_][\w.]*)(?:\s*\+\s*(\d+|0x[0-9a-fA-F]+))?$")
 
 
@@ -96,19 +97,15 @@ class RecordedSession:
         match = _SYMBOL.match(expression.strip())
         if match is None:
             raise CommandError(
-                f"cannot evaluate {expression!r} without a debugger",
-                "Give an address (0x…), or the name of a C variable (PyDict_Type).",
+                f"cannot evaluate {expression!r} without a debugger", _OPERAND
             )
         try:
             return self._target.address_of(match[1]) + int(match[2] or "0", 0)
         except SymbolNotFound as error:
-            raise CommandError(f"cannot evaluate {expression!r}: {error}", error.hint) from error
+            raise CommandError(f"cannot evaluate {expression!r}: {error}", _OPERAND) from error
 
     def break_on(self, functions: Sequence[str], on_hit: OnHit, where: Where = "entry") -> Breakpoint:
-        raise NotLive(
-            f"nothing runs here, so {functions[0]} is never called: {self._target.info.debugger}",
-            "Use gdb or lldb on the running program (`gdb -p PID`, `source gdb/refdbg.py`), or refdbg-run.",
-        )
+        raise NotLive(f"nothing runs here, so nothing can be watched: {self._target.info.debugger}")
 
     def watch_word(self, address: int, on_change: OnChange) -> Breakpoint | None:
         return None

@@ -288,7 +288,7 @@ def test_a_library_that_is_gone_or_another(python311: str, tmp_path: Path) -> No
         assert f"{library} is another build than the process had" in told(command)
     library.unlink()
     for command in asked:
-        assert f"{library} cannot be read, so its C variables and functions have no names: No such file" in told(command)
+        assert f"{library} cannot be read, so its C variables and functions have no names: No such" in told(command)
     # What its C variables hold is held, by memory without a name.
     assert "lost-reference" not in told("leaks --all")
     answers = on_core("gdb", python311, tmp_path / "core", [f"refdbg {each}" for each in asked], tmp_path)
@@ -454,7 +454,7 @@ def test_the_prompt(core: Path) -> None:
     lines = "# a comment\n\nstatus\nrefdbg census --limit 1\nnonsense\nhelp why\nquit\nstatus\n"
     text = refdbg(core, stdin=lines)
     assert text.count("python      3.11") == 1 and "objects of" in text
-    assert "invalid choice: 'nonsense'" in text and "usage: refdbg why" in text
+    assert "there is no command 'nonsense'" in text and "usage: refdbg why" in text
 
 
 def test_the_prompt_at_a_terminal(core: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -482,6 +482,63 @@ def test_what_runs_only_under_a_debugger(core: Path) -> None:
         assert "nothing runs here" in refdbg(core, *command.split(), status=2)
     assert "without a debugger" in refdbg(core, "object", "1 + f(x)", status=2)
     assert "<class 'dict'>" in refdbg(core, "object", "PyDict_Type") == refdbg(core, "object", "&PyDict_Type")
+
+
+def test_advice_can_be_followed_where_nothing_runs(core: Path, python311: str, tmp_path: Path) -> None:
+    """Neither without a debugger nor in one."""
+    asked = ("gc unreachable", "gc film", "gc film &PyDict_Type --now", "gc film {0}", "gc log", "gc stop")
+    listed = json.loads(refdbg(core, "objects", "Node", "--json"))["rows"]
+    asked = tuple(command.format(hex(listed[0]["address"])) for command in asked)
+    own = [refdbg(core, *command.split(), status=0 if "--now" in command else 2) for command in asked]
+    for debugger in ("gdb", "lldb"):
+        answers = on_core(debugger, python311, core, [f"refdbg {command}" for command in asked], tmp_path)
+        own += [answer.text for answer in answers]
+    assert "No collection examines it" in own.pop(2)
+    for text in own:
+        assert "`continue`" not in text and "Let the program run" not in text, text
+        assert "refdbg gc again" in text or "gc film OBJ --now" in text or "No collection examines it" in text
+
+
+def test_what_to_do_next(tmp_path: Path, python311: str) -> None:
+    """What a finding advises can be typed where it was printed: at a stop, on its core file and snapshot."""
+    files = [f"{tmp_path}/core", f"{tmp_path}/s.refdbg"]
+    live, *_ = run_gdb(
+        python311, PROGRAM.with_name("leaks_oracle.py"),
+        ["refdbg leaks --all --json", f"gcore {files[0]}", f"refdbg snapshot {files[1]}"], [extensions(python311)],
+        folder=tmp_path,
+    )  # fmt: skip
+    for file in files:
+        assert json.loads(refdbg(file, "leaks", "--all", "--json")) == live.record
+    found = {finding["verdict"]: finding for finding in live.record["findings"]}
+    assert {"lost-reference", "missing-visit", "static-reference", "state-reference"} <= set(found)
+    for verdict, finding in found.items():
+        command, name, subject = finding["next"].split()
+        assert command == "refdbg"
+        assert name == {"lost-reference": "balance", "missing-visit": "visits"}.get(verdict, "why")
+        answers = [refdbg(file, name, subject) for file in files]
+        assert answers[0] == answers[1]
+        expected = {"lost-reference": "nobody", "missing-visit": "forgotten_field.Pair"}.get(verdict)
+        assert (expected or finding["subject"]["type"]) in answers[0], answers[0]
+    assert "No leak was found" not in refdbg(files[0], "leaks", "--all", "--objects", "0")
+
+
+def test_words_with_a_mistake(core: Path, python311: str, tmp_path: Path) -> None:
+    asked = {
+        "cencus": "there is no command 'cencus': did you mean 'census'?\n  `refdbg help` lists the commands.",
+        "gc agian": "there is no command 'gc agian': did you mean 'gc again'?\n  `refdbg help gc` lists the commands.",
+        "help leak": "there is no command 'leak': did you mean 'leaks'?",
+        "xyz": "there is no command 'xyz'\n",
+        "status --jsn": "status takes no '--jsn': did you mean '--json'?\n  usage: refdbg status",
+        "gc again now": "gc again takes no 'now'\n  usage: refdbg gc again",
+    }
+    for command, told in asked.items():
+        assert told in refdbg(core, *command.split(), status=2)
+    for answer, told in zip(on_core("gdb", python311, core, [f"refdbg {each}" for each in asked], tmp_path),
+                            asked.values()):
+        assert told in answer.text
+    # An unknown subcommand lldb refuses itself, with its own words.
+    (answer,) = on_core("lldb", python311, core, ["refdbg status --jsn"], tmp_path)
+    assert asked["status --jsn"] in answer.text
 
 
 def test_words_that_mean_nothing(core: Path) -> None:
