@@ -1,16 +1,18 @@
 """Core files: the memory, threads and mapped files of a process that is no more.
 
-ELF cores as the kernel, gdb's gcore and systemd-coredump write them (also cut short, also compressed by gzip), and the
-minidumps that lldb's `process save-core` writes.
+ELF cores as the kernel, gdb's gcore and systemd-coredump write them (also cut short, also compressed by gzip or xz),
+and the minidumps that lldb's `process save-core` writes.
 """
 
 from __future__ import annotations
 
 import gzip
 import os
+import shlex
 import shutil
 import struct
 import tempfile
+import zlib
 from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -30,7 +32,7 @@ from refdbg.target.process import parse_maps
 _PF_X, _PF_W, _PF_R = 1, 2, 4  # elf.h
 _PT_LOAD = 1
 _AT_ENTRY, _AT_RANDOM = 9, 25  # elf.h
-_COMPRESSED = {b"\x28\xb5\x2f\xfd": "zstd", b"\x04\x22\x4d\x18": "lz4", b"\xfd7zX": "xz"}
+_COMPRESSED = {b"\x28\xb5\x2f\xfd": "zstd -d {0} -o core", b"\x04\x22\x4d\x18": "lz4 -d {0} core"}
 
 # elf_prstatus (linux/elfcore.h) and user_regs_struct (sys/user.h): the thread's id, rsp and fs_base on x86-64; the
 # stack pointer on AArch64.
@@ -83,8 +85,8 @@ class CoreMemory:
             self._file = _opened(path)
             contents = _contents(self._file, path, root)
         except OSError as error:
-            raise NoProcess(f"cannot read {path}: {error.strerror}", "") from error
-        except (EOFError, struct.error, elftools.ELFError, ValueError, OverflowError, MemoryError) as error:
+            raise NoProcess(f"cannot read {path}: {error.strerror or error}", "") from error
+        except _damage() as error:
             raise NoProcess(f"{path} is no core file, or is damaged: {error}", "Name a core file.") from error
         self.pid = contents.pid
         self.executable = contents.executable
@@ -214,16 +216,34 @@ class CoreMemory:
             file.close()
 
 
+def _damage() -> tuple[type[BaseException], ...]:
+    return EOFError, struct.error, zlib.error, elftools.ELFError, ValueError, OverflowError, MemoryError
+
+
 def _opened(path: str) -> BinaryIO:
     with open(path, "rb") as file:
         magic = file.read(4)
     if magic in _COMPRESSED:
-        by = _COMPRESSED[magic]
-        raise NoProcess(f"{path} is compressed by {by}", f"Decompress it first: {by} -d {path}")
-    if magic[:2] != b"\x1f\x8b":
-        return open(path, "rb")
+        command = _COMPRESSED[magic].format(shlex.quote(path))
+        raise NoProcess(
+            f"{path} is compressed by {command.split()[0]}, which refdbg does not read (gzip and xz it does)",
+            f"Decompress it first: `{command}` (of systemd's: `coredumpctl dump PID -o core`).",
+        )
+    if magic[:2] == b"\x1f\x8b":
+        return _unpacked(gzip.open, path)
+    if magic == b"\xfd7zX":
+        import lzma  # not every Python has it
+
+        try:
+            return _unpacked(lzma.open, path)
+        except lzma.LZMAError as error:
+            raise ValueError(error) from error
+    return open(path, "rb")
+
+
+def _unpacked(open_: Callable[[str], Any], path: str) -> BinaryIO:
     plain = tempfile.TemporaryFile()  # noqa: SIM115 - it is what we return
-    with gzip.open(path) as packed, suppress(EOFError):  # cut short: what is there is the answer
+    with open_(path) as packed, suppress(EOFError):  # cut short: what is there is the answer
         shutil.copyfileobj(packed, plain, 1 << 20)
     plain.seek(0)
     return plain

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import lzma
 import os
 import re
 import shutil
@@ -210,9 +211,16 @@ def core(python311: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_compressed_and_cut(core: Path, python311: str, tmp_path: Path) -> None:
     whole = json.loads(refdbg(core, "census", "--json"))
     packed = tmp_path / "core.gz"
-    with core.open("rb") as plain, gzip.open(packed, "wb", compresslevel=1) as file:
-        shutil.copyfileobj(plain, file)
-    assert json.loads(refdbg(packed, "census", "--json")) == whole
+    for content in (gzip.compress(core.read_bytes(), 1), lzma.compress(core.read_bytes(), preset=0)):
+        packed.write_bytes(content)
+        assert json.loads(refdbg(packed, "census", "--json")) == whole
+        damaged = bytearray(content)
+        damaged[5000:5100] = bytes(100)
+        packed.write_bytes(damaged)
+        assert re.search("damaged|not a gzipped|CRC", refdbg(packed, "census", status=2), re.I)
+    for magic, command in ((b"\x28\xb5\x2f\xfd", "zstd -d"), (b"\x04\x22\x4d\x18", "lz4 -d")):
+        packed.write_bytes(magic + bytes(100))
+        assert f"Decompress it first: `{command} {packed} " in refdbg(packed, "census", status=2)
     cut = tmp_path / "cut"
     cut.write_bytes(core.read_bytes()[: core.stat().st_size // 2])  # gdb's gcore writes the notes last
     assert "was cut short" in refdbg(cut, "census", status=2)
