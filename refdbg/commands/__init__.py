@@ -8,7 +8,7 @@ import difflib
 import shlex
 import sys
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
 from refdbg.commands.context import Context
@@ -28,7 +28,7 @@ class _Parser(argparse.ArgumentParser):
         if isinstance(action, argparse._SubParsersAction) and value not in action.choices:
             words = self.prog.split()[1:]
             raise CommandError(
-                f"there is no command {' '.join([*words, str(value)])!r}{_nearest(str(value), action.choices, words)}",
+                f"there is no command {' '.join([*words, str(value)])!r}{nearest(str(value), action.choices, words)}",
                 f"`{' '.join(['refdbg', 'help', *words])}` lists the commands.",
             )
         super()._check_value(action, value)
@@ -36,7 +36,7 @@ class _Parser(argparse.ArgumentParser):
     def refuse(self, words: list[str]) -> NoReturn:
         """Raises CommandError for words that this command does not take."""
         options = [option for action in self._actions for option in action.option_strings]
-        near = _nearest(words[0], options, []) if words[0].startswith("-") else ""
+        near = nearest(words[0], options) if words[0].startswith("-") else ""
         self.error(f"{self.prog.partition(' ')[2]} takes no {words[0]!r}{near}")
 
     def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
@@ -50,7 +50,8 @@ class _Done(Exception):
     pass
 
 
-def _nearest(word: str, known: Iterable[str], before: list[str]) -> str:
+def nearest(word: str, known: Iterable[str], before: Sequence[str] = ()) -> str:
+    """A question after the one of the *known* words that *word* may be meant to be, "" for none."""
     found = difflib.get_close_matches(word, known, 1)
     return f": did you mean {' '.join([*before, *found])!r}?" if found else ""
 
@@ -79,13 +80,11 @@ def parser() -> argparse.ArgumentParser:
 
 
 def help_text(words: list[str]) -> str:
-    """What `refdbg help WORDS` says. An unknown word is explained too."""
+    """What `refdbg help WORDS` says. Raises CommandError for an unknown word."""
     try:
         parser().parse_args([*words, "--help"])
     except _Done as done:
         return str(done)
-    except CommandError as error:
-        return error.text()
     return ""
 
 

@@ -160,6 +160,11 @@ def test_a_process_that_cannot_be_looked_at(running: subprocess.Popen[str]) -> N
     with subprocess.Popen(["sleep", "100"]) as other:
         assert "no symbol '_PyRuntime'" in refdbg("--pid", str(other.pid), "census", status=2)
         other.kill()
+    with subprocess.Popen(["true"]) as zombie:
+        while _state(zombie.pid)[0] != "Z":
+            time.sleep(0.01)
+        assert f"process {zombie.pid} has ended" in refdbg("--pid", str(zombie.pid), "census", status=2)
+    assert "there is no process 0" in refdbg("--pid", "0", "census", status=2)
     with subprocess.Popen(["gdb", "-nx", "-q", "-p", str(running.pid)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT, text=True) as gdb:
         assert gdb.stdin is not None
@@ -554,3 +559,7 @@ def test_words_that_mean_nothing(core: Path) -> None:
     assert "there is no file nosuch" in refdbg("nosuch", "census", status=2)
     assert "usage: refdbg CORE" in refdbg()
     assert "invalid int value" in refdbg("--pid", "x", "census", status=2)
+    assert "there is no option --pids: did you mean '--pid'?" in refdbg("--pids", "3", "census", status=2)
+    assert "--root stands before everything else" in refdbg(core, "--root", "/", "census", status=2)
+    assert "there is no command 'nosuch'" in refdbg("help", "nosuch", status=2)
+    assert "cannot read /proc/self/mem: Input/output error" in refdbg("/proc/self/mem", "census", status=2)
