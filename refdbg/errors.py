@@ -88,6 +88,12 @@ class CommandError(RefdbgError):
     hint = "`refdbg help` lists the commands, `refdbg help COMMAND` explains one."
 
 
+class NotEvaluated(CommandError):
+    """An expression means no address."""
+
+    hint = "Give an address (`refdbg objects TYPE` lists them) or a C variable (PyDict_Type), not a name in Python."
+
+
 class MissingDependency(RefdbgError):
     """A Python package that refdbg needs is not installed."""
 

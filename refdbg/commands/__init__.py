@@ -147,14 +147,14 @@ def run(session: Session, line: str) -> int:
         session.console.write(str(done))
     except RefdbgError as error:
         if debug:
-            session.console.write(traceback.format_exc())
-        session.console.write(f"refdbg: {error.text()}")
+            session.console.refuse(traceback.format_exc())
+        session.console.refuse(f"refdbg: {error.text()}")
         return 2
     except KeyboardInterrupt:
-        session.console.write("refdbg: interrupted; nothing was changed. Run the command again for the whole answer.")
+        session.console.refuse("refdbg: interrupted; nothing was changed. Run the command again for the whole answer.")
         return 2
     except Exception:  # a defect of ours must not leave the debugger in an unknown state
-        session.console.write(
+        session.console.refuse(
             f"refdbg: internal error (Python {sys.version.split()[0]}): please report it\n{traceback.format_exc()}"
         )
         return 2

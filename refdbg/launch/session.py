@@ -9,13 +9,12 @@ import sys
 from collections.abc import Callable, Sequence
 
 from refdbg.cpython.runtime import RUNTIME
-from refdbg.errors import CommandError, NoProcess, NotLive, SymbolNotFound
+from refdbg.errors import NoProcess, NotEvaluated, NotLive, SymbolNotFound
 from refdbg.target import Breakpoint, Console, Halt, OnChange, OnHit, TargetInfo, Where, snapshot
 from refdbg.target.attach import Copy
 from refdbg.target.core import CoreMemory
 from refdbg.target.recorded import NOBODY, RecordedTarget
 
-_OPERAND = "Give an address (0x…), or the name of a C variable (PyDict_Type)."
 _SYMBOL = re.compile(r"&?\s*([A-Za-z_][\w.]*)(?:\s*\+\s*(\d+|0x[0-9a-fA-F]+))?$")
 
 
@@ -67,7 +66,7 @@ def _check_program(core: CoreMemory) -> None:
 
 
 class ShellConsole:
-    """Standard output."""
+    """Standard output; a refusal goes to standard error."""
 
     def __init__(self) -> None:
         self.colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
@@ -75,6 +74,10 @@ class ShellConsole:
 
     def write(self, text: str) -> None:
         print(text.encode("utf-8", "backslashreplace").decode())
+
+    def refuse(self, text: str) -> None:
+        sys.stdout.flush()
+        print(text.encode("utf-8", "backslashreplace").decode(), file=sys.stderr)
 
 
 class RecordedSession:
@@ -96,13 +99,11 @@ class RecordedSession:
             pass
         match = _SYMBOL.match(expression.strip())
         if match is None:
-            raise CommandError(
-                f"cannot evaluate {expression!r} without a debugger", _OPERAND
-            )
+            raise NotEvaluated(f"cannot evaluate {expression!r} without a debugger")
         try:
             return self._target.address_of(match[1]) + int(match[2] or "0", 0)
         except SymbolNotFound as error:
-            raise CommandError(f"cannot evaluate {expression!r}: {error}", _OPERAND) from error
+            raise NotEvaluated(f"cannot evaluate {expression!r}: {error}") from error
 
     def break_on(self, functions: Sequence[str], on_hit: OnHit, where: Where = "entry") -> Breakpoint:
         raise NotLive(f"nothing runs here, so nothing can be watched: {self._target.info.debugger}")

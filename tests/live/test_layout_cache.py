@@ -42,7 +42,7 @@ def _asked(stop: tuple[Path, str], cache: Path, program: list[str] = REFDBG) -> 
         [*program, stop[0]], input=lines, capture_output=True, text=True, check=False, cwd=ROOT, timeout=300,
         env={**os.environ, "XDG_CACHE_HOME": str(cache)},
     )  # fmt: skip
-    assert done.returncode == 0 and "internal error" not in done.stdout, done.stdout[-2000:] + done.stderr
+    assert done.returncode == 0 and "internal error" not in done.stdout + done.stderr, done.stdout[-2000:] + done.stderr
     return done.stdout
 
 

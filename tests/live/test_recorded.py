@@ -46,7 +46,7 @@ def refdbg(*words: str | Path, status: int = 0, stdin: str = "", **environment: 
         env={**os.environ, **environment},
     )  # fmt: skip
     assert done.returncode == status, done.stdout + done.stderr
-    assert "internal error" not in done.stdout and "Traceback" not in done.stderr
+    assert "internal error" not in done.stdout + done.stderr and "Traceback" not in done.stderr
     return done.stdout + done.stderr
 
 
@@ -494,6 +494,9 @@ def test_what_runs_only_under_a_debugger(core: Path) -> None:
     for command in ("gc stop", "gc log"):
         assert "nothing runs here" in refdbg(core, *command.split(), status=2)
     assert "without a debugger" in refdbg(core, "object", "1 + f(x)", status=2)
+    assert "`refdbg objects TYPE` lists them" in refdbg(core, "object", "obj", status=2)
+    done = subprocess.run([*REFDBG, core, "object", "obj", "--json"], capture_output=True, check=False, cwd=ROOT)
+    assert (done.returncode, done.stdout) == (2, b"") and done.stderr.startswith(b"refdbg: cannot evaluate")
     assert "<class 'dict'>" in refdbg(core, "object", "PyDict_Type") == refdbg(core, "object", "&PyDict_Type")
 
 
