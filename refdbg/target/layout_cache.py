@@ -170,8 +170,9 @@ class Answers:
                 with open(number, "wb") as file:
                     file.write(_header(self._build_id, text) + text)
                 os.replace(temporary, place)
-            except OSError:
+            except BaseException:  # Ctrl-C too
                 os.unlink(temporary)
+                raise
 
 
 def _path(build_id: str) -> str:

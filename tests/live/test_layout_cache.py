@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
@@ -127,6 +128,29 @@ def test_what_is_not_kept(core: Path, python311: str, tmp_path: Path) -> None:
     assert not (tmp_path / "cache").exists()
 
 
+def opened(path: str) -> BinaryIO:
+    """A file of this machine."""
+    return open(path, "rb")
+
+
+def test_debug_info_that_is_installed_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stripped file has the build id of the whole one: that it says nothing is not kept, and what that says is."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    (tmp_path / "own.c").write_text("struct own { long n; } it;\n")
+    subprocess.run(["gcc", "-g", "-shared", "-fPIC", "-Wl,--build-id", "-o", tmp_path / "own.so", tmp_path / "own.c"],
+                   check=True)  # fmt: skip
+    subprocess.run(["strip", "-g", "-o", tmp_path / "stripped.so", tmp_path / "own.so"], check=True)
+
+    def size(name: str) -> int | None:
+        library = Library(str(tmp_path / name), 0, opened, cached=True)
+        layout = library.answers.layout("own")
+        library.answers.keep()
+        return layout.size if layout is not None else None
+
+    assert [size("stripped.so"), size("own.so"), size("stripped.so")] == [None, 8, 8]
+    assert len(list((tmp_path / "refdbg" / "layouts").iterdir())) == 1  # and no temporary file
+
+
 def test_what_other_files_say_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A struct that this file only declares, another one describes: that one may be another one tomorrow."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
@@ -139,13 +163,10 @@ def test_what_other_files_say_is_not_kept(tmp_path: Path, monkeypatch: pytest.Mo
         subprocess.run(["gcc", "-g", "-shared", "-fPIC", "-Wl,--build-id", "-o", tmp_path / f"{name}.so",
                         tmp_path / f"{name}.c"], check=True)  # fmt: skip
 
-    def opened(path: str) -> object:
-        return open(path, "rb")
-
-    owner = Library(str(tmp_path / "owner.so"), 0, opened)  # type: ignore[arg-type]
+    owner = Library(str(tmp_path / "owner.so"), 0, opened)
 
     def asked(with_owner: bool) -> list[object]:
-        user = Library(str(tmp_path / "user.so"), 0, opened,  # type: ignore[arg-type]
+        user = Library(str(tmp_path / "user.so"), 0, opened,
                        owner.debug.type_named if with_owner else lambda tag: None, cached=True)  # fmt: skip
         found = [user.answers.pointers_of(user.addresses[name], name) for name in ("open_", "closed")]
         told = [[(each.size, each.heads, each.pointers()) for each in structs] for structs in found]
