@@ -14,7 +14,7 @@ import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, TypeVar
 
 from refdbg import __version__
@@ -104,7 +104,7 @@ class Answers:
                 self._changed = True
             return self._struct(cells[-1], struct)
 
-        if inner not in (None, _ASK):
+        if inner is not None and inner is not _ASK:
             self._struct(inner, struct)  # malformed? Then the whole of it is asked again
         return Field(name, int(offset), int(size), bool(signed), int(count), int(bit_offset), int(bit_size),
                      None if inner is None else asked)
@@ -112,10 +112,14 @@ class Answers:
     def pointers_of(self, function: int, name: str) -> tuple[PointedStruct, ...]:
         """The structs that the function *name* at *function* gets or declares pointers to, parameters first."""
 
+        @cache
+        def original() -> tuple[PointedStruct, ...]:
+            return self._debug.pointers_of(function, name)
+
         def pointed(index: int, row: list[Any]) -> PointedStruct:
             def pointers() -> Mapping[int, Pointer]:
                 if row[-1] is _ASK:
-                    found, own = self._asked(lambda: self._debug.pointers_of(function, name)[index].pointers())
+                    found, own = self._asked(lambda: original()[index].pointers())
                     if not own:
                         return found
                     row[-1] = {str(offset): [pointer.path, pointer.heads] for offset, pointer in found.items()}
@@ -129,7 +133,7 @@ class Answers:
 
         return self._answer(
             "functions", f"{name}@{function:#x}",
-            lambda: [[found.size, found.heads, _ASK] for found in self._debug.pointers_of(function, name)],
+            lambda: [[found.size, found.heads, _ASK] for found in original()],
             lambda rows: tuple(pointed(index, row) for index, row in enumerate(rows)),
         )
 
