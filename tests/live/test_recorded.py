@@ -494,6 +494,7 @@ def test_what_runs_only_under_a_debugger(core: Path) -> None:
     for command in ("gc stop", "gc log"):
         assert "nothing runs here" in refdbg(core, *command.split(), status=2)
     assert "without a debugger" in refdbg(core, "object", "1 + f(x)", status=2)
+    assert "`refdbg census` lists the types" in refdbg(core, "type", "dict[str]", status=2)
     assert "`refdbg objects TYPE` lists them" in refdbg(core, "object", "obj", status=2)
     done = subprocess.run([*REFDBG, core, "object", "obj", "--json"], capture_output=True, check=False, cwd=ROOT)
     assert (done.returncode, done.stdout) == (2, b"") and done.stderr.startswith(b"refdbg: cannot evaluate")
