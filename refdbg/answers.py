@@ -12,7 +12,8 @@ class ThreadStack:
     """A Python thread's frames, innermost first.
 
     *number*: by age, over all interpreters; *address*: ``PyThreadState *``; *native_id*: the kernel's id, None
-    where it cannot be known; *selected*: the debugger's thread; *note*: why the stack ends early, "" if whole.
+    where it cannot be known; *selected*: the debugger's thread, or the one that has crashed; *note*: why
+    the stack ends early, "" if whole.
     """
 
     number: int

@@ -74,7 +74,9 @@ def _opened(path: str, now: Stop) -> Stop:
     try:
         then = Stop(Build(snapshot.opened(path, RUNTIME)))
     except OSError as error:
-        raise CommandError(f"cannot read {path}: {error.strerror}") from error
+        raise CommandError(
+            f"cannot read {path}: {error.strerror}", "`refdbg snapshot FILE.refdbg` writes a snapshot."
+        ) from error
     if then.runtime.version != now.runtime.version:
         raise CommandError(
             f"{path} is of Python {then.runtime.version}, this is Python {now.runtime.version}",
