@@ -12,6 +12,7 @@ from refdbg.answers import Growth, GrowthRow
 from refdbg.commands.context import Context
 from refdbg.commands.grown import explain_growth
 from refdbg.commands.inspect import number
+from refdbg.commands.leaks import asked_here
 from refdbg.cpython.census import by_kind, by_type, kinds
 from refdbg.cpython.runtime import RUNTIME, Build
 from refdbg.cpython.stop import Stop
@@ -61,8 +62,8 @@ def show(context: Context, arguments: argparse.Namespace) -> Growth:
     notes = then.heap.objects.coverage.notes + objects.coverage.notes
     findings: list[Finding] = []
     if kept:
-        findings, more_notes = explain_growth(now, objects.pick(kept), arguments.objects)
-        findings.sort(key=lambda finding: -finding.explains.references)
+        findings, more_notes = explain_growth(now, objects.pick(kept), max(arguments.objects, 1))
+        findings = sorted(map(asked_here, findings), key=lambda finding: -finding.explains.references)
         notes = notes + more_notes
     return Growth(
         len(then.heap.objects), len(objects), len(new), len(rows), rows[: arguments.limit],

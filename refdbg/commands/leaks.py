@@ -54,12 +54,12 @@ def show_leaks(context: Context, arguments: argparse.Namespace) -> Leaks:
     collection = LastCollection(stop, tracked, stop, leaked, everything.held(leaked))
     kept, more = collection.findings(0, limit)
     findings = sorted(held.findings + kept, key=lambda finding: -finding.explains.references)
-    findings = [_asked_here(finding) for finding in findings]
+    findings = [asked_here(finding) for finding in findings]
     return Leaks(len(objects), held.weak, len(held.rest), len(leaked), findings, notes + more)
 
 
-def _asked_here(finding: Finding) -> Finding:
-    # The objects are still there to be asked about: a verdict at the end of an interpreter cannot say that.
+def asked_here(finding: Finding) -> Finding:
+    """The finding with a next command that asks about its objects: they are still there, unlike at an end."""
     if finding.verdict == "missing-visit" or not finding.objects:
         return finding
     command = "balance" if finding.verdict == "lost-reference" else "why"

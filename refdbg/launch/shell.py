@@ -90,6 +90,7 @@ def _on_target(words: list[str]) -> int:
     from refdbg.commands import nearest, run
     from refdbg.launch.session import RecordedSession, of_core, of_process, of_snapshot
 
+    words = _newest_first(words)
     parser = _Parser(add_help=False)
     parser.add_argument("--pid", type=int)
     parser.add_argument("--root", default="")
@@ -126,6 +127,15 @@ def _on_target(words: list[str]) -> int:
         return prompt(session)
     finally:
         session.target().images().keep()
+
+
+def _newest_first(words: list[str]) -> list[str]:
+    # `refdbg growth A B` for `refdbg B growth A`.
+    files = [number for number, word in enumerate(words) if os.path.isfile(word)]
+    if words[:1] == ["growth"] and len(files) > 1:
+        newest = words[files[-1]]
+        return [newest, *words[: files[-1]], *words[files[-1] + 1 :]]
+    return words
 
 
 def _words() -> set[str]:

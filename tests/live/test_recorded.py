@@ -474,6 +474,7 @@ def test_growth(python311: str, tmp_path: Path) -> None:
     (finding,) = live.record["findings"]
     assert "['keep']" in finding["message"]
     assert json.loads(refdbg(third, "growth", first, second, "--json")) == live.record
+    assert json.loads(refdbg("growth", first, second, third, "--json")) == live.record
 
 
 # The shell.
