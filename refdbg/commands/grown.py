@@ -99,9 +99,11 @@ def explain_gains(stop: Stop, gained: Mapping[int, int]) -> list[Finding]:
     By address (``PyObject *``): how many in each repetition.
     """
     return [
-        grown.finding(
-            describe.row(stop, address),
-            "" if address in stop.heap.index else runtime_name(stop.runtime, address) or "", each,
-        )
-        for address, each in gained.items()
+        grown.finding(describe.row(stop, address), static_name(stop, address), each) for address, each in gained.items()
     ]
+
+
+def static_name(stop: Stop, address: int) -> str:
+    """The C variable that an object (``PyObject *``) is, "" where it is none of its own."""
+    name = "" if address in stop.heap.index else runtime_name(stop.runtime, address) or ""
+    return "" if "+" in name else name

@@ -18,7 +18,7 @@ from refdbg.cpython.collection import Running, object_rows, where_supported
 from refdbg.cpython.owned import Owned
 from refdbg.cpython.runtime import Build, Interpreter
 from refdbg.cpython.stop import Abandoned, Stop
-from refdbg.cpython.storage import edges_and_sizes
+from refdbg.cpython.storage import owned_edges
 from refdbg.cpython.total import totals
 from refdbg.cpython.types import TYPE_SUBCLASS
 from refdbg.errors import DecodeError, SymbolNotFound, TargetError
@@ -245,7 +245,7 @@ class FinalizationWatch:
             for thread in stop.runtime.threads(other):
                 for frame in stop.frames.stack(thread):
                     held += _held_by_frame(owned, frame.address, row_of)
-        edges, _sizes = edges_and_sizes(stop, stop.heap)
+        edges = owned_edges(stop)
         roots = {row_of[address] for address in held if address in row_of}
         mine = {row_of[address] for address in own if address in row_of}
         # Where both have put something (a static type's table of subclasses), what else is there may be the leak's.

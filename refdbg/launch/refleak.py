@@ -14,12 +14,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from refdbg.analysis import repetitions
-from refdbg.commands.grown import Words, explain_gains, explain_growth, words
-from refdbg.cpython import regrtest
+from refdbg.commands.grown import Words, explain_gains, explain_growth, static_name, words
+from refdbg.cpython import describe, regrtest
 from refdbg.cpython.census import by_kind, kinds
 from refdbg.cpython.collection import Running, where_supported
 from refdbg.cpython.events import GET_TOTAL
-from refdbg.cpython.places import runtime_name
 from refdbg.cpython.regrtest import Repetition
 from refdbg.cpython.runtime import Build
 from refdbg.cpython.stop import Stop
@@ -177,7 +176,7 @@ class Refleak:
             series.ended = None
         elif len(series.points) > 1 and not series.explained and growths[-1] >= 1:
             series.ended = None
-            self._ends = Ends(self._session, self._build, self._limit)
+            self._ends = Ends(self._session, self._build, self._limit, only_at_ends=True)
         return False
 
     def _candidates(self, series: _Series, stop: Stop) -> tuple[dict[int, int], Words]:
@@ -256,14 +255,14 @@ def _point(stop: Stop) -> _Point:
     return _Point(stop.heap.objects, {found.address: found.added for found in stop.statics.objects}, lines)
 
 
-def _name(stop: Stop, address: int) -> str:
-    static = None if address in stop.heap.index else runtime_name(stop.runtime, address)
-    return static or f"{stop.texts.type_name(stop.texts.type_of(address).address)} {stop.texts.repr(address)}"
-
-
 def _older(stop: Stop, gained: Mapping[int, int]) -> list[TotalLine]:
     most = sorted(gained.items(), key=lambda item: -item[1])[:_ROWS]
-    return [TotalLine(_name(stop, address), each) for address, each in most if each > 0]
+    found = []
+    for address, each in most:
+        if each > 0:
+            row = describe.row(stop, address)
+            found.append(TotalLine(static_name(stop, address) or f"{row.type} {row.repr}", each))
+    return found
 
 
 def _lines(before: _Point, after: _Point, leaked: Sequence[int]) -> list[TotalLine]:
