@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterator, Sequence
 
 import gdb
 from refdbg.debuggers.debugged import (
-    CHANGE_FRAMES,
     DEADLY,
     RUNTIME,
     Debugged,
+    DebuggerChange,
     DebuggerHit,
     FunctionWatch,
+    Placed,
     Reports,
     WordWatch,
     cannot_attach,
@@ -196,13 +197,17 @@ def _stack(limit: int) -> list[NativeFrame]:
     try:
         frame = gdb.newest_frame()
         while frame is not None and len(frames) < limit:
-            where = frame.find_sal()
-            file = _file(where.symtab) if where.symtab else None
-            frames.append(NativeFrame(frame.name() or "??", file, where.line if file else None))
+            frames.append(_frame(frame))
             frame = frame.older()
     except gdb.error:
         pass  # the unwinder gave up: the frames until there are the answer
     return frames
+
+
+def _frame(frame: gdb.Frame) -> NativeFrame:
+    where = frame.find_sal()
+    file = _file(where.symtab) if where.symtab else None
+    return NativeFrame(frame.name() or "??", file, where.line if file else None)
 
 
 def _type(name: str) -> gdb.Type | None:
@@ -296,8 +301,35 @@ class _Watch(gdb.Breakpoint):  # type: ignore[misc]
 
     def stop(self) -> bool:
         target = self._session.target()
-        self._word.changed(self._session, target, lambda: target.native_frames(limit=CHANGE_FRAMES))
+        self._word.changed(self._session, target, lambda: GdbChange(target))
         return False
+
+
+class GdbChange(DebuggerChange):
+    """One change of a watched word."""
+
+    def __init__(self, target: GdbTarget) -> None:
+        ptid = gdb.selected_thread().ptid
+        frame = gdb.newest_frame()
+        registers = frame.pc(), int(frame.read_register("sp")), _register_or_0("rbp")
+        architecture = _architecture()
+        thread_pointer = _register_or_0("fs_base") if architecture == "x86-64" else 0
+        super().__init__(target, architecture, int(ptid[1] or ptid[0]), registers, thread_pointer)
+
+    def _walk(self, limit: int) -> Sequence[Placed]:
+        placed: list[Placed] = []
+        try:
+            frame = gdb.newest_frame()
+            inner: list[NativeFrame] = []
+            while frame is not None and len(placed) < limit:
+                inner.append(_frame(frame))
+                if frame.type() != gdb.INLINE_FRAME:
+                    placed.append((frame.pc(), inner))
+                    inner = []
+                frame = frame.older()
+        except gdb.error:
+            pass  # the unwinder gave up
+        return placed
 
 
 class GdbBreakpoint(FunctionWatch):
@@ -463,6 +495,10 @@ class GdbSession(Reports):
         else:
             # A shared-library build, or a program that will exec Python: look at each library as it comes.
             gdb.execute("set auto-solib-add on", to_string=True)
+
+    def with_libraries(self) -> None:
+        self.target().load_libraries()
+        gdb.execute("set auto-solib-add on", to_string=True)
 
     def resume(self) -> Halt:
         stops: list[gdb.StopEvent] = []

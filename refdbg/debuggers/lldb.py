@@ -18,12 +18,13 @@ from itertools import count
 
 import lldb
 from refdbg.debuggers.debugged import (
-    CHANGE_FRAMES,
     DEADLY,
     RUNTIME,
     Debugged,
+    DebuggerChange,
     DebuggerHit,
     FunctionWatch,
+    Placed,
     Reports,
     WordWatch,
     cannot_attach,
@@ -252,15 +253,43 @@ def _register(frame: lldb.SBFrame, name: str) -> int:
 
 
 def _stack(thread: lldb.SBThread, limit: int) -> list[NativeFrame]:
-    frames = []
+    return [_native(frame) for frame in _frames(thread, limit)]
+
+
+def _frames(thread: lldb.SBThread, limit: int) -> Iterator[lldb.SBFrame]:
     for row in range(limit):
         frame = thread.GetFrameAtIndex(row)
         if not frame.IsValid():
-            break
-        line = frame.GetLineEntry()
-        file = line.GetFileSpec().fullpath if line.IsValid() else None
-        frames.append(NativeFrame(frame.GetFunctionName() or "??", file, line.GetLine() if file else None))
-    return frames
+            return
+        yield frame
+
+
+def _native(frame: lldb.SBFrame) -> NativeFrame:
+    line = frame.GetLineEntry()
+    file = line.GetFileSpec().fullpath if line.IsValid() else None
+    return NativeFrame(frame.GetFunctionName() or "??", file, line.GetLine() if file else None)
+
+
+class LldbChange(DebuggerChange):
+    """One change of a watched word."""
+
+    def __init__(self, target: LldbTarget, thread: lldb.SBThread) -> None:
+        self._stopped = thread
+        frame = thread.GetFrameAtIndex(0)
+        architecture = _architecture(thread.GetProcess().GetTarget())
+        registers = frame.GetPC(), frame.GetSP(), frame.GetFP()
+        thread_pointer = _register(frame, "fs_base") if architecture == "x86-64" else 0
+        super().__init__(target, architecture, thread.GetThreadID(), registers, thread_pointer)
+
+    def _walk(self, limit: int) -> Sequence[Placed]:
+        placed: list[Placed] = []
+        inner: list[NativeFrame] = []
+        for frame in _frames(self._stopped, limit):
+            inner.append(_native(frame))
+            if not frame.IsInlined():
+                placed.append((frame.GetPC(), inner))
+                inner = []
+        return placed
 
 
 def _architecture(target: lldb.SBTarget) -> str:
@@ -417,7 +446,7 @@ class _Watch:
         """Called by lldb."""
         thread = frame.GetThread()
         target = self._session.at(thread.GetProcess())
-        self._word.changed(self._session, target, lambda: _stack(thread, CHANGE_FRAMES))
+        self._word.changed(self._session, target, lambda: LldbChange(target, thread))
 
     def delete(self) -> None:
         self._target.DeleteWatchpoint(self._number)
@@ -571,6 +600,9 @@ class LldbSession(Reports):
             signals.SetShouldStop(number, stops)
             signals.SetShouldNotify(number, stops)
             signals.SetShouldSuppress(number, False)
+
+    def with_libraries(self) -> None:
+        pass  # lldb reads each one's when it needs them
 
     def resume(self) -> Halt:
         process = self._debugger.GetSelectedTarget().GetProcess()

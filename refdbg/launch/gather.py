@@ -20,7 +20,7 @@ from refdbg.errors import NotPython, RefdbgError, SymbolNotFound
 from refdbg.graph.objects import Coverage, Objects
 from refdbg.records import Collection, Finding, TotalLine
 from refdbg.render import plain
-from refdbg.target import Breakpoint, Halt, Hit, NativeFrame, Session, Target, TargetInfo
+from refdbg.target import Breakpoint, Change, Halt, Hit, NativeFrame, Session, Target, TargetInfo
 
 if TYPE_CHECKING:
     from refdbg.commands.decision import Agreement
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from refdbg.commands.not_cleared import Outlived
     from refdbg.commands.not_freed import NotFreed
 
+_RELEASE_FRAMES = 14  # of the C stack that has released what an interpreter's state held
 SCHEMA = "refdbg-report/1"
 INTERRUPT = signal.SIGUSR1  # refdbg-run's word that the user pressed Ctrl-C
 
@@ -146,8 +147,8 @@ class Gatherer:
         self._late_watches = []
         for signature, offset in self._late.items():
             if signature not in self.seen.released:
-                def changed(stack: list[NativeFrame], signature: str = signature) -> None:
-                    self.seen.released[signature] = stack
+                def changed(change: Change, signature: str = signature) -> None:
+                    self.seen.released[signature] = change.stack(_RELEASE_FRAMES)
 
                 placed = self._session.watch_word(interpreter.address + offset, changed)
                 if placed is not None:

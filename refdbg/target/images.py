@@ -82,7 +82,8 @@ class Images:
         found = (library.debug.type_named(name) for library in self._in_order())
         return next((each for each in found if each is not None), None)
 
-    def _library_at(self, address: int) -> Library | None:
+    def library_at(self, address: int) -> Library | None:
+        """The file that *address* belongs to, or None."""
         region = self._region_at(address)
         if region is None:
             self.refresh()
@@ -98,12 +99,12 @@ class Images:
 
     def symbol_at(self, address: int) -> Symbol | None:
         """The function or variable that contains *address*, or None."""
-        library = self._library_at(address)
+        library = self.library_at(address)
         return library.function_at(address) or library.symbol_at(address) if library is not None else None
 
     def variable(self, symbol: Symbol) -> Variable | None:
         """The declaration of the variable that *symbol* is in, None without debug info."""
-        library = self._library_at(symbol.start)
+        library = self.library_at(symbol.start)
         if library is None:
             return None
         return library.debug.variable(symbol.name, symbol.start - library.bias, symbol.offset)
@@ -111,7 +112,7 @@ class Images:
     def structs_of(self, function: int) -> tuple[PointedStruct, ...]:
         """The structs that the function at *function* gets or declares pointers to, parameters first."""
         if function not in self._structs:
-            library = self._library_at(function)
+            library = self.library_at(function)
             known = library.function_at(function) if library is not None else None
             found = library.debug.pointers_of(function - library.bias, known.name if known else "") if library else ()
             self._structs[function] = found
