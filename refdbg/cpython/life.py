@@ -12,7 +12,7 @@ from refdbg.target import Change, NativeFrame, Session
 # Functions that only count references, or only give memory back: never the reason for it.
 _INNER = re.compile(r".*(INCREF|DECREF|SET_REFCNT|memset|fill_mem_debug)|_?PyMem_|PyObject_Free$|PyObject_GC_Del$")
 _DEALLOC_FINALIZER = "PyObject_CallFinalizerFromDealloc"  # for its time the object has a reference again
-_FRAMES = 14  # of the C stack: freeing alone takes half a dozen
+FRAMES = 14  # of the C stack: freeing alone takes half a dozen
 _DEAD = 0xDDDD_DDDD  # PYMEM_DEADBYTE
 
 
@@ -49,7 +49,7 @@ class Life:
     def _changed(self, change: Change) -> bool:
         # Whether to watch on.
         before, self._count = self._count, self._session.target().memory.u64(self._place) & 0xFFFF_FFFF
-        stack = reason(change.stack(_FRAMES))
+        stack = reason(change.stack(FRAMES))
         if not before:
             # Else the memory is overwritten, or a new object's.
             if all(frame.function != _DEALLOC_FINALIZER for frame in stack):

@@ -347,7 +347,12 @@ def main(session: Session) -> None:
     orders = json.loads(os.environ["REFDBG_GATHER"])
     report: dict[str, Any]
     try:
-        report = Gatherer(session, orders["pid"], orders["objects"], orders["check"]).run()
+        if "blame" in orders:
+            from refdbg.launch.blame_inside import report_of
+
+            report = report_of(session, orders)
+        else:
+            report = Gatherer(session, orders["pid"], orders["objects"], orders["check"]).run()
     except RefdbgError as error:
         report = {"error": error.text()}
     _end(report, orders["output"])

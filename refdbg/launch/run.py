@@ -15,7 +15,7 @@ import os
 import shutil
 import signal
 import sys
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from refdbg import __version__
 from refdbg.dependencies import ROOT
@@ -74,6 +74,9 @@ def parser() -> argparse.ArgumentParser:
                       help="how many objects to list one by one, per collection and at the end (default 10)")
     root.add_argument("--check", action="store_true",
                       help="replay what each collection decides, and report where it decided otherwise (slow)")
+    root.add_argument("--blame", metavar="TYPE|SIGNATURE|ADDRESS",
+                      help="run the program twice, at the same addresses: find a left-over object of this type, of the "
+                      "finding with this signature, or at this address, then record who changes its reference count")
     root.add_argument("--debugger", metavar="gdb|lldb|PATH", default="gdb",
                       help="the debugger to use (default: gdb); a PATH whose last part contains lldb is an lldb")
     root.add_argument("--version", action="version", version=f"refdbg {__version__}")
@@ -112,7 +115,21 @@ def main() -> NoReturn:
     os.mkdir(folder, 0o700)
     try:
         wanted = {"objects": orders.objects, "check": orders.check}
-        status, report = _run(program, [orders.program, *orders.arguments], debugger, wanted, folder)
+        argv = [orders.program, *orders.arguments]
+        inherited = _inherited()
+        if orders.blame is not None:
+            from refdbg.launch.blame import Refused, run_twice
+
+            def once(more: dict[str, Any], environment: dict[bytes, bytes]) -> tuple[int, dict[str, Any]]:
+                like_us = inherited._replace(environment={**environment, **inherited.environment})
+                return _run(program, argv, debugger, {**wanted, **more}, folder, like_us)
+
+            try:
+                status, report = run_twice(once, orders.blame, folder)
+            except Refused as error:
+                _fail(USAGE, str(error))
+        else:
+            status, report = _run(program, argv, debugger, wanted, folder, inherited)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     try:
@@ -150,22 +167,30 @@ def _say(text: str) -> None:
             print(text, file=sys.stderr, flush=True)
 
 
-def _original_environment() -> dict[bytes, bytes]:
+class _Inherited(NamedTuple):
+    # What a plain run would have from its parent: the environment, the signal mask, what becomes of SIGCHLD.
+    environment: dict[bytes, bytes]
+    mask: set[Any]
+    children: Any
+
+
+def _inherited() -> _Inherited:
     # os.environb has what Python itself may have set (LC_CTYPE, PEP 538); the kernel kept what we were given.
     with open("/proc/self/environ", "rb") as file:
         block = file.read()
-    return dict(entry.split(b"=", 1) for entry in block.split(b"\0") if b"=" in entry)
+    environment = dict(entry.split(b"=", 1) for entry in block.split(b"\0") if b"=" in entry)
+    return _Inherited(environment, signal.pthread_sigmask(signal.SIG_BLOCK, ()), signal.getsignal(signal.SIGCHLD))
 
 
 def _run(
-    program: str, argv: list[str], debugger: str, wanted: dict[str, Any], folder: str
+    program: str, argv: list[str], debugger: str, wanted: dict[str, Any], folder: str, inherited: _Inherited
 ) -> tuple[int, dict[str, Any]]:
     # Returns the program's wait status and the report.
-    environment = _original_environment()
     watched = signal.valid_signals() - _NOT_FORWARDED | {signal.SIGCHLD}
-    children = signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # where it is ignored, nobody can be waited for
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, watched)
-    pid = _start_stopped(program, argv, environment, mask, children)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # where it is ignored, nobody can be waited for
+    signal.pthread_sigmask(signal.SIG_BLOCK, watched)
+    environment = inherited.environment
+    pid = _start_stopped(program, argv, environment, inherited.mask, inherited.children)
     output = os.path.join(folder, "report.json")
     tool = _start_debugger(debugger, {**wanted, "pid": pid, "output": output}, environment, folder)
     from refdbg.render.report import prepare  # what the report needs is imported while the program runs

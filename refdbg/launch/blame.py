@@ -1,0 +1,118 @@
+"""`refdbg-run --blame`: the same run twice, at the same addresses: which object, then who counts it."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+_ADDR_NO_RANDOMIZE, _ASK = 0x0040000, 0xFFFFFFFF  # personality(2)
+# What makes a run repeatable, unless the user has said otherwise: hashes decide the order of sets and when tables grow,
+# and the first run must not leave .pyc files for the second.
+_REPEATABLE = {b"PYTHONHASHSEED": b"0", b"PYTHONDONTWRITEBYTECODE": b"1"}
+
+Once = Callable[[dict[str, Any], dict[bytes, bytes]], "tuple[int, dict[str, Any]]"]
+
+
+class Refused(Exception):
+    """Nothing was run."""
+
+
+def run_twice(once: Once, wanted: str, folder: str) -> tuple[int, dict[str, Any]]:
+    """The first run's wait status, and its report with what the second has shown. Raises Refused.
+
+    *once(orders, environment)* runs the program, with variables that it has anyway or these; *wanted*: a type, a
+    signature or an address.
+    """
+    if wanted.startswith("0x"):
+        try:
+            int(wanted, 16)
+        except ValueError:
+            raise Refused(f"--blame {wanted}: this is no address; 0x7f… is one") from None
+    _fix_addresses()
+    with _input_again() as again:
+        status, report = once({"blame": {"wanted": wanted}}, _REPEATABLE)
+        blame = report.get("blame")
+        if not blame or blame["error"]:
+            return status, report
+        again()
+    with _silenced(folder):
+        second_status, second = once({"blame": {"victim": blame}}, _REPEATABLE)
+    if "error" in second:
+        blame["error"] = f"run two: {second['error']}"
+        return status, report
+    blame["result"] = second["blame"]["result"]
+    blame["notes"] += second["blame"]["notes"]
+    if second_status != status:
+        blame["notes"].append(f"run two ended otherwise than run one: wait status {second_status}, not {status}")
+    return status, report
+
+
+def _fix_addresses() -> None:
+    # Of all that we start from now on.
+    libc = ctypes.CDLL(None, use_errno=True)
+    now = libc.personality(ctypes.c_ulong(_ASK))
+    if now & _ADDR_NO_RANDOMIZE or libc.personality(ctypes.c_ulong(now | _ADDR_NO_RANDOMIZE)) != -1:
+        return
+    raise Refused(
+        f"--blame needs two runs at the same addresses, and personality(ADDR_NO_RANDOMIZE) fails here "
+        f"({os.strerror(ctypes.get_errno())}); in Docker: --security-opt seccomp=unconfined"
+    )
+
+
+@contextmanager
+def _input_again() -> Iterator[Callable[[], None]]:
+    # Standard input for the second run as it was for the first, where it is a file.
+    try:
+        place = os.lseek(0, 0, os.SEEK_CUR)
+    except OSError:
+        yield lambda: None
+        return
+    yield lambda: (os.lseek(0, place, os.SEEK_SET), None)[1]
+
+
+@contextmanager
+def _silenced(folder: str) -> Iterator[None]:
+    # The second run writes to the same kind of file, since buffers depend on it, but not to the same. A terminal cannot
+    # be replaced.
+    kept: list[tuple[int, int]] = []
+    drains = []
+    try:
+        for number in (1, 2):
+            try:
+                mode = os.fstat(number).st_mode
+            except OSError:
+                continue
+            if stat.S_ISREG(mode):
+                sink = os.open(os.path.join(folder, f"second-{number}"), os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+            elif stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):
+                source, sink = os.pipe()
+                drains.append(_drain(source, sink))
+            else:
+                continue
+            kept.append((number, os.dup(number)))
+            os.dup2(sink, number)
+            os.close(sink)
+        yield
+    finally:
+        for number, own in kept:
+            os.dup2(own, number)
+            os.close(own)
+
+
+def _drain(source: int, sink: int) -> int:
+    # A process that reads until nobody writes any more.
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.closerange(0, 3)
+            os.close(sink)
+            while os.read(source, 1 << 16):
+                pass
+        finally:
+            os._exit(0)
+    os.close(source)
+    return pid
