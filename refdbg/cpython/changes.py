@@ -235,6 +235,13 @@ class Recorder:
         while skip < len(native) - 1 and _COUNTS.match(native[skip].function):
             skip += 1
         created = any(_NEW.match(call.function) for call in native[:skip])
+        # What moves references for the evaluator (arguments, until 3.10 by functions of their own) is the evaluator.
+        evaluator = skip
+        while evaluator < len(native) and _BETWEEN.match(native[evaluator].function):
+            evaluator += 1
+            if _EVALUATE.match(native[evaluator - 1].function):
+                skip = evaluator - 1
+                break
         path = native[skip : skip + 1]
         for row, call in enumerate(native[skip:]):
             if _EVALUATE.match(call.function):

@@ -294,6 +294,10 @@ class DebuggerChange:
         # The stack as the debugger unwinds it.
         raise NotImplementedError
 
+    def _line_at(self, address: int) -> tuple[str | None, int | None]:
+        # File and line of the instruction at an address, or that it is in.
+        raise NotImplementedError
+
     def stack(self, limit: int) -> list[NativeFrame]:
         return [frame for _address, frames in self._walk(limit) for frame in frames][:limit]
 
@@ -305,7 +309,20 @@ class DebuggerChange:
         return tuple(address for address, _frames in self._walk(limit))
 
     def places(self, limit: int) -> Mapping[int, Sequence[NativeFrame]]:
-        return dict(self._walk(limit))
+        placed = dict(self._walk(limit))
+        here = self._registers[0]
+        if here in placed:
+            placed[here] = self._written(here - 1, placed[here][-1].function)
+        return placed
+
+    def _written(self, address: int, function: str) -> list[NativeFrame]:
+        # The debugger shows the instruction behind the one that has written, which may be another function's, inlined.
+        frames = []
+        line = self._line_at(address)
+        for each in reversed(self._target.images().inlined(address)):
+            frames.append(NativeFrame(each.function, *line))
+            line = each.file, each.line
+        return [*frames, NativeFrame(function, *line)]
 
 
 class WordWatch:

@@ -316,6 +316,10 @@ class GdbChange(DebuggerChange):
         thread_pointer = _register_or_0("fs_base") if architecture == "x86-64" else 0
         super().__init__(target, architecture, int(ptid[1] or ptid[0]), registers, thread_pointer)
 
+    def _line_at(self, address: int) -> tuple[str | None, int | None]:
+        where = gdb.find_pc_line(address)
+        return (_file(where.symtab), where.line) if where.symtab else (None, None)
+
     def _walk(self, limit: int) -> Sequence[Placed]:
         placed: list[Placed] = []
         try:

@@ -281,6 +281,11 @@ class LldbChange(DebuggerChange):
         thread_pointer = _register(frame, "fs_base") if architecture == "x86-64" else 0
         super().__init__(target, architecture, thread.GetThreadID(), registers, thread_pointer)
 
+    def _line_at(self, address: int) -> tuple[str | None, int | None]:
+        process = self._stopped.GetProcess()
+        line = process.GetTarget().ResolveLoadAddress(address).GetLineEntry()
+        return (line.GetFileSpec().fullpath, line.GetLine()) if line.IsValid() else (None, None)
+
     def _walk(self, limit: int) -> Sequence[Placed]:
         placed: list[Placed] = []
         inner: list[NativeFrame] = []

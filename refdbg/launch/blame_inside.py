@@ -134,6 +134,7 @@ class Second:
         self._recorder: Recorder | None = None
         self._target: Target | None = None
         self._end: ObjectRow | None = None
+        self._names: dict[int, str] = {}  # of types, by address
         self._same_layout = True
         self.notes: list[str] = []
         session.on_error = self.notes.append
@@ -145,6 +146,7 @@ class Second:
         session.with_libraries()
         session.break_on(events.FIRST, self._first)
         session.break_on(events.RUN_MAIN, self._started)
+        session.break_on(events.GC_FINI, self._names_go)
         session.break_on(events.THE_END, self._ends)
         while not session.resume().ended:
             pass
@@ -170,9 +172,18 @@ class Second:
             )
         return False
 
+    def _names_go(self, hit: Hit) -> bool:
+        # Of heap types: they are released soon.
+        if self._recorder is not None and self._recorder.alive:
+            type_ = self._recorder.type
+            self._names[type_] = Stop(self._context.build(hit.target)).texts.type_name(type_)
+        return False
+
     def _ends(self, hit: Hit) -> bool:
         if self._recorder is not None and self._recorder.alive:
-            self._end = describe.row(Stop(self._context.build(hit.target)), self._wanted.address)
+            stop = Stop(self._context.build(hit.target))
+            stop.texts.earlier = self._names
+            self._end = describe.row(stop, self._wanted.address)
         return False
 
     def _result(self, recorder: Recorder) -> Blame:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from refdbg.dependencies import elftools
 from refdbg.errors import LayoutNotFound, SymbolNotFound
-from refdbg.target import PointedStruct, Symbol, Variable
+from refdbg.target import NativeFrame, PointedStruct, Symbol, Variable
 from refdbg.target.ctype import layout_of
 from refdbg.target.dwarf import DwarfType
 from refdbg.target.elf import Library, Open, first_mappings
@@ -117,3 +117,14 @@ class Images:
             found = library.debug.pointers_of(function - library.bias, known.name if known else "") if library else ()
             self._structs[function] = found
         return self._structs[function]
+
+    def inlined(self, address: int) -> list[NativeFrame]:
+        """What was inlined at an address, and the calls of that, outermost first; none of it without debug info."""
+        library = self.library_at(address)
+        found = library.function_at(address) if library is not None else None
+        if library is None or found is None:
+            return []
+        try:
+            return library.debug.inlined(found.start - library.bias, found.name, address - library.bias)
+        except (OSError, elftools.ELFError):
+            return []
