@@ -184,7 +184,7 @@ class Recorder:
 
     def _record(self, change: Change, delta: int) -> None:
         calls = change.calls(_FRAMES)
-        thread = self._threads.of(change.thread, change.thread_pointer)
+        thread = self._threads.of(change)
         positions, frames = self._frames.positions(thread, _FRAMES) if thread else ([], [])
         key = calls, tuple(positions)
         stack = self._stacks.get(key)

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from refdbg.cpython.runtime import Interpreter, Runtime, Thread
 from refdbg.errors import LayoutNotFound, MemoryFault
+from refdbg.target import Change
 
 _ATTACHED = 1  # _Py_THREAD_ATTACHED (Include/internal/pycore_pystate.h)
 _PTHREAD_SEARCH = 0x800  # bytes of a struct pthread in which its kernel id is looked for
@@ -71,12 +72,14 @@ class Running:
         self._runtime = runtime
         self._last: dict[int, tuple[Thread, Interpreter]] = {}
 
-    def of(self, native: int, pointer: int) -> int:
-        """``PyThreadState *``, 0 where it runs none. *native*: the kernel's id; *pointer*: pthread_self()."""
+    def of(self, change: Change) -> int:
+        """``PyThreadState *`` of the thread that has made it, 0 where it runs none."""
         try:
+            native = change.thread
             last = self._last.get(native)
             if last is not None and self._runs(*last):
                 return last[0].address
+            pointer = change.thread_pointer  # what pthread_self() is on x86-64
             for interpreter in self._runtime.interpreters():
                 for thread in self._runtime.threads(interpreter):
                     own = thread.native_id == native if thread.native_id else pthread(self._runtime, thread) == pointer

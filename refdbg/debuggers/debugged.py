@@ -281,14 +281,15 @@ Placed = tuple[int, Sequence[NativeFrame]]  # an address of a stack, and the fun
 class DebuggerChange:
     """One change of a watched word. *registers*: program counter, stack pointer, frame pointer; 0 where not known."""
 
-    def __init__(
-        self, target: Debugged, architecture: str, thread: int, registers: tuple[int, int, int], thread_pointer: int
-    ) -> None:
+    def __init__(self, target: Debugged, architecture: str, thread: int, registers: tuple[int, int, int]) -> None:
         self._target = target
         self._architecture = architecture
         self._registers = registers
         self.thread = thread
-        self.thread_pointer = thread_pointer
+
+    @property
+    def thread_pointer(self) -> int:
+        raise NotImplementedError
 
     def _walk(self, limit: int) -> Sequence[Placed]:
         # The stack as the debugger unwinds it.

@@ -6,6 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 
 import gdb
 from refdbg.debuggers.debugged import (
@@ -101,6 +102,11 @@ class GdbTarget(Debugged):
             direct,
         )
         self._debug_folder: str | None = None  # gdb's own setting, while it is changed
+
+    @cached_property
+    def architecture(self) -> str:
+        """As `convention` has it."""
+        return _architecture()
 
     def is_of(self, inferior: gdb.Inferior) -> bool:
         """Whether this is still what the inferior is: a process and its core files share a pid."""
@@ -310,11 +316,17 @@ class GdbChange(DebuggerChange):
 
     def __init__(self, target: GdbTarget) -> None:
         ptid = gdb.selected_thread().ptid
-        frame = gdb.newest_frame()
-        registers = frame.pc(), int(frame.read_register("sp")), _register_or_0("rbp")
-        architecture = _architecture()
-        thread_pointer = _register_or_0("fs_base") if architecture == "x86-64" else 0
-        super().__init__(target, architecture, int(ptid[1] or ptid[0]), registers, thread_pointer)
+        self._newest = frame = gdb.newest_frame()
+        read = frame.read_register
+        architecture = target.architecture
+        frame_pointer = int(read("rbp")) if architecture == "x86-64" else 0
+        super().__init__(
+            target, architecture, int(ptid[1] or ptid[0]), (frame.pc(), int(read("sp")), frame_pointer)
+        )
+
+    @property
+    def thread_pointer(self) -> int:
+        return _register_or_0("fs_base") if self._architecture == "x86-64" else 0
 
     def _line_at(self, address: int) -> tuple[str | None, int | None]:
         where = gdb.find_pc_line(address)
@@ -323,7 +335,7 @@ class GdbChange(DebuggerChange):
     def _walk(self, limit: int) -> Sequence[Placed]:
         placed: list[Placed] = []
         try:
-            frame = gdb.newest_frame()
+            frame = self._newest
             inner: list[NativeFrame] = []
             while frame is not None and len(placed) < limit:
                 inner.append(_frame(frame))

@@ -278,8 +278,11 @@ class LldbChange(DebuggerChange):
         frame = thread.GetFrameAtIndex(0)
         architecture = _architecture(thread.GetProcess().GetTarget())
         registers = frame.GetPC(), frame.GetSP(), frame.GetFP()
-        thread_pointer = _register(frame, "fs_base") if architecture == "x86-64" else 0
-        super().__init__(target, architecture, thread.GetThreadID(), registers, thread_pointer)
+        super().__init__(target, architecture, thread.GetThreadID(), registers)
+
+    @property
+    def thread_pointer(self) -> int:
+        return _register(self._stopped.GetFrameAtIndex(0), "fs_base") if self._architecture == "x86-64" else 0
 
     def _line_at(self, address: int) -> tuple[str | None, int | None]:
         process = self._stopped.GetProcess()

@@ -187,7 +187,11 @@ class Change(Protocol):
     """One change of a watched word, seen right behind the instruction that has written it."""
 
     thread: int
-    thread_pointer: int  # 0 where not known
+
+    @property
+    def thread_pointer(self) -> int:
+        """The base of its thread-local storage, 0 where not known."""
+        ...
 
     def stack(self, limit: int) -> list[NativeFrame]:
         """The C stack, innermost first."""

@@ -12,7 +12,7 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from refdbg.dependencies import elftools
 from refdbg.errors import MemoryFault
@@ -26,13 +26,14 @@ _WORD = struct.Struct("<Q").unpack_from
 _CHUNK = 1 << 14  # of the stack, read at once
 
 
-@dataclass(frozen=True)
-class _Row:
+class _Row(NamedTuple):
     # The caller's frame begins *offset* behind the frame (*by_frame*) or the stack pointer, and its frame pointer is
-    # kept at *saved* before that (0: it is still in the register). *outermost*: there is no caller.
+    # kept at *saved* before that (0: it is still in the register). *lowest*: the farthest of what is read, before that.
+    # *outermost*: there is no caller.
     by_frame: bool
     offset: int
     saved: int
+    lowest: int
     outermost: bool
 
 
@@ -63,8 +64,9 @@ class Unwinder:
             start = (frame if row.by_frame else stack) + row.offset
             if start <= stack:
                 return found, False  # damage: a stack grows downwards
-            if start - base > len(chunk) or start - max(row.saved, 8) < base:
-                base = start - max(row.saved, 8)
+            lowest = start - row.lowest
+            if start - base > len(chunk) or lowest < base:
+                base = lowest
                 chunk = read_some(base, _CHUNK)
                 if len(chunk) < start - base:
                     return found, False
@@ -186,7 +188,7 @@ class _Rules:
         outermost = _RA in self._saved and self._saved[_RA] is None
         if not outermost and self._saved.get(_RA, 8) != 8:
             raise _Unusual
-        return _Row(self._register == _FP, self._offset, saved, outermost)
+        return _Row(self._register == _FP, self._offset, saved, max(saved, 8), outermost)
 
     def run(self, data: bytes, at: int, end: int, wanted: int | None) -> None:
         """Execute the instructions in data[at:end], up to those for what lies *wanted* bytes into the function."""
