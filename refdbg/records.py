@@ -243,10 +243,21 @@ class Remaining:
 
 
 @dataclass(frozen=True)
-class BalanceTree:
-    """What is left of the increments and decrements of one object when those that balance are taken out, by call path.
+class BalanceNode:
+    """One step of the paths that are left, the same for all of them. *net*: what is left of it and of *calls*."""
 
-    *hidden*: how many increments have a decrement. *start*: references that were there when the watch began.
+    call: Call
+    net: int
+    calls: list[BalanceNode]
+
+
+@dataclass(frozen=True)
+class Balance:
+    """What is left of the increments and decrements of one object when those that balance are taken out.
+
+    *start*: references that were there before the first, and are not given back; *hidden*: how many increments have a
+    decrement; *remaining*: the paths that are left, most suspicious first; *tree*: the same, merged from the outermost
+    call on.
     """
 
     start: int
@@ -254,11 +265,12 @@ class BalanceTree:
     decrements: int
     hidden: int
     remaining: list[Remaining]
+    tree: list[BalanceNode]
 
 
 @dataclass(frozen=True)
 class Blame:
-    """Who has changed the reference count of one object. *state*: "alive" or "freed", at the end of the recording.
+    """Who has changed the reference count of one object. *state*: "alive" or "freed", after the last change.
 
     *incarnation*: which of the objects that were made at this address, 0 where it was there before; *verified*: it is
     the one that an earlier run has left over; *writes*: how often the processor has reported a change of the word, for
@@ -270,5 +282,5 @@ class Blame:
     incarnation: int
     verified: bool
     writes: int
-    balance: BalanceTree
+    balance: Balance
     notes: list[str]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from refdbg.records import BalanceTree, Call, Remaining, Way
+from refdbg.records import Balance, BalanceNode, Call, Remaining, Way
 
 HOW = (
     "an increment and a decrement balance in the innermost call that both were made in: a decrement takes the newest "
@@ -31,7 +31,7 @@ class _Node:
     steps: list[_Step] = field(default_factory=list)
 
 
-def balance(changes: Iterable[tuple[Way, int]], start: int = 0) -> BalanceTree:
+def balance(changes: Iterable[tuple[Way, int]], start: int = 0) -> Balance:
     """Takes out what balances. *changes*: by how much, in order; *start*: how many references were there before."""
     root = _Node()
     nodes: dict[Way, _Node] = {}
@@ -56,7 +56,19 @@ def balance(changes: Iterable[tuple[Way, int]], start: int = 0) -> BalanceTree:
     remaining = [Remaining(count, site(way), list(way.calls)) for way, count in left.items()]
     remaining.sort(key=lambda each: (each.references < 0, not each.site.library, -abs(each.references)))
     taken = start_left + sum(count for count in left.values() if count > 0)
-    return BalanceTree(start_left, increments, decrements, start + increments - taken, remaining)
+    return Balance(
+        start_left, increments, decrements, start + increments - taken, remaining,
+        _tree([(each.path, each.references) for each in remaining]),
+    )
+
+
+def _tree(paths: Sequence[tuple[Sequence[Call], int]]) -> list[BalanceNode]:
+    # Merged from the outermost call on, in the order of the paths.
+    below: dict[Call, list[tuple[Sequence[Call], int]]] = {}
+    for path, count in paths:
+        if path:
+            below.setdefault(path[0], []).append((path[1:], count))
+    return [BalanceNode(call, sum(count for _, count in rest), _tree(rest)) for call, rest in below.items()]
 
 
 def _unmatched(root: _Node) -> list[_Step]:

@@ -88,7 +88,7 @@ class Chooser(Gatherer):
         for each, type_, count in left.rows():
             self._left_types[names[type_]] = self._left_types.get(names[type_], 0) + 1
             if each == address:
-                self._found.append(_Candidate(describe.row(stop, each), f"left over{where} at this address"))
+                self._found.append(_Candidate(describe.row(stop, each), f"left over{where} at the address"))
             elif names[type_] == wanted:
                 instances.append((count, each))
             elif stop.types.is_type(each) and stop.texts.type_name(each) == wanted:
@@ -102,7 +102,7 @@ class Chooser(Gatherer):
         for finding in report["findings"]:
             for row in finding["objects"]:
                 if finding["signature"] == wanted or row["type"] == wanted:
-                    return _Candidate(ObjectRow(**row), f"the {finding['verdict']} {finding['signature']} is about it")
+                    return _Candidate(ObjectRow(**row), f"finding {finding['signature']} is about this object")
         # An instance rather than the type; what is left over last is the newest.
         return max(self._found, key=lambda each: each.object.type == wanted, default=None)
 

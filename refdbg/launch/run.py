@@ -328,6 +328,8 @@ def _publish(report: dict[str, Any], json_file: str | None, text_file: str | Non
             _say(report_text(report, width))
     elif "error" in report:
         _say(f"refdbg-run: {report['error']}")
+    elif report.get("blame", {}).get("error"):
+        _say(f"refdbg-run: {report['blame']['error']}")
 
 
 def _end(status: int) -> NoReturn:
