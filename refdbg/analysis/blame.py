@@ -10,7 +10,7 @@ from refdbg.records import Balance, BalanceNode, Call, Remaining, Way
 
 HOW = (
     "an increment and a decrement balance in the innermost call that both were made in: a decrement takes the newest "
-    "increment of its own function, or else the oldest of its source file, or else the oldest of all"
+    "increment before it of its own function, or else the oldest of its source file, or else the oldest of all"
 )
 
 _Key = tuple[str, "str | None", bool]
@@ -50,7 +50,7 @@ def balance(changes: Iterable[tuple[Way, int]], start: int = 0) -> Balance:
         increments += max(delta, 0)
         decrements -= min(delta, 0)
     left: Counter[Way] = Counter()
-    for step in _unmatched(root):
+    for step in _unmatched(root, across=not start):
         left[step.way] += step.count
     start_left = left.pop(before.way, 0)
     remaining = [Remaining(count, site(way), list(way.calls)) for way, count in left.items()]
@@ -71,8 +71,9 @@ def _tree(paths: Sequence[tuple[Sequence[Call], int]]) -> list[BalanceNode]:
     return [BalanceNode(call, sum(count for _, count in rest), _tree(rest)) for call, rest in below.items()]
 
 
-def _unmatched(root: _Node) -> list[_Step]:
-    # All increments, or all decrements. Bottom-up, and without recursion: paths are deep.
+def _unmatched(root: _Node, across: bool) -> list[_Step]:
+    # All increments, or all decrements. Bottom-up, and without recursion: paths are deep. *across*: changes of different
+    # files may balance at once; references of which nobody knows where they were taken are older than any.
     order = [root]
     for node in order:
         order.extend(node.below.values())
@@ -85,10 +86,12 @@ def _unmatched(root: _Node) -> list[_Step]:
             steps.sort(key=lambda step: step.time)
             steps = _paired(steps, _function, newest=True)
             steps = _paired(steps, _file, newest=False)
-            steps.sort(key=lambda step: (step.count < 0, step.time))  # an increment may come after its decrement
-            steps = _paired(steps, lambda way: True, newest=False)
+            if across or node is root:
+                steps = _paired(steps, lambda way: True, newest=False)
         open_[id(node)] = steps
-    return open_[id(root)]
+    # What other pairs have taken the increment of: any that is left.
+    rest = sorted(open_[id(root)], key=lambda step: (step.count < 0, step.time))
+    return _paired(rest, lambda way: True, newest=False)
 
 
 def _function(way: Way) -> Hashable:

@@ -36,11 +36,13 @@ def run_twice(once: Once, wanted: str, folder: str) -> tuple[int, dict[str, Any]
     with _input_again() as again:
         status, report = once({"blame": {"wanted": wanted}}, _REPEATABLE)
         blame = report.get("blame")
+        layout = blame.pop("layout") if blame else None
         if not blame or blame["error"]:
             return status, report
         again()
     with _silenced(folder):
-        second_status, second = once({"blame": {"victim": blame}}, _REPEATABLE)
+        victim = {"object": blame["object"], "layout": layout}
+        second_status, second = once({"blame": {"victim": victim}}, _REPEATABLE)
     if "error" in second:
         blame["error"] = f"run two: {second['error']}"
         return status, report
