@@ -72,8 +72,8 @@ def _tree(paths: Sequence[tuple[Sequence[Call], int]]) -> list[BalanceNode]:
 
 
 def _unmatched(root: _Node, across: bool) -> list[_Step]:
-    # All increments, or all decrements. Bottom-up, and without recursion: paths are deep. *across*: changes of different
-    # files may balance at once; references of which nobody knows where they were taken are older than any.
+    # All increments, or all decrements. Bottom-up, and without recursion: paths are deep. *across*: changes of
+    # different files may balance at once; references that were there before the first are older than any.
     order = [root]
     for node in order:
         order.extend(node.below.values())

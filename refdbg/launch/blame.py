@@ -6,7 +6,7 @@ import ctypes
 import os
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 _ADDR_NO_RANDOMIZE, _ASK = 0x0040000, 0xFFFFFFFF  # personality(2)
@@ -33,14 +33,13 @@ def run_twice(once: Once, wanted: str, folder: str) -> tuple[int, dict[str, Any]
         except ValueError:
             raise Refused(f"--blame {wanted}: this is no address; 0x7f… is one") from None
     _fix_addresses()
-    with _input_again() as again:
-        status, report = once({"blame": {"wanted": wanted}}, _REPEATABLE)
-        blame = report.get("blame")
-        layout = blame.pop("layout") if blame else None
-        if not blame or blame["error"]:
-            return status, report
-        again()
-    with _silenced(folder):
+    places = {number: _place(number) for number in (0, 1, 2)}
+    status, report = once({"blame": {"wanted": wanted}}, _REPEATABLE)
+    blame = report.get("blame")
+    layout = blame.pop("layout") if blame else None
+    if not blame or blame["error"]:
+        return status, report
+    with _as_before(places, folder):
         victim = {"object": blame["object"], "layout": layout}
         second_status, second = once({"blame": {"victim": victim}}, _REPEATABLE)
     if "error" in second:
@@ -65,23 +64,22 @@ def _fix_addresses() -> None:
     )
 
 
-@contextmanager
-def _input_again() -> Iterator[Callable[[], None]]:
-    # Standard input for the second run as it was for the first, where it is a file.
+def _place(number: int) -> int | None:
+    # Of a descriptor in its file, None where it is none.
     try:
-        place = os.lseek(0, 0, os.SEEK_CUR)
+        return os.lseek(number, 0, os.SEEK_CUR)
     except OSError:
-        yield lambda: None
-        return
-    yield lambda: (os.lseek(0, place, os.SEEK_SET), None)[1]
+        return None
 
 
 @contextmanager
-def _silenced(folder: str) -> Iterator[None]:
-    # The second run writes to the same kind of file, since buffers depend on it, but not to the same. A terminal cannot
-    # be replaced.
+def _as_before(places: dict[int, int | None], folder: str) -> Iterator[None]:
+    # Standard input as it was for the first run, where it is a file. Output goes to the same kind of file, as buffers
+    # depend on it, not to the same one. A terminal cannot be replaced.
+    if places[0] is not None:
+        with suppress(OSError):
+            os.lseek(0, places[0], os.SEEK_SET)
     kept: list[tuple[int, int]] = []
-    drains = []
     try:
         for number in (1, 2):
             try:
@@ -90,9 +88,10 @@ def _silenced(folder: str) -> Iterator[None]:
                 continue
             if stat.S_ISREG(mode):
                 sink = os.open(os.path.join(folder, f"second-{number}"), os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+                os.lseek(sink, places[number] or 0, os.SEEK_SET)
             elif stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):
                 source, sink = os.pipe()
-                drains.append(_drain(source, sink))
+                _drain(source, sink)
             else:
                 continue
             kept.append((number, os.dup(number)))
@@ -105,10 +104,9 @@ def _silenced(folder: str) -> Iterator[None]:
             os.close(own)
 
 
-def _drain(source: int, sink: int) -> int:
-    # A process that reads until nobody writes any more.
-    pid = os.fork()
-    if pid == 0:
+def _drain(source: int, sink: int) -> None:
+    # By a process that reads until nobody writes any more.
+    if os.fork() == 0:
         try:
             os.closerange(0, 3)
             os.close(sink)
@@ -117,4 +115,3 @@ def _drain(source: int, sink: int) -> int:
         finally:
             os._exit(0)
     os.close(source)
-    return pid
