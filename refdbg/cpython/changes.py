@@ -33,7 +33,7 @@ _BETWEEN = re.compile(
     r"_?PyEval_\w+$|_PyFunction_\w+$|_?PyObject_(Fast|Vector|Method)?[Cc]all\w*$|_PyObject_MakeTpCall$|_?PyVectorcall_\w+$"
     r"|method_vectorcall\w*$|method_call$|cfunction_\w+$|object_vacall$|function_code_fastcall$|call_function$|_PyCFunction_\w+$"
     r"|do_call_core$|trace_call_function$|vectorcall_\w+$|run_eval_code_obj$|run_mod$|_?PyRun_\w+$|pyrun_\w+$|pymain_\w+$"
-    r"|Py_BytesMain$|Py_RunMain$|Py_Main$|main$|builtin_exec\w*$|slot_tp_call$|_PyEval_EvalFrame$|gen_send_ex2?$"
+    r"|_start$|Py_BytesMain$|Py_RunMain$|Py_Main$|main$|builtin_exec\w*$|slot_tp_call$|_PyEval_EvalFrame$|gen_send_ex2?$"
 )
 # Gives up what is left over, and adds a reference to each such object, which nobody gives back (3.11, bpo-46070).
 _GIVES_UP = re.compile(r"gc_fini_untrack$|_PyGC_Fini$")

@@ -12,7 +12,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import count
 
@@ -289,14 +289,20 @@ class LldbChange(DebuggerChange):
         line = process.GetTarget().ResolveLoadAddress(address).GetLineEntry()
         return (line.GetFileSpec().fullpath, line.GetLine()) if line.IsValid() else (None, None)
 
+    def places(self, limit: int) -> Mapping[int, Sequence[NativeFrame]]:
+        # What is inlined behind a call lldb takes for its caller.
+        return {address: self._written(address - 1, inner[-1].function) for address, inner in self._walk(limit)}
+
     def _walk(self, limit: int) -> Sequence[Placed]:
         placed: list[Placed] = []
         inner: list[NativeFrame] = []
+        address = 0
         for frame in _frames(self._stopped, limit):
+            address = address or frame.GetPC()  # that of what it is inlined in is where the call of it would be
             inner.append(_native(frame))
             if not frame.IsInlined():
-                placed.append((frame.GetPC(), inner))
-                inner = []
+                placed.append((address, inner))
+                inner, address = [], 0
         return placed
 
 
