@@ -117,6 +117,7 @@ class LldbTarget(Debugged):
     def __init__(self, target: lldb.SBTarget, process: lldb.SBProcess) -> None:
         self._target = target
         self._process = process
+        self.places: dict[int, Sequence[NativeFrame]] = {}  # what functions there are at addresses of stacks
         pid = process.GetProcessID()
         core = process.GetCoreFile().fullpath
         direct: ProcessMemory | CoreMemory | None = None
@@ -275,6 +276,7 @@ class LldbChange(DebuggerChange):
 
     def __init__(self, target: LldbTarget, thread: lldb.SBThread) -> None:
         self._stopped = thread
+        self._lldb = target
         frame = thread.GetFrameAtIndex(0)
         architecture = _architecture(thread.GetProcess().GetTarget())
         registers = frame.GetPC(), frame.GetSP(), frame.GetFP()
@@ -290,20 +292,22 @@ class LldbChange(DebuggerChange):
         return (line.GetFileSpec().fullpath, line.GetLine()) if line.IsValid() else (None, None)
 
     def places(self, limit: int) -> Mapping[int, Sequence[NativeFrame]]:
-        # What is inlined behind a call lldb takes for its caller.
-        return {address: self._written(address - 1, inner[-1].function) for address, inner in self._walk(limit)}
+        # Not lldb's frames: where a function is inlined, they may lack the one that it is in.
+        known = self._lldb.places
+        found = {}
+        for address in self.calls(limit):
+            if address not in known:
+                known[address] = self._written(address - 1, self._function_at(address - 1))
+            found[address] = known[address]
+        return found
+
+    def _function_at(self, address: int) -> str:
+        place = self._stopped.GetProcess().GetTarget().ResolveLoadAddress(address)
+        context = place.GetSymbolContext(lldb.eSymbolContextFunction | lldb.eSymbolContextSymbol)
+        return context.GetFunction().GetName() or context.GetSymbol().GetName() or "??"
 
     def _walk(self, limit: int) -> Sequence[Placed]:
-        placed: list[Placed] = []
-        inner: list[NativeFrame] = []
-        address = 0
-        for frame in _frames(self._stopped, limit):
-            address = address or frame.GetPC()  # that of what it is inlined in is where the call of it would be
-            inner.append(_native(frame))
-            if not frame.IsInlined():
-                placed.append((address, inner))
-                inner, address = [], 0
-        return placed
+        return [(frame.GetPC(), [_native(frame)]) for frame in _frames(self._stopped, limit)]
 
 
 def _architecture(target: lldb.SBTarget) -> str:
