@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from refdbg.records import Balance, BalanceNode, Call, Remaining, Way
 
 HOW = (
-    "an increment and a decrement balance in the innermost call that both were made in: a decrement takes the newest "
-    "increment before it of its own function, or else the oldest of its source file, or else the oldest of all"
+    "an increment and a decrement balance in the innermost call, or line of Python, that both were made in: a "
+    "decrement takes the newest increment before it of its own function, or else the oldest of its source file, or "
+    "else the oldest of all"
 )
 
-_Key = tuple[str, "str | None", bool]
+_Key = tuple[str, "str | None", "int | None"]
 
 
 @dataclass
@@ -26,7 +27,7 @@ class _Step:
 
 @dataclass
 class _Node:
-    # A function on one path from the outermost one, whatever lines it was at.
+    # A function on one path from the outermost one, or a line of a Python function.
     below: dict[_Key, _Node] = field(default_factory=dict)
     steps: list[_Step] = field(default_factory=list)
 
@@ -44,7 +45,9 @@ def balance(changes: Iterable[tuple[Way, int]], start: int = 0) -> Balance:
         if node is None:
             node = root
             for call in way.calls:
-                node = node.below.setdefault((call.function, call.file, call.python), _Node())
+                node = node.below.setdefault((call.function, call.file, None), _Node())
+                if call.python:  # what a call has returned is most often used by its own line
+                    node = node.below.setdefault(("", None, call.line), _Node())
             nodes[way] = node
         node.steps.append(_Step(time, way, delta))
         increments += max(delta, 0)

@@ -55,7 +55,7 @@ def show(context: Context, arguments: argparse.Namespace) -> Blame | None:
 
 
 def _blame(context: Context, recorder: Recorder) -> Blame:
-    notes = [recorder.finished] if recorder.finished else []
+    notes = [recorder.finished or "the object was freed"] if recorder.finished or not recorder.alive else []
     if not recorder.writes:
         notes.append("watching: let the program run (`continue`), then `refdbg watch` shows what was recorded")
     state = "alive" if recorder.alive else "freed"

@@ -99,7 +99,8 @@ class Chooser(Gatherer):
 
     def _chosen(self, report: dict[str, Any]) -> _Candidate | None:
         wanted = self._wanted.removeprefix("builtins.")
-        for finding in report["findings"]:
+        # What somebody holds needs no blame: a lost reference first.
+        for finding in sorted(report["findings"], key=lambda each: each["verdict"] != "lost-reference"):
             for row in finding["objects"]:
                 if finding["signature"] == wanted or row["type"] == wanted:
                     return _Candidate(ObjectRow(**row), f"finding {finding['signature']} is about this object")

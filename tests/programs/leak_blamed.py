@@ -1,5 +1,9 @@
-"""Objects that come and go at one address; the last of them is the one that C code forgets. Arguments: folder, way."""
+"""Objects that come and go at one address; the last of them is the one that C code forgets. Arguments: folder, way.
 
+Ways: kept, fetched, come_and_go, from_a_thread; other FILE: what is left over is another thing each time.
+"""
+
+import os
 import sys
 
 sys.path.insert(0, sys.argv[1])
@@ -37,5 +41,21 @@ def fetched():
     blamed.look(holder)
 
 
+def other():
+    things = [object() if os.path.exists(sys.argv[3]) else Thing() for _ in range(40)]
+    open(sys.argv[3], "w").close()
+    blamed.keep(things[20])
+
+
+def from_a_thread():
+    import threading
+
+    thing = Thing()
+    thread = threading.Thread(target=lambda: blamed.keep(thing))
+    thread.start()
+    thread.join()
+
+
+print("out")
 come_and_go()
-{"kept": kept, "fetched": fetched, "clean": come_and_go}[sys.argv[2]]()
+globals()[sys.argv[2]]()
