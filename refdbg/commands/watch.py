@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from typing import Any
 
 from refdbg.analysis.blame import balance
 from refdbg.commands.context import Context
 from refdbg.commands.inspect import object_address
 from refdbg.cpython.changes import Recorder
+from refdbg.cpython.runtime import Build
 from refdbg.cpython.stop import Stop
 from refdbg.cpython.text import Texts
-from refdbg.errors import CommandError, DecodeError, MemoryFault, NotLive
+from refdbg.errors import CommandError, NotLive
 from refdbg.records import Blame, ObjectRow
 
 _STATE = "watch"
@@ -60,17 +62,16 @@ def _blame(context: Context, recorder: Recorder) -> Blame:
         notes.append("watching: let the program run (`continue`), then `refdbg watch` shows what was recorded")
     state = "alive" if recorder.alive else "freed"
     return Blame(
-        _row(context, recorder), state, recorder.incarnation, True, recorder.writes,
+        shown(context.build(), recorder), state, recorder.incarnation, True, recorder.writes,
         balance(recorder.changes(), recorder.start), notes,
     )
 
 
-def _row(context: Context, recorder: Recorder) -> ObjectRow:
-    try:
-        stop = Stop(context.build())
-        texts = Texts(stop.runtime, stop.types)  # stop.texts is for objects that can be found: not in every build
-        name = texts.type_name(recorder.type)
-        shown = texts.repr(recorder.address) if recorder.alive else f"<{name} object, freed>"
-    except (DecodeError, MemoryFault):
-        name = shown = "?"
-    return ObjectRow(recorder.address, name, shown, recorder.count)
+def shown(build: Build, recorder: Recorder, names: Mapping[int, str] | None = None) -> ObjectRow:
+    """The object as it is now, on every build. *names*: of types, by address, where they are gone by now."""
+    stop = Stop(build)
+    texts = Texts(stop.runtime, stop.types)  # stop.texts is for objects that can be found: not in every build
+    texts.earlier = dict(names or {})
+    name = texts.type_name(recorder.type)
+    text = texts.repr(recorder.address) if recorder.alive else f"<{name} object, freed>"
+    return ObjectRow(recorder.address, name, text, recorder.count)

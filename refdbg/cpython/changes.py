@@ -166,8 +166,9 @@ class Recorder:
     def _dead(self, change: Change, before: int, count: int) -> None:
         # The word was written while no object is known to be there.
         new, moves = self._top(change)
-        if not new and before == 0 and count == 1 and self.type and self._type() == self.type:
-            self._record(change, 1)  # a finalizer runs
+        again = count == 1 or bool(self._shared)  # a finalizer runs; a split count is merged
+        if not new and before == 0 and again and self.type and self._type() == self.type:
+            self._record(change, count)
             self.alive = True
         elif self._once:
             self.finished = "the object was freed"
@@ -191,8 +192,19 @@ class Recorder:
         if stack is None:
             stack = self._stacks[key] = len(self._ways)
             self._ways.append(self._way(change, calls, positions, frames))
+        if self._shared and self._is_merged(stack, delta):
+            self._changes.pop()
+            self._deltas.pop()
+            return
         self._changes.append(stack)
         self._deltas.append(delta)
+
+    def _is_merged(self, way: int, delta: int) -> bool:
+        # What is moved from the thread's own part of a split count to the shared one is subtracted, then added.
+        if not self._deltas or delta <= 0 or self._deltas[-1] != -delta:
+            return False
+        (*before, last), (*now, this) = self._ways[self._changes[-1]].calls, self._ways[way].calls
+        return before == now and (last.function, last.file) == (this.function, this.file)
 
     def _top(self, change: Change) -> tuple[bool, bool]:
         # Whether an object is being made, or moved to here.

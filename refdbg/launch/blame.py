@@ -29,9 +29,11 @@ def run_twice(once: Once, wanted: str, folder: str) -> tuple[int, dict[str, Any]
     """
     if wanted.startswith("0x"):
         try:
-            int(wanted, 16)
+            address = int(wanted, 16)
         except ValueError:
-            raise Refused(f"--blame {wanted}: this is no address; 0x7f… is one") from None
+            address = 0
+        if address % 8 or not 1 << 12 <= address < 1 << 47:
+            raise Refused(f"--blame {wanted}: no object can have this address")
     _fix_addresses()
     places = {number: _place(number) for number in (0, 1, 2)}
     status, report = once({"blame": {"wanted": wanted}}, _REPEATABLE)

@@ -9,11 +9,12 @@ from typing import Any
 
 from refdbg.analysis.blame import balance
 from refdbg.commands.context import Context
+from refdbg.commands.watch import shown
 from refdbg.cpython import describe, events
 from refdbg.cpython.changes import Recorder
 from refdbg.cpython.finalization import LastEntry
-from refdbg.cpython.stop import Stop, check_supported
-from refdbg.errors import RefdbgError
+from refdbg.cpython.stop import Stop
+from refdbg.errors import RefdbgError, SymbolNotFound
 from refdbg.graph.objects import Objects
 from refdbg.launch.gather import Gatherer
 from refdbg.records import Blame, ObjectRow
@@ -32,7 +33,10 @@ def report_of(session: Session, orders: dict[str, Any]) -> dict[str, Any]:
 
 
 def layout_of(stop: Stop) -> dict[str, int]:
-    """What two runs have in common when their objects are at the same addresses."""
+    """What two runs have in common when their objects are at the same addresses; {} where that cannot be known."""
+    traits = stop.runtime.traits
+    if traits.free_threaded or not traits.debug:
+        return {}
     objects = stop.heap.objects
     words = array("Q", objects.addresses)
     return {"objects": len(words), "checksum": zlib.crc32(array("Q", objects.types).tobytes(), zlib.crc32(words))}
@@ -53,6 +57,7 @@ class Chooser(Gatherer):
         self._layout: dict[str, int] = {}
         self._found: list[_Candidate] = []
         self._left_types: dict[str, int] = {}
+        self._unseen = ""  # why nothing is known to be left over, and an address is believed
 
     def run(self) -> dict[str, Any]:
         report = super().run()
@@ -64,15 +69,13 @@ class Chooser(Gatherer):
         if chosen is None:
             report["blame"]["error"] = self._nothing(report)
         else:
-            report["blame"] |= {"object": plain(chosen.object), "why": chosen.why}
+            notes = [f"what run one has left over is not known: {self._unseen}"] if self._unseen else []
+            report["blame"] |= {"object": plain(chosen.object), "why": chosen.why, "notes": notes}
         return report
 
     def _started(self, hit: Hit) -> bool:
         super()._started(hit)
-        stop = Stop(self._context.build(hit.target))
-        check_supported(stop.runtime.build)
-        if stop.runtime.traits.debug:
-            self._layout = layout_of(stop)
+        self._layout = layout_of(Stop(self._context.build(hit.target)))
         return False
 
     def _explain(self, number: int, last: LastEntry | None, now: Stop, left_over: Objects) -> None:
@@ -104,13 +107,23 @@ class Chooser(Gatherer):
             for row in finding["objects"]:
                 if finding["signature"] == wanted or row["type"] == wanted:
                     return _Candidate(ObjectRow(**row), f"finding {finding['signature']} is about this object")
+        if wanted.startswith("0x") and not self._left_types:
+            self._unseen = self._reason(report)
+            return _Candidate(ObjectRow(int(wanted, 16), "?", "?", 0), "the last object that was made at this address")
         # An instance rather than the type; what is left over last is the newest.
         return max(self._found, key=lambda each: each.object.type == wanted, default=None)
+
+    def _reason(self, report: dict[str, Any]) -> str:
+        # Why nothing is known to be left over.
+        return str(report["partial"] or next(iter(report["warnings"]), ""))
 
     def _nothing(self, report: dict[str, Any]) -> str:
         wanted = self._wanted
         if not self._left_types:
-            return f"nothing is known to be left over, so there is nothing to blame for {wanted}"
+            reason = self._reason(report)
+            return f"nothing is known to be left over, so there is nothing to blame for {wanted}" + (
+                f": {reason}" if reason else ""
+            )
         signatures = [finding["signature"] for finding in report["findings"]]
         if ":" in wanted or wanted.startswith("0x"):
             what = "at this address" if wanted.startswith("0x") else "that a finding of this signature is about"
@@ -146,9 +159,13 @@ class Second:
         session.attach(self._pid)
         session.with_libraries()
         session.break_on(events.FIRST, self._first)
-        session.break_on(events.RUN_MAIN, self._started)
-        session.break_on(events.GC_FINI, self._names_go)
-        session.break_on(events.THE_END, self._ends)
+        for role, on_hit in (
+            (events.RUN_MAIN, self._started), (events.GC_FINI, self._names_go), (events.THE_END, self._ends)
+        ):
+            try:
+                session.break_on(role, on_hit)
+            except SymbolNotFound as error:  # inlined
+                self.notes.append(f"{error}: what would be seen there is missing")
         while not session.resume().ended:
             pass
         if self._recorder is None:
@@ -158,9 +175,7 @@ class Second:
     def _first(self, hit: Hit) -> bool:
         if hit.target is not self._target:  # after an exec it is about the new program
             self._target = hit.target
-            build = self._context.build(hit.target)
-            check_supported(build)
-            self._recorder = Recorder(self._session, build, self._wanted.address, alive=False)
+            self._recorder = Recorder(self._session, self._context.build(hit.target), self._wanted.address, alive=False)
         return False
 
     def _started(self, hit: Hit) -> bool:
@@ -177,31 +192,27 @@ class Second:
         # Of heap types: they are released soon.
         if self._recorder is not None and self._recorder.alive:
             type_ = self._recorder.type
-            self._names[type_] = Stop(self._context.build(hit.target)).texts.type_name(type_)
+            self._names[type_] = shown(self._context.build(hit.target), self._recorder).type
         return False
 
     def _ends(self, hit: Hit) -> bool:
         if self._recorder is not None and self._recorder.alive:
-            stop = Stop(self._context.build(hit.target))
-            stop.texts.earlier = self._names
-            self._end = describe.row(stop, self._wanted.address)
+            self._end = shown(self._context.build(hit.target), self._recorder, self._names)
         return False
 
     def _result(self, recorder: Recorder) -> Blame:
         end, wanted = self._end, self._wanted
-        verified = end is not None and self._same_layout
+        verified = end is not None and self._same_layout and end.type == wanted.type
         if not recorder.incarnation:
             self.notes.append(f"in run two no object was made at {wanted.address:#x}")
-            verified = False
         elif end is None:
             self.notes.append(
                 f"in run two no object is left over at {wanted.address:#x}: this is the last one that was made there"
             )
-        elif end.type != wanted.type:
+        elif end.type != wanted.type and wanted.type != "?":
             self.notes.append(
                 f"run two differs from run one: at {wanted.address:#x} it has left over {end.type}, not {wanted.type}"
             )
-            verified = False
         if recorder.finished:
             self.notes.append(recorder.finished)
         if recorder.added_at_end:
