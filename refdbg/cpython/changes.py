@@ -37,6 +37,7 @@ _BETWEEN = re.compile(
 )
 # Gives up what is left over, and adds a reference to each such object, which nobody gives back (3.11, bpo-46070).
 _GIVES_UP = re.compile(r"gc_fini_untrack$|_PyGC_Fini$")
+_IMMORTAL_LOCAL = 0xFFFF_FFFF  # _Py_IMMORTAL_REFCNT_LOCAL
 _FREED_BYTES = (0xDDDD_DDDD, 0xCDCD_CDCD, 0xFDFD_FDFD)  # a debug build's PYMEM_DEADBYTE, …CLEANBYTE, …FORBIDDENBYTE
 _SYSTEM = re.compile(r"(libc|ld-linux|libpthread|ld)[-.]")
 
@@ -116,8 +117,8 @@ class Recorder:
         try:
             if self._shared:
                 local = self._memory.integer(self._local, 4)
-                if local == 0xFFFF_FFFF:
-                    return local  # immortal
+                if local == _IMMORTAL_LOCAL:
+                    return local
                 shared = self._memory.integer(self._shared, 8, signed=True)
                 return local + (shared >> 2)
             size = 4 if self._runtime.traits.immortal else 8
@@ -145,18 +146,20 @@ class Recorder:
         if self.alive and not 0 <= count < 1 << 31:
             self._not_counted(count)
         elif self.alive:
-            if self._once or not self._top(change)[0]:
-                self._record(change, count - before)
+            calls = change.calls(_FRAMES)
+            if self._once or not self._top(change, calls)[0]:
+                self._record(change, calls, count - before)
                 self.alive = count != 0
             else:  # its end was not seen: it was freed with references left, as part of something else
-                self._begin(change, count)
+                self._begin(change, calls, count)
         else:
             self._dead(change, before, count)
         return not self.finished
 
     def _not_counted(self, count: int) -> None:
         # The word is no reference count any more.
-        if self._runtime.is_immortal(count) and count & 0xFFFF_FFFF not in _FREED_BYTES:
+        immortal = self._runtime.is_immortal(count) or (self._shared and count == _IMMORTAL_LOCAL)
+        if immortal and count & 0xFFFF_FFFF not in _FREED_BYTES:
             self.finished = "the object was made immortal: its count does not change any more"
         else:
             self.alive = False  # freed or moved with references left, as a tuple is that is resized
@@ -165,26 +168,28 @@ class Recorder:
 
     def _dead(self, change: Change, before: int, count: int) -> None:
         # The word was written while no object is known to be there.
-        new, moves = self._top(change)
+        if not self._once and not 0 < count < 1 << 31:
+            return
+        calls = change.calls(_FRAMES)
+        new, moves = self._top(change, calls)
         again = count == 1 or bool(self._shared)  # a finalizer runs; a split count is merged
         if not new and before == 0 and again and self.type and self._type() == self.type:
-            self._record(change, count)
+            self._record(change, calls, count)
             self.alive = True
         elif self._once:
             self.finished = "the object was freed"
-        elif (new or moves) and 0 < count < 1 << 31:
-            self._begin(change, count)
+        elif new or moves:
+            self._begin(change, calls, count)
 
-    def _begin(self, change: Change, count: int) -> None:
+    def _begin(self, change: Change, calls: tuple[int, ...], count: int) -> None:
         # Another object is made here.
         self.incarnation += 1
         self.alive = True
         self.type = self._type()
         del self._changes[:], self._deltas[:]
-        self._record(change, count)
+        self._record(change, calls, count)
 
-    def _record(self, change: Change, delta: int) -> None:
-        calls = change.calls(_FRAMES)
+    def _record(self, change: Change, calls: tuple[int, ...], delta: int) -> None:
         thread = self._threads.of(change)
         positions, frames = self._frames.positions(thread, _FRAMES) if thread else ([], [])
         key = calls, tuple(positions)
@@ -206,13 +211,12 @@ class Recorder:
         (*before, last), (*now, this) = self._ways[self._changes[-1]].calls, self._ways[way].calls
         return before == now and (last.function, last.file) == (this.function, this.file)
 
-    def _top(self, change: Change) -> tuple[bool, bool]:
+    def _top(self, change: Change, calls: tuple[int, ...]) -> tuple[bool, bool]:
         # Whether an object is being made, or moved to here.
-        calls = change.calls(_TOP)
-        key = calls
+        key = calls[:_TOP]
         known = self._tops.get(key)
         if known is None:
-            names = [frame.function for call in calls for frame in self._functions(change, calls, call)]
+            names = [frame.function for call in key for frame in self._functions(change, calls, call)]
             new = any(map(_NEW.match, names[:4])) and _AGAIN not in names
             known = self._tops[key] = new, any(map(_MOVED.match, names))
         return known

@@ -279,16 +279,23 @@ Placed = tuple[int, Sequence[NativeFrame]]  # an address of a stack, and the fun
 
 
 class DebuggerChange:
-    """One change of a watched word. *registers*: program counter, stack pointer, frame pointer; 0 where not known."""
+    """One change of a watched word. Asks the debugger only for what it is asked."""
 
-    def __init__(self, target: Debugged, architecture: str, thread: int, registers: tuple[int, int, int]) -> None:
+    def __init__(self, target: Debugged, architecture: str) -> None:
         self._target = target
         self._architecture = architecture
-        self._registers = registers
-        self.thread = thread
+
+    @property
+    def thread(self) -> int:
+        raise NotImplementedError
 
     @property
     def thread_pointer(self) -> int:
+        raise NotImplementedError
+
+    @cached_property
+    def _registers(self) -> tuple[int, int, int]:
+        # Program counter, stack pointer, frame pointer; 0 where not known.
         raise NotImplementedError
 
     def _walk(self, limit: int) -> Sequence[Placed]:

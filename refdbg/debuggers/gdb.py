@@ -315,14 +315,22 @@ class GdbChange(DebuggerChange):
     """One change of a watched word."""
 
     def __init__(self, target: GdbTarget) -> None:
+        super().__init__(target, target.architecture)
+
+    @property
+    def thread(self) -> int:
         ptid = gdb.selected_thread().ptid
-        self._newest = frame = gdb.newest_frame()
-        read = frame.read_register
-        architecture = target.architecture
-        frame_pointer = int(read("rbp")) if architecture == "x86-64" else 0
-        super().__init__(
-            target, architecture, int(ptid[1] or ptid[0]), (frame.pc(), int(read("sp")), frame_pointer)
-        )
+        return int(ptid[1] or ptid[0])
+
+    @cached_property
+    def _newest(self) -> gdb.Frame:
+        return gdb.newest_frame()
+
+    @cached_property
+    def _registers(self) -> tuple[int, int, int]:
+        frame = self._newest
+        frame_pointer = int(frame.read_register("rbp")) if self._architecture == "x86-64" else 0
+        return frame.pc(), int(frame.read_register("sp")), frame_pointer
 
     @property
     def thread_pointer(self) -> int:

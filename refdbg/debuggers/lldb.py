@@ -14,6 +14,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from itertools import count
 
 import lldb
@@ -277,10 +278,16 @@ class LldbChange(DebuggerChange):
     def __init__(self, target: LldbTarget, thread: lldb.SBThread) -> None:
         self._stopped = thread
         self._lldb = target
-        frame = thread.GetFrameAtIndex(0)
-        architecture = _architecture(thread.GetProcess().GetTarget())
-        registers = frame.GetPC(), frame.GetSP(), frame.GetFP()
-        super().__init__(target, architecture, thread.GetThreadID(), registers)
+        super().__init__(target, _architecture(thread.GetProcess().GetTarget()))
+
+    @property
+    def thread(self) -> int:
+        return int(self._stopped.GetThreadID())
+
+    @cached_property
+    def _registers(self) -> tuple[int, int, int]:
+        frame = self._stopped.GetFrameAtIndex(0)
+        return frame.GetPC(), frame.GetSP(), frame.GetFP()
 
     @property
     def thread_pointer(self) -> int:

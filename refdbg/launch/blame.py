@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import signal
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -40,6 +41,9 @@ def run_twice(once: Once, wanted: str, folder: str) -> tuple[int, dict[str, Any]
     blame = report.get("blame")
     layout = blame.pop("layout") if blame else None
     if not blame or blame["error"]:
+        return status, report
+    if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGINT:
+        blame["error"] = f"--blame {wanted}: run one was interrupted, and there is no run two"
         return status, report
     with _as_before(places, folder):
         victim = {"object": blame["object"], "layout": layout}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import zlib
 from array import array
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from refdbg.cpython.finalization import LastEntry
 from refdbg.cpython.stop import Stop
 from refdbg.errors import RefdbgError, SymbolNotFound
 from refdbg.graph.objects import Objects
-from refdbg.launch.gather import Gatherer
+from refdbg.launch.gather import INTERRUPT, Gatherer
 from refdbg.records import Blame, ObjectRow
 from refdbg.render import plain
 from refdbg.target import Hit, Session, Target
@@ -156,6 +157,7 @@ class Second:
     def run(self) -> dict[str, Any]:
         """Let the program run to its end. Raises RefdbgError."""
         session = self._session
+        signal.signal(INTERRUPT, signal.SIG_IGN)  # the program gets the Ctrl-C itself, and ends or goes on
         session.attach(self._pid)
         session.with_libraries()
         session.break_on(events.FIRST, self._first)

@@ -186,7 +186,10 @@ class Hit(Protocol):
 class Change(Protocol):
     """One change of a watched word, seen right behind the instruction that has written it."""
 
-    thread: int
+    @property
+    def thread(self) -> int:
+        """The kernel's id of the thread that has made it."""
+        ...
 
     @property
     def thread_pointer(self) -> int:
