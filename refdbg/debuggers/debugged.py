@@ -116,6 +116,11 @@ class Debugged:
         self._addresses: dict[str, int | None] = {}
         self._files = Images(self.regions, self.open, RUNTIME)
 
+    @property
+    def is_local(self) -> bool:
+        """Whether it is a process of this machine, whose memory is read through /proc."""
+        return isinstance(self._direct, ProcessMemory)
+
     @cached_property
     def unwinder(self) -> Unwinder:
         """The return addresses of its threads."""

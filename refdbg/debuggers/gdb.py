@@ -38,7 +38,7 @@ from refdbg.target import (
 from refdbg.target.core import CoreMemory
 from refdbg.target.ctype import Kind, Member
 from refdbg.target.memory import Region
-from refdbg.target.process import ProcessMemory
+from refdbg.target.process import ProcessMemory, registers
 
 _ARCHITECTURES = {"i386:x86-64": "x86-64"}  # by gdb's name, where it is another one
 _ANONYMOUS = (gdb.TYPE_CODE_STRUCT, gdb.TYPE_CODE_UNION)
@@ -328,6 +328,10 @@ class GdbChange(DebuggerChange):
 
     @cached_property
     def _registers(self) -> tuple[int, int, int]:
+        if self._architecture == "x86-64" and self._target.is_local:
+            known = registers(self.thread)
+            if known is not None:
+                return known
         frame = self._newest
         frame_pointer = int(frame.read_register("rbp")) if self._architecture == "x86-64" else 0
         return frame.pc(), int(frame.read_register("sp")), frame_pointer
