@@ -14,7 +14,7 @@ from refdbg.errors import MemoryFault, RefdbgError
 from refdbg.records import Call, Way
 from refdbg.target import Breakpoint, Change, NativeFrame, Session
 
-WRITES = 2_000_000  # of the watched words; about five minutes
+WRITES = 1_000_000  # of the watched words; about six minutes
 _FRAMES = 512  # of a C stack, of a Python stack
 _TOP = 6  # C frames that tell what a change is about
 

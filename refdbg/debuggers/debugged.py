@@ -344,7 +344,7 @@ class WordWatch:
     def __init__(self, target: Debugged, address: int, on_change: OnChange) -> None:
         self._address = address
         self._on_change = on_change
-        self._done = False
+        self.done = False  # no more is asked for
         self._old = self._word(target)
         self.function = f"*{address:#x}"
 
@@ -356,7 +356,7 @@ class WordWatch:
 
     def changed(self, session: Reports, target: Debugged, change: Callable[[], Change]) -> None:
         """The processor says that it was written."""
-        if self._done:
+        if self.done:
             return
         session.busy = True
         try:
@@ -364,7 +364,7 @@ class WordWatch:
             word = self._word(target)
             if word != self._old:
                 self._old = word
-                self._done = not self._on_change(change())
+                self.done = not self._on_change(change())
         except KeyboardInterrupt:
             session.on_error("interrupted at a watchpoint")
         except RefdbgError as error:

@@ -308,6 +308,8 @@ class _Watch(gdb.Breakpoint):  # type: ignore[misc]
     def stop(self) -> bool:
         target = self._session.target()
         self._word.changed(self._session, target, lambda: GdbChange(target))
+        if self._word.done:
+            self.enabled = False  # it costs the program no more time
         return False
 
 

@@ -472,6 +472,8 @@ class _Watch:
         thread = frame.GetThread()
         target = self._session.at(thread.GetProcess())
         self._word.changed(self._session, target, lambda: LldbChange(target, thread))
+        if self._word.done:
+            self._stop.SetEnabled(False)
 
     def delete(self) -> None:
         self._target.DeleteWatchpoint(self._number)

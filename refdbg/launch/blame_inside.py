@@ -215,6 +215,8 @@ class Second:
             self.notes.append(
                 f"run two differs from run one: at {wanted.address:#x} it has left over {end.type}, not {wanted.type}"
             )
+        if verified and end is not None and end.refcount != wanted.refcount:
+            self.notes.append(f"its reference count is {end.refcount}; at the end of run one it was {wanted.refcount}")
         if recorder.finished:
             self.notes.append(recorder.finished)
         if recorder.added_at_end:
