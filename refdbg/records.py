@@ -242,3 +242,81 @@ class Repetitions:
     growth: Growth | None
     findings: list[str]
     notes: list[str]
+
+
+@dataclass(frozen=True)
+class Call:
+    """One step of a call path: a C function, or a Python frame, and the line that it was at.
+
+    *library*: the file of a C function that is not the interpreter's own.
+    """
+
+    function: str
+    file: str | None
+    line: int | None
+    python: bool = False
+    library: str = ""
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to change a reference count: *calls*, outermost first. *creates*: the object is made there."""
+
+    calls: tuple[Call, ...]
+    creates: bool = False
+
+
+@dataclass(frozen=True)
+class Remaining:
+    """References that no decrement is there for (*references* < 0: decrements without an increment).
+
+    *site*: where: the function that counted, or the line of other C code that called it; *path*: outermost first.
+    """
+
+    references: int
+    site: Call
+    path: list[Call]
+
+
+@dataclass(frozen=True)
+class BalanceNode:
+    """One step of the paths that are left, the same for all of them. *net*: what is left of it and of *calls*."""
+
+    call: Call
+    net: int
+    calls: list[BalanceNode]
+
+
+@dataclass(frozen=True)
+class Balance:
+    """What is left of the increments and decrements of one object when those that balance are taken out.
+
+    *start*: references that were there before the first, and are not given back; *hidden*: how many increments have a
+    decrement; *remaining*: the paths that are left, most suspicious first; *tree*: the same, merged from the outermost
+    call on.
+    """
+
+    start: int
+    increments: int
+    decrements: int
+    hidden: int
+    remaining: list[Remaining]
+    tree: list[BalanceNode]
+
+
+@dataclass(frozen=True)
+class Blame:
+    """Who has changed the reference count of one object. *state*: "alive" or "freed", after the last change.
+
+    *incarnation*: which of the objects that were made at this address, 0 where it was there before; *verified*: it is
+    the one that an earlier run has left over; *writes*: how often the processor has reported a change of the word, for
+    other objects at the address too.
+    """
+
+    object: ObjectRow
+    state: str
+    incarnation: int
+    verified: bool
+    writes: int
+    balance: Balance
+    notes: list[str]

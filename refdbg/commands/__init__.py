@@ -59,14 +59,14 @@ def nearest(word: str, known: Iterable[str], before: Sequence[str] = ()) -> str:
 def parser() -> argparse.ArgumentParser:
     """The parser of every subcommand; its `run` default is the function that executes it."""
     # Imported here: each module costs start-up time of every run under the debugger.
-    from refdbg.commands import collections, frames, graph, growth, heap, inspect, leaks, snapshot, traverse
+    from refdbg.commands import collections, frames, graph, growth, heap, inspect, leaks, snapshot, traverse, watch
 
     root = _Parser(prog="refdbg", description="What a CPython process collects, finalizes and leaves over – and why.")
     subcommands = root.add_subparsers(dest="command", metavar="COMMAND", required=True)
     help_ = subcommands.add_parser("help", help="list the commands, or explain one")
     help_.add_argument("words", nargs="*", metavar="COMMAND")
     help_.set_defaults(run=lambda _context, arguments: root.parse_args([*arguments.words, "--help"]))
-    for module in (leaks, inspect, heap, graph, frames, collections, traverse, growth, snapshot):
+    for module in (leaks, inspect, heap, graph, frames, collections, traverse, growth, snapshot, watch):
         module.add_commands(subcommands)
     for action in _choices(root):  # one sentence is better than none
         for name, subparser in action.choices.items():

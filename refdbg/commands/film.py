@@ -15,14 +15,14 @@ from refdbg.commands.references import References
 from refdbg.cpython import describe, heap
 from refdbg.cpython.collection import Running, finalizer_of, has_finalizer, saves_all
 from refdbg.cpython.holders import Outside
-from refdbg.cpython.life import Life, reason
+from refdbg.cpython.life import FRAMES, Life, reason
 from refdbg.cpython.referrers import Referrers
 from refdbg.cpython.stop import Stop
 from refdbg.errors import DecodeError, MemoryFault
 from refdbg.graph.objects import Objects
 from refdbg.graph.paths import path, search
 from refdbg.records import Collection, ObjectRow
-from refdbg.target import NativeFrame
+from refdbg.target import Change, NativeFrame
 
 _VISITORS = 10  # that are listed
 
@@ -258,14 +258,14 @@ class Film:
         except (DecodeError, MemoryFault):
             return False
 
-    def _type_changed(self, stack: list[NativeFrame]) -> bool:
+    def _type_changed(self, change: Change) -> bool:
         # Freed memory is overwritten, unless it is kept for the next object of the type; __class__ may be assigned.
         stop = Stop(self._context.build())
         type_ = stop.runtime.memory.u64(self._address + stop.runtime.build.ob_type)
         if stop.types.is_type(type_):
             self._type = type_
             return True
-        self._freed_early = reason(stack)
+        self._freed_early = reason(change.stack(FRAMES))
         return False
 
     @property

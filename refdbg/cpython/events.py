@@ -11,6 +11,7 @@ SUBTRACTED = ("move_unreachable",)
 DEDUCED = ("move_legacy_finalizers",)
 FINALIZERS = ("finalize_garbage",)
 CLEARING = ("delete_garbage",)
+FIRST = ("_PyRuntime_Initialize",)  # before any object is made; may be called again
 RUN_MAIN = ("Py_RunMain",)  # initialised, and nothing of the program has run
 NEW_INTERPRETER = ("new_interpreter", "_Py_NewInterpreter", "Py_NewInterpreter")
 OTHER_THREADS = ("_PyThreadState_RemoveExcept", "_PyThreadState_DeleteExcept")  # 3.13+, until 3.12

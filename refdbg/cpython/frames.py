@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from refdbg.cpython import lines
 from refdbg.cpython.containers import Containers
@@ -52,6 +52,18 @@ class Stack:
     note: str
 
 
+class Position(NamedTuple):
+    """Where one frame is, undecoded. *identity*: of what the code object is made of, which may be freed and reused.
+
+    *entry*: C has called the evaluator for this frame; the next one belongs to another call of it.
+    """
+
+    code: int
+    identity: int
+    instruction: int
+    entry: bool
+
+
 @dataclass(frozen=True)
 class _Code:
     # A PyCodeObject, decoded once per stop. start: address of its first instruction (3.11+).
@@ -72,6 +84,8 @@ class _Chain(Protocol):
     def code(self, frame: int) -> int: ...  # 0: C's own entry in the chain
     def complete(self, frame: int, code: _Code) -> bool: ...
     def instruction(self, frame: int, code: _Code) -> int: ...  # offset in bytes
+    def place(self, frame: int) -> int: ...  # the same as it stands there
+    def is_entry(self, frame: int) -> bool: ...  # C has called the evaluator for it
     def traced_line(self, frame: int) -> int: ...  # 0: none
     def names(self, code: _Code) -> Iterator[tuple[str, int]]: ...  # name, kind as in co_localspluskinds
     def slots(self, frame: int) -> int: ...  # PyObject **
@@ -133,6 +147,34 @@ class Frames:
         except (MemoryFault, DecodeError) as error:
             return Stack(frames, f"the chain of frames breaks off after {len(frames)}: {error}")
         return Stack(frames, "more frames follow" if address else "")
+
+    def positions(self, thread: int, limit: int) -> tuple[list[Position], list[int]]:
+        """Where the frames of a thread (``PyThreadState *``) are, innermost first, and their addresses. Raises nothing.
+
+        Those that Python code does not see are among them.
+        """
+        found: list[Position] = []
+        frames: list[int] = []
+        chain, u64, table = self._chain, self._memory.u64, self._table
+        with suppress(MemoryFault):
+            frame = chain.newest(thread)
+            while frame and len(found) < limit:
+                code = chain.code(frame)
+                if code:
+                    position = Position(code, u64(code + table), chain.place(frame), chain.is_entry(frame))
+                    found.append(position)
+                    frames.append(frame)
+                frame = chain.previous(frame)
+        return found, frames
+
+    def decoded(self, frame: int) -> Frame | None:
+        """The frame at an address, None for one that Python code does not see, or at damage. The process has run."""
+        self._codes.clear()
+        self._lines.clear()
+        try:
+            return self._frame(frame)
+        except (MemoryFault, DecodeError):
+            return None
 
     def locals(self, frame: Frame) -> list[tuple[str, int]]:
         """The frame's local variables that are set: (name, ``PyObject *``), in the order of the code object.
@@ -243,6 +285,8 @@ class _InterpreterFrames:
         # 3.13+ points to the instruction, before that to the code unit before the next instruction.
         self._instruction = frame.first("instr_ptr", "prev_instr").offset
         self._frame_object = frame.offset("frame_obj")
+        # 3.12+ has a frame of C's own below each that C has called.
+        self._entry = frame.offset("is_entry") if "is_entry" in frame else None
         self._line = runtime.build.layout("PyFrameObject").offset("f_lineno")
         self._slots = frame.offset("localsplus")
         self._locals = frame.offset("f_locals")
@@ -273,6 +317,15 @@ class _InterpreterFrames:
 
     def instruction(self, frame: int, code: _Code) -> int:
         return self._memory.u64(frame + self._instruction) - code.start
+
+    def place(self, frame: int) -> int:
+        return self._memory.u64(frame + self._instruction)
+
+    def is_entry(self, frame: int) -> bool:
+        if self._entry is not None:
+            return bool(self._memory.integer(frame + self._entry, 1))
+        previous = self.previous(frame)
+        return not previous or not self.code(previous)
 
     def traced_line(self, frame: int) -> int:
         # PyFrame_GetLineNumber: a trace function may have set it.
@@ -326,7 +379,13 @@ class _FrameObjects:
         return True
 
     def instruction(self, frame: int, code: _Code) -> int:
-        return self._memory.integer(frame + self._lasti, 4, signed=True) * self._unit
+        return self.place(frame) * self._unit
+
+    def place(self, frame: int) -> int:
+        return self._memory.integer(frame + self._lasti, 4, signed=True)
+
+    def is_entry(self, frame: int) -> bool:
+        return True
 
     def traced_line(self, frame: int) -> int:
         if self._trace is not None and not self._memory.u64(frame + self._trace):

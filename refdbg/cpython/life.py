@@ -7,11 +7,12 @@ from itertools import dropwhile
 
 from refdbg.cpython import events
 from refdbg.cpython.stop import Stop
-from refdbg.target import NativeFrame, Session
+from refdbg.target import Change, NativeFrame, Session
 
 # Functions that only count references, or only give memory back: never the reason for it.
 _INNER = re.compile(r".*(INCREF|DECREF|SET_REFCNT|memset|fill_mem_debug)|_?PyMem_|PyObject_Free$|PyObject_GC_Del$")
 _DEALLOC_FINALIZER = "PyObject_CallFinalizerFromDealloc"  # for its time the object has a reference again
+FRAMES = 14  # of the C stack: freeing alone takes half a dozen
 _DEAD = 0xDDDD_DDDD  # PYMEM_DEADBYTE
 
 
@@ -45,10 +46,10 @@ class Life:
             self._watch.delete()
             self._watch = None
 
-    def _changed(self, stack: list[NativeFrame]) -> bool:
+    def _changed(self, change: Change) -> bool:
         # Whether to watch on.
         before, self._count = self._count, self._session.target().memory.u64(self._place) & 0xFFFF_FFFF
-        stack = reason(stack)
+        stack = reason(change.stack(FRAMES))
         if not before:
             # Else the memory is overwritten, or a new object's.
             if all(frame.function != _DEALLOC_FINALIZER for frame in stack):

@@ -6,7 +6,9 @@ from collections.abc import Iterable
 
 from refdbg.cpython.runtime import Interpreter, Runtime, Thread
 from refdbg.errors import LayoutNotFound, MemoryFault
+from refdbg.target import Change
 
+_ATTACHED = 1  # _Py_THREAD_ATTACHED (Include/internal/pycore_pystate.h)
 _PTHREAD_SEARCH = 0x800  # bytes of a struct pthread in which its kernel id is looked for
 
 
@@ -61,3 +63,35 @@ def gil_holder(runtime: Runtime, interpreter: Interpreter) -> int:
         return runtime.memory.u64(current)
     except (LayoutNotFound, MemoryFault):
         return 0
+
+
+class Running:
+    """Which Python thread a thread of the kernel runs as: found once, and sought again only when that has changed."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._last: dict[int, tuple[Thread, Interpreter]] = {}
+
+    def of(self, change: Change) -> int:
+        """``PyThreadState *`` of the thread that has made it, 0 where it runs none."""
+        try:
+            native = change.thread
+            last = self._last.get(native)
+            if last is not None and self._runs(*last):
+                return last[0].address
+            pointer = change.thread_pointer  # what pthread_self() is on x86-64
+            for interpreter in self._runtime.interpreters():
+                for thread in self._runtime.threads(interpreter):
+                    own = thread.native_id == native if thread.native_id else pthread(self._runtime, thread) == pointer
+                    if own and self._runs(thread, interpreter):
+                        self._last[native] = thread, interpreter
+                        return thread.address
+        except (LayoutNotFound, MemoryFault):
+            pass  # not initialised yet, or at its very end
+        return 0
+
+    def _runs(self, thread: Thread, interpreter: Interpreter) -> bool:
+        # A thread has one state in each interpreter that it has entered.
+        if self._runtime.traits.free_threaded:
+            return self._runtime.view(thread.address, "PyThreadState")["state"] == _ATTACHED
+        return gil_holder(self._runtime, interpreter) == thread.address

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import BinaryIO
 
-from refdbg.errors import LayoutNotFound, NoProcess, RefdbgError, SymbolNotFound
+from refdbg.errors import LayoutNotFound, MemoryFault, NoProcess, RefdbgError, SymbolNotFound
 from refdbg.target import (
+    Change,
     Hit,
     NativeFrame,
     NativeThread,
@@ -27,10 +29,10 @@ from refdbg.target.images import Images
 from refdbg.target.layout import StructLayout
 from refdbg.target.memory import Memory, Region
 from refdbg.target.process import ProcessMemory, process_status
+from refdbg.target.unwind import Unwinder
 
 RUNTIME = "_PyRuntime"
 DEADLY = ("SIGSEGV", "SIGBUS", "SIGABRT", "SIGFPE", "SIGILL", "SIGSYS")
-CHANGE_FRAMES = 14  # of the C stack that has changed a word: freeing alone takes half a dozen
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,16 @@ class Debugged:
         self._layouts: dict[str, StructLayout | None] = {}  # None: asked for and not there
         self._addresses: dict[str, int | None] = {}
         self._files = Images(self.regions, self.open, RUNTIME)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is a process of this machine, whose memory is read through /proc."""
+        return isinstance(self._direct, ProcessMemory)
+
+    @cached_property
+    def unwinder(self) -> Unwinder:
+        """The return addresses of its threads."""
+        return Unwinder(lambda: self._files, self.memory)
 
     def _read_through(self, address: int, size: int) -> bytes:
         # By the debugger: at most *size* bytes, none when nothing can be read.
@@ -268,29 +280,97 @@ class FunctionWatch:
         return False
 
 
+Placed = tuple[int, Sequence[NativeFrame]]  # an address of a stack, and the functions that it is in
+
+
+class DebuggerChange:
+    """One change of a watched word. Asks the debugger only for what it is asked."""
+
+    def __init__(self, target: Debugged, architecture: str) -> None:
+        self._target = target
+        self._architecture = architecture
+
+    @property
+    def thread(self) -> int:
+        raise NotImplementedError
+
+    @property
+    def thread_pointer(self) -> int:
+        raise NotImplementedError
+
+    @cached_property
+    def _registers(self) -> tuple[int, int, int]:
+        # Program counter, stack pointer, frame pointer; 0 where not known.
+        raise NotImplementedError
+
+    def _walk(self, limit: int) -> Sequence[Placed]:
+        # The stack as the debugger unwinds it.
+        raise NotImplementedError
+
+    def _line_at(self, address: int) -> tuple[str | None, int | None]:
+        # File and line of the instruction at an address, or that it is in.
+        raise NotImplementedError
+
+    def stack(self, limit: int) -> list[NativeFrame]:
+        return [frame for _address, frames in self._walk(limit) for frame in frames][:limit]
+
+    def calls(self, limit: int) -> tuple[int, ...]:
+        if self._architecture == "x86-64":
+            found, complete = self._target.unwinder.calls(*self._registers, limit)
+            if complete:
+                return tuple(found)
+        return tuple(address for address, _frames in self._walk(limit))
+
+    def places(self, limit: int) -> Mapping[int, Sequence[NativeFrame]]:
+        placed = dict(self._walk(limit))
+        here = self._registers[0]
+        if here in placed:
+            placed[here] = self._written(here - 1, placed[here][-1].function)
+        return placed
+
+    def _written(self, address: int, function: str) -> list[NativeFrame]:
+        # The debugger shows the instruction behind the one that has written, which may be another function's, inlined.
+        frames = []
+        line = self._line_at(address)
+        for each in reversed(self._target.images().inlined(address)):
+            frames.append(NativeFrame(each.function, *line))
+            line = each.file, each.line
+        return [*frames, NativeFrame(function, *line)]
+
+
 class WordWatch:
     """A watched word of memory; silent from the change on whose report asks for no more."""
 
     def __init__(self, target: Debugged, address: int, on_change: OnChange) -> None:
         self._address = address
         self._on_change = on_change
-        self._done = False
-        self._old = target.memory.integer(address, 8)
+        self.done = False  # no more is asked for
+        self._old = self._word(target)
         self.function = f"*{address:#x}"
 
-    def changed(self, session: Reports, target: Debugged, stack: Callable[[], list[NativeFrame]]) -> None:
+    def _word(self, target: Debugged) -> int | None:
+        try:
+            return target.memory.u64(self._address)
+        except MemoryFault:
+            return None  # not mapped
+
+    def changed(self, session: Reports, target: Debugged, change: Callable[[], Change]) -> None:
         """The processor says that it was written."""
+        if self.done:
+            return
         session.busy = True
         try:
             target.memory.forget()
-            word = target.memory.u64(self._address)
-            if not self._done and word != self._old:
+            word = self._word(target)
+            if word != self._old:
                 self._old = word
-                self._done = not self._on_change(stack())
+                self.done = not self._on_change(change())
         except KeyboardInterrupt:
             session.on_error("interrupted at a watchpoint")
         except RefdbgError as error:
             session.on_error(f"at a watchpoint: {error}")
+        except Exception:  # a defect of ours: say so, never disturb the program
+            session.on_error(f"refdbg failed at a watchpoint:\n{traceback.format_exc()}")
         finally:
             session.busy = False
 

@@ -6,15 +6,17 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 
 import gdb
 from refdbg.debuggers.debugged import (
-    CHANGE_FRAMES,
     DEADLY,
     RUNTIME,
     Debugged,
+    DebuggerChange,
     DebuggerHit,
     FunctionWatch,
+    Placed,
     Reports,
     WordWatch,
     cannot_attach,
@@ -36,7 +38,7 @@ from refdbg.target import (
 from refdbg.target.core import CoreMemory
 from refdbg.target.ctype import Kind, Member
 from refdbg.target.memory import Region
-from refdbg.target.process import ProcessMemory
+from refdbg.target.process import ProcessMemory, registers
 
 _ARCHITECTURES = {"i386:x86-64": "x86-64"}  # by gdb's name, where it is another one
 _ANONYMOUS = (gdb.TYPE_CODE_STRUCT, gdb.TYPE_CODE_UNION)
@@ -100,6 +102,11 @@ class GdbTarget(Debugged):
             direct,
         )
         self._debug_folder: str | None = None  # gdb's own setting, while it is changed
+
+    @cached_property
+    def architecture(self) -> str:
+        """As `convention` has it."""
+        return _architecture()
 
     def is_of(self, inferior: gdb.Inferior) -> bool:
         """Whether this is still what the inferior is: a process and its core files share a pid."""
@@ -196,13 +203,17 @@ def _stack(limit: int) -> list[NativeFrame]:
     try:
         frame = gdb.newest_frame()
         while frame is not None and len(frames) < limit:
-            where = frame.find_sal()
-            file = _file(where.symtab) if where.symtab else None
-            frames.append(NativeFrame(frame.name() or "??", file, where.line if file else None))
+            frames.append(_frame(frame))
             frame = frame.older()
     except gdb.error:
         pass  # the unwinder gave up: the frames until there are the answer
     return frames
+
+
+def _frame(frame: gdb.Frame) -> NativeFrame:
+    where = frame.find_sal()
+    file = _file(where.symtab) if where.symtab else None
+    return NativeFrame(frame.name() or "??", file, where.line if file else None)
 
 
 def _type(name: str) -> gdb.Type | None:
@@ -296,8 +307,59 @@ class _Watch(gdb.Breakpoint):  # type: ignore[misc]
 
     def stop(self) -> bool:
         target = self._session.target()
-        self._word.changed(self._session, target, lambda: target.native_frames(limit=CHANGE_FRAMES))
+        self._word.changed(self._session, target, lambda: GdbChange(target))
+        if self._word.done:
+            self.enabled = False  # it costs the program no more time
         return False
+
+
+class GdbChange(DebuggerChange):
+    """One change of a watched word."""
+
+    def __init__(self, target: GdbTarget) -> None:
+        super().__init__(target, target.architecture)
+
+    @property
+    def thread(self) -> int:
+        ptid = gdb.selected_thread().ptid
+        return int(ptid[1] or ptid[0])
+
+    @cached_property
+    def _newest(self) -> gdb.Frame:
+        return gdb.newest_frame()
+
+    @cached_property
+    def _registers(self) -> tuple[int, int, int]:
+        if self._architecture == "x86-64" and self._target.is_local:
+            known = registers(self.thread)
+            if known is not None:
+                return known
+        frame = self._newest
+        frame_pointer = int(frame.read_register("rbp")) if self._architecture == "x86-64" else 0
+        return frame.pc(), int(frame.read_register("sp")), frame_pointer
+
+    @property
+    def thread_pointer(self) -> int:
+        return _register_or_0("fs_base") if self._architecture == "x86-64" else 0
+
+    def _line_at(self, address: int) -> tuple[str | None, int | None]:
+        where = gdb.find_pc_line(address)
+        return (_file(where.symtab), where.line) if where.symtab else (None, None)
+
+    def _walk(self, limit: int) -> Sequence[Placed]:
+        placed: list[Placed] = []
+        try:
+            frame = self._newest
+            inner: list[NativeFrame] = []
+            while frame is not None and len(placed) < limit:
+                inner.append(_frame(frame))
+                if frame.type() != gdb.INLINE_FRAME:
+                    placed.append((frame.pc(), inner))
+                    inner = []
+                frame = frame.older()
+        except gdb.error:
+            pass  # the unwinder gave up
+        return placed
 
 
 class GdbBreakpoint(FunctionWatch):
@@ -465,6 +527,10 @@ class GdbSession(Reports):
         else:
             # A shared-library build, or a program that will exec Python: look at each library as it comes.
             gdb.execute("set auto-solib-add on", to_string=True)
+
+    def with_libraries(self) -> None:
+        self.target().load_libraries()
+        gdb.execute("set auto-solib-add on", to_string=True)
 
     def resume(self) -> Halt:
         stops: list[gdb.StopEvent] = []

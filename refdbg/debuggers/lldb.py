@@ -12,18 +12,20 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from itertools import count
 
 import lldb
 from refdbg.debuggers.debugged import (
-    CHANGE_FRAMES,
     DEADLY,
     RUNTIME,
     Debugged,
+    DebuggerChange,
     DebuggerHit,
     FunctionWatch,
+    Placed,
     Reports,
     WordWatch,
     cannot_attach,
@@ -116,6 +118,7 @@ class LldbTarget(Debugged):
     def __init__(self, target: lldb.SBTarget, process: lldb.SBProcess) -> None:
         self._target = target
         self._process = process
+        self.places: dict[int, Sequence[NativeFrame]] = {}  # what functions there are at addresses of stacks
         pid = process.GetProcessID()
         core = process.GetCoreFile().fullpath
         direct: ProcessMemory | CoreMemory | None = None
@@ -252,15 +255,66 @@ def _register(frame: lldb.SBFrame, name: str) -> int:
 
 
 def _stack(thread: lldb.SBThread, limit: int) -> list[NativeFrame]:
-    frames = []
+    return [_native(frame) for frame in _frames(thread, limit)]
+
+
+def _frames(thread: lldb.SBThread, limit: int) -> Iterator[lldb.SBFrame]:
     for row in range(limit):
         frame = thread.GetFrameAtIndex(row)
         if not frame.IsValid():
-            break
-        line = frame.GetLineEntry()
-        file = line.GetFileSpec().fullpath if line.IsValid() else None
-        frames.append(NativeFrame(frame.GetFunctionName() or "??", file, line.GetLine() if file else None))
-    return frames
+            return
+        yield frame
+
+
+def _native(frame: lldb.SBFrame) -> NativeFrame:
+    line = frame.GetLineEntry()
+    file = line.GetFileSpec().fullpath if line.IsValid() else None
+    return NativeFrame(frame.GetFunctionName() or "??", file, line.GetLine() if file else None)
+
+
+class LldbChange(DebuggerChange):
+    """One change of a watched word."""
+
+    def __init__(self, target: LldbTarget, thread: lldb.SBThread) -> None:
+        self._stopped = thread
+        self._lldb = target
+        super().__init__(target, _architecture(thread.GetProcess().GetTarget()))
+
+    @property
+    def thread(self) -> int:
+        return int(self._stopped.GetThreadID())
+
+    @cached_property
+    def _registers(self) -> tuple[int, int, int]:
+        frame = self._stopped.GetFrameAtIndex(0)
+        return frame.GetPC(), frame.GetSP(), frame.GetFP()
+
+    @property
+    def thread_pointer(self) -> int:
+        return _register(self._stopped.GetFrameAtIndex(0), "fs_base") if self._architecture == "x86-64" else 0
+
+    def _line_at(self, address: int) -> tuple[str | None, int | None]:
+        process = self._stopped.GetProcess()
+        line = process.GetTarget().ResolveLoadAddress(address).GetLineEntry()
+        return (line.GetFileSpec().fullpath, line.GetLine()) if line.IsValid() else (None, None)
+
+    def places(self, limit: int) -> Mapping[int, Sequence[NativeFrame]]:
+        # Not lldb's frames: where a function is inlined, they may lack the one that it is in.
+        known = self._lldb.places
+        found = {}
+        for address in self.calls(limit):
+            if address not in known:
+                known[address] = self._written(address - 1, self._function_at(address - 1))
+            found[address] = known[address]
+        return found
+
+    def _function_at(self, address: int) -> str:
+        place = self._stopped.GetProcess().GetTarget().ResolveLoadAddress(address)
+        context = place.GetSymbolContext(lldb.eSymbolContextFunction | lldb.eSymbolContextSymbol)
+        return context.GetFunction().GetName() or context.GetSymbol().GetName() or "??"
+
+    def _walk(self, limit: int) -> Sequence[Placed]:
+        return [(frame.GetPC(), [_native(frame)]) for frame in _frames(self._stopped, limit)]
 
 
 def _architecture(target: lldb.SBTarget) -> str:
@@ -417,7 +471,9 @@ class _Watch:
         """Called by lldb."""
         thread = frame.GetThread()
         target = self._session.at(thread.GetProcess())
-        self._word.changed(self._session, target, lambda: _stack(thread, CHANGE_FRAMES))
+        self._word.changed(self._session, target, lambda: LldbChange(target, thread))
+        if self._word.done:
+            self._stop.SetEnabled(False)
 
     def delete(self) -> None:
         self._target.DeleteWatchpoint(self._number)
@@ -573,6 +629,9 @@ class LldbSession(Reports):
             signals.SetShouldStop(number, stops)
             signals.SetShouldNotify(number, stops)
             signals.SetShouldSuppress(number, False)
+
+    def with_libraries(self) -> None:
+        pass  # lldb reads each one's when it needs them
 
     def resume(self) -> Halt:
         process = self._debugger.GetSelectedTarget().GetProcess()

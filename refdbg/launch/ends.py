@@ -13,13 +13,16 @@ from refdbg.cpython.stop import Stop
 from refdbg.errors import SymbolNotFound
 from refdbg.graph.objects import Coverage, Objects
 from refdbg.records import Collection, Finding, TotalLine
-from refdbg.target import Breakpoint, NativeFrame, Session, Target
+from refdbg.target import Breakpoint, Change, NativeFrame, Session, Target
 
 if TYPE_CHECKING:
     from refdbg.commands.decision import Agreement
     from refdbg.commands.left_over import LeftOver
     from refdbg.commands.not_cleared import Outlived
     from refdbg.commands.not_freed import NotFreed
+
+
+_RELEASE_FRAMES = 14  # of the C stack that has released what an interpreter's state held
 
 
 @dataclass
@@ -38,16 +41,18 @@ class Ends:
 
     def __init__(
         self, session: Session, build: Callable[[Target], Build], limit: int, check: bool = False,
-        look: Callable[[Target], None] = lambda target: None, only_at_ends: bool = False,
+        look: Callable[[Target], None] = lambda target: None,
+        left: Callable[[Stop, Objects, int], None] | None = None, only_at_ends: bool = False,
     ) -> None:
         """*limit*: how many objects are listed one by one; *check*: replay each collection's decision.
 
-        *look* is called with the process at each collection; *only_at_ends*: of those in which an interpreter is
-        finalized. Raises NotPython.
+        *look* is called with the process at each collection, *left* with what each interpreter leaves over and its
+        number. *only_at_ends*: of collections watch those only in which an interpreter is finalized. Raises NotPython.
         """
         self._session = session
         self._limit = limit
         self._look = look
+        self._left = left
         self._seen = _Seen()
         self._agreement: Agreement | None = None
         self._left_by_subinterpreters: set[int] = set()
@@ -166,8 +171,8 @@ class Ends:
         released = self._seen.released
         for signature, offset in self._late.items():
             if signature not in released:
-                def changed(stack: list[NativeFrame], signature: str = signature) -> None:
-                    released[signature] = stack
+                def changed(change: Change, signature: str = signature) -> None:
+                    released[signature] = change.stack(_RELEASE_FRAMES)
 
                 placed = self._session.watch_word(interpreter.address + offset, changed)
                 if placed is not None:
@@ -211,6 +216,8 @@ class Ends:
     def _explain(self, number: int, last: LastEntry | None, now: Stop, left_over: Objects) -> None:
         from refdbg.commands.explain import explain  # only a run that leaves something over pays for it
 
+        if self._left is not None:
+            self._left(now, left_over, number)
         seen = self._seen
         earlier = self._left_by_subinterpreters
         if number:

@@ -18,7 +18,7 @@ from refdbg.cpython.collection import Running, frame_rows
 from refdbg.cpython.runtime import Thread
 from refdbg.cpython.stop import Stop, check_supported
 from refdbg.errors import NotPython, RefdbgError
-from refdbg.graph.objects import Coverage
+from refdbg.graph.objects import Coverage, Objects
 from refdbg.launch.ends import Ends, weight
 from refdbg.records import Finding
 from refdbg.render import plain
@@ -207,18 +207,26 @@ def main(session: Session) -> None:
     orders = json.loads(os.environ["REFDBG_GATHER"])
     report: dict[str, Any]
     try:
-        report = Gatherer(session, orders["pid"], orders["objects"], partial(_watch, orders)).run()
+        if "blame" in orders:
+            from refdbg.launch.blame_inside import report_of
+
+            report = report_of(session, orders)
+        else:
+            report = Gatherer(session, orders["pid"], orders["objects"], partial(watch, orders)).run()
     except RefdbgError as error:
         report = {"error": error.text()}
     _end(report, orders["output"])
 
 
-def _watch(orders: dict[str, Any], gatherer: Gatherer) -> Watching:
+def watch(
+    orders: dict[str, Any], gatherer: Gatherer, left: Callable[[Stop, Objects, int], None] | None = None
+) -> Watching:
+    """Begin to watch as the orders say. *left* is called with what each interpreter leaves over."""
     if orders["marker"]:
         from refdbg.launch.refleak import Refleak  # only a run that asks for it pays for it
 
         return Refleak(gatherer.session, gatherer.context.build, gatherer.limit, orders["marker"])
-    return Ends(gatherer.session, gatherer.context.build, gatherer.limit, orders["check"], gatherer.look)
+    return Ends(gatherer.session, gatherer.context.build, gatherer.limit, orders["check"], gatherer.look, left)
 
 
 def refuse(reason: str) -> NoReturn:

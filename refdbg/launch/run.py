@@ -17,7 +17,7 @@ import shutil
 import signal
 import sys
 import time
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from refdbg import __version__
 from refdbg.cpython.events import GET_TOTAL
@@ -98,6 +98,9 @@ def parser() -> argparse.ArgumentParser:
     root.add_argument("--bisect-run", metavar="SIGNATURE",
                       help=f"for `git bisect run`: exit with 1 when the leak is there, 0 when it is not, {CANNOT_TELL} "
                       "when the program could not be watched to its end")
+    root.add_argument("--blame", metavar="TYPE|SIGNATURE|ADDRESS",
+                      help="run the program twice, at the same addresses: find a left-over object of this type, of the "
+                      "finding with this signature, or at this address, then record who changes its reference count")
     root.add_argument("--debugger", metavar="gdb|lldb|PATH", default="gdb",
                       help="the debugger to use (default: gdb); a PATH whose last part contains lldb is an lldb")
     root.add_argument("--version", action="version", version=f"refdbg {__version__}")
@@ -146,10 +149,29 @@ def main() -> NoReturn:
     # Not tempfile: importing it takes as long as starting Python.
     folder = os.path.join(os.environ.get("TMPDIR") or "/tmp", f"refdbg-{os.getpid()}-{os.urandom(8).hex()}")
     os.mkdir(folder, 0o700)
+    timed_out = False
     try:
         wanted = {"objects": orders.objects, "check": orders.check, "marker": marker}
         argv = [orders.program, *orders.arguments]
-        status, report, timed_out = _run(program, argv, debugger, wanted, folder, orders.timeout)
+        inherited = _inherited()
+        if orders.blame is not None:
+            from refdbg.launch.blame import Refused, run_twice
+
+            def once(more: dict[str, Any], environment: dict[bytes, bytes]) -> tuple[int, dict[str, Any]]:
+                nonlocal timed_out
+                like_us = inherited._replace(environment={**environment, **inherited.environment})
+                status, report, ended = _run(
+                    program, argv, debugger, {**wanted, **more}, folder, like_us, orders.timeout
+                )
+                timed_out = timed_out or ended
+                return status, report
+
+            try:
+                status, report = run_twice(once, orders.blame, folder)
+            except Refused as error:
+                _fail(USAGE, str(error))
+        else:
+            status, report, timed_out = _run(program, argv, debugger, wanted, folder, inherited, orders.timeout)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     for finding in report.get("findings", ()):
@@ -249,22 +271,31 @@ def _say(text: str) -> None:
             print(text, file=sys.stderr, flush=True)
 
 
-def _original_environment() -> dict[bytes, bytes]:
+class _Inherited(NamedTuple):
+    # What a plain run would have from its parent: the environment, the signal mask, what becomes of SIGCHLD.
+    environment: dict[bytes, bytes]
+    mask: set[Any]
+    children: Any
+
+
+def _inherited() -> _Inherited:
     # os.environb has what Python itself may have set (LC_CTYPE, PEP 538); the kernel kept what we were given.
     with open("/proc/self/environ", "rb") as file:
         block = file.read()
-    return dict(entry.split(b"=", 1) for entry in block.split(b"\0") if b"=" in entry)
+    environment = dict(entry.split(b"=", 1) for entry in block.split(b"\0") if b"=" in entry)
+    return _Inherited(environment, signal.pthread_sigmask(signal.SIG_BLOCK, ()), signal.getsignal(signal.SIGCHLD))
 
 
 def _run(
-    program: str, argv: list[str], debugger: str, wanted: dict[str, Any], folder: str, timeout: float | None
+    program: str, argv: list[str], debugger: str, wanted: dict[str, Any], folder: str, inherited: _Inherited,
+    timeout: float | None,
 ) -> tuple[int, dict[str, Any], bool]:
     # Returns the program's wait status, the report, and whether the program was ended for its slowness.
-    environment = _original_environment()
     watched = signal.valid_signals() - _NOT_FORWARDED | {signal.SIGCHLD}
-    children = signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # where it is ignored, nobody can be waited for
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, watched)
-    pid = _start_stopped(program, argv, environment, mask, children)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # where it is ignored, nobody can be waited for
+    signal.pthread_sigmask(signal.SIG_BLOCK, watched)
+    environment = inherited.environment
+    pid = _start_stopped(program, argv, environment, inherited.mask, inherited.children)
     output = os.path.join(folder, "report.json")
     tool = _start_debugger(debugger, {**wanted, "pid": pid, "output": output}, environment, folder)
     from refdbg.render.report import prepare  # what the report needs is imported while the program runs
@@ -416,6 +447,8 @@ def _publish(report: dict[str, Any], json_file: str | None, text_file: str | Non
             _say(report_text(report, width))
     elif "error" in report:
         _say(f"refdbg-run: {report['error']}")
+    elif report.get("blame", {}).get("error"):
+        _say(f"refdbg-run: {report['blame']['error']}")
 
 
 def _end(status: int) -> NoReturn:

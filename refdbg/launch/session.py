@@ -124,5 +124,8 @@ class RecordedSession:
     def attach(self, pid: int) -> None:
         raise NotLive("an unattended run needs a debugger", "Use refdbg-run.")
 
+    def with_libraries(self) -> None:
+        pass
+
     def resume(self) -> Halt:
         raise NotLive("nothing runs here", "Use refdbg-run.")

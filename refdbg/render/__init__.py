@@ -38,6 +38,6 @@ def coloured(record: Any, width: int) -> str:
 
 def as_text(record: Any, width: int, colour: bool = False) -> str:
     """The record as text, at most about *width* columns."""
-    from refdbg.render import collections, film, graphs, leaks, stacks, tables  # noqa: F401  registers the records' texts
+    from refdbg.render import blame, collections, film, graphs, leaks, stacks, tables  # noqa: F401  registers their texts
 
     return coloured(record, width) if colour else text(record, width)

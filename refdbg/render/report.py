@@ -46,6 +46,8 @@ def _lines(report: dict[str, Any], width: int) -> Iterator[str]:
     for each in report.get("repetitions", ()):
         yield from repetition_lines(each)
     yield from _headline(report)
+    if "blame" in report:
+        yield from _blame(report["blame"], width)
     yield from _findings(report)
     for end in report["interpreters"]:
         yield from _interpreter(end)
@@ -61,6 +63,24 @@ def _lines(report: dict[str, Any], width: int) -> Iterator[str]:
     if report["warnings"]:
         yield ""
         yield from (f"note: {warning}" for warning in report["warnings"])
+
+
+def _blame(blame: dict[str, Any], width: int) -> Iterator[str]:
+    from refdbg.render.blame import blame_lines  # only a report that has one pays for it
+
+    yield ""
+    if blame["error"]:
+        yield blame["error"]
+    if blame["result"]:
+        result = blame["result"]
+        yield f"Blame: {blame['why']}."
+        yield from blame_lines(result, width)
+        if result["incarnation"]:
+            yield (
+                f"  object {result['incarnation']} that was made at this address; "
+                + ("the same in both runs" if result["verified"] else "not known to be the one of run one")
+            )
+    yield from (f"note: {note}" for note in blame["notes"])
 
 
 _EXPLAIN = {

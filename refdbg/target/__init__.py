@@ -183,9 +183,35 @@ class Hit(Protocol):
         ...
 
 
+class Change(Protocol):
+    """One change of a watched word, seen right behind the instruction that has written it."""
+
+    @property
+    def thread(self) -> int:
+        """The kernel's id of the thread that has made it."""
+        ...
+
+    @property
+    def thread_pointer(self) -> int:
+        """The base of its thread-local storage, 0 where not known."""
+        ...
+
+    def stack(self, limit: int) -> list[NativeFrame]:
+        """The C stack, innermost first."""
+        ...
+
+    def calls(self, limit: int) -> tuple[int, ...]:
+        """Where that is, and the return addresses, innermost first: all that tells two stacks apart, and cheap."""
+        ...
+
+    def places(self, limit: int) -> Mapping[int, Sequence[NativeFrame]]:
+        """The C functions at each address of `calls`, innermost first: one that was inlined, then that it is in."""
+        ...
+
+
 Where = Literal["entry", "return"]
 OnHit = Callable[[Hit], bool]
-OnChange = Callable[[list[NativeFrame]], "bool | None"]
+OnChange = Callable[[Change], "bool | None"]
 
 
 class Breakpoint(Protocol):
@@ -237,9 +263,10 @@ class Session(Protocol):
         ...
 
     def watch_word(self, address: int, on_change: OnChange) -> Breakpoint | None:
-        """Call *on_change*, with the C stack, when the 64-bit word at *address* changes; again if it returns True.
+        """Call *on_change* when the 64-bit word at *address* changes; again if it returns True.
 
-        None when the processor has no watchpoint left; a program is never stepped for it.
+        The address need not be mapped yet. None when the processor has no watchpoint left; a program is never stepped
+        for it.
         """
         ...
 
@@ -253,6 +280,10 @@ class Session(Protocol):
 
     def attach(self, pid: int) -> None:
         """Take a stopped process over for an unattended run: every signal is passed on. Raises NoProcess."""
+        ...
+
+    def with_libraries(self) -> None:
+        """Read the symbols of every library, from now on as it is loaded: an unattended run spares itself that."""
         ...
 
     def resume(self) -> Halt:

@@ -15,7 +15,7 @@ from functools import cached_property
 from typing import Any, BinaryIO
 
 from refdbg.dependencies import elftools
-from refdbg.target import PointedStruct, Variable
+from refdbg.target import NativeFrame, PointedStruct, Variable
 from refdbg.target.ctype import Kind, Member, member_path, pointed_struct
 
 _STRIPPED = {
@@ -132,6 +132,26 @@ class DebugInfo:
                 elif child.tag == "DW_TAG_variable" and _name(_origin(child)) == variable:
                     return _place(child)
         return None
+
+    def inlined(self, function: int, name: str, place: int) -> list[NativeFrame]:
+        """What the compiler has inlined at *place* in the function *name* at *function*, and where that was called.
+
+        Outermost first: the name of each inlined function, file and line of the call.
+        """
+        found = []
+        inner = self._function(function, name)
+        while inner is not None:
+            outer, inner = inner, None
+            for child in outer.iter_children():
+                if child.tag in ("DW_TAG_lexical_block", "DW_TAG_inlined_subroutine") and any(
+                    start <= place < end for start, end in _ranges(self._dwarf, child.cu, child)
+                ):
+                    inner = child
+                    break
+            if inner is not None and inner.tag == "DW_TAG_inlined_subroutine":
+                file = self._unit_of(inner).path(_number(inner, "DW_AT_call_file")) or None
+                found.append(NativeFrame(_name(_origin(inner)), file, _number(inner, "DW_AT_call_line") or None))
+        return found
 
     def _function(self, address: int, name: str) -> Any:
         for entry in self._candidates(name.partition(".")[0], {"DW_TAG_subprogram"}):  # without `.cold`, `.isra.0`
@@ -437,6 +457,7 @@ def _ranges(dwarf: Any, unit: Any, entry: Any) -> Iterator[tuple[int, int]]:
     lists = dwarf.range_lists()
     if ranges is None or lists is None:
         return
+    low = low or unit.get_top_DIE().attributes.get("DW_AT_low_pc")
     base = _address(dwarf, unit, low) if low is not None else 0
     for row in lists.get_range_list_at_offset(ranges.value, unit):
         if hasattr(row, "base_address"):

@@ -85,6 +85,10 @@ class Library:
         """The file's base name."""
         return os.path.basename(self.path).removesuffix(DELETED)
 
+    def opened(self) -> BinaryIO:
+        """The file. Raises OSError."""
+        return self._open(self.path)
+
     @cached_property
     def build_id(self) -> str:
         """The build id, "" without one. Raises OSError, ELFError."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from refdbg.dependencies import elftools
 from refdbg.errors import LayoutNotFound, SymbolNotFound
-from refdbg.target import PointedStruct, Symbol, Variable
+from refdbg.target import NativeFrame, PointedStruct, Symbol, Variable
 from refdbg.target.dwarf import DwarfType
 from refdbg.target.elf import Library, Open, first_mappings
 from refdbg.target.layout import StructLayout
@@ -102,7 +102,8 @@ class Images:
             if "answers" in vars(library):  # it was asked at all
                 library.answers.keep()
 
-    def _library_at(self, address: int) -> Library | None:
+    def library_at(self, address: int) -> Library | None:
+        """The file that *address* belongs to, or None."""
         region = self._region_at(address)
         if region is None:
             self.refresh()
@@ -118,12 +119,12 @@ class Images:
 
     def symbol_at(self, address: int) -> Symbol | None:
         """The function or variable that contains *address*, or None."""
-        library = self._library_at(address)
+        library = self.library_at(address)
         return library.function_at(address) or library.symbol_at(address) if library is not None else None
 
     def variable(self, symbol: Symbol) -> Variable | None:
         """The declaration of the variable that *symbol* is in, None without debug info."""
-        library = self._library_at(symbol.start)
+        library = self.library_at(symbol.start)
         if library is None:
             return None
         return library.answers.variable(symbol.name, symbol.start - library.bias, symbol.offset)
@@ -131,9 +132,20 @@ class Images:
     def structs_of(self, function: int) -> tuple[PointedStruct, ...]:
         """The structs that the function at *function* gets or declares pointers to, parameters first."""
         if function not in self._structs:
-            library = self._library_at(function)
+            library = self.library_at(function)
             known = library.function_at(function) if library is not None else None
             self._structs[function] = (
                 library.answers.pointers_of(function - library.bias, known.name if known else "") if library else ()
             )
         return self._structs[function]
+
+    def inlined(self, address: int) -> list[NativeFrame]:
+        """What was inlined at an address, and the calls of that, outermost first; none of it without debug info."""
+        library = self.library_at(address)
+        found = library.function_at(address) if library is not None else None
+        if library is None or found is None:
+            return []
+        try:
+            return library.debug.inlined(found.start - library.bias, found.name, address - library.bias)
+        except (OSError, elftools.ELFError):
+            return []

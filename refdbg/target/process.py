@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from array import array
 from collections.abc import Iterator
+from functools import cache
 from typing import BinaryIO
 
 from refdbg.errors import NoProcess
@@ -12,6 +14,8 @@ from refdbg.target.memory import DELETED, PAGE, PAGE_BITS, Region
 
 # /proc/PID/pagemap (Documentation/admin-guide/mm/pagemap.rst): bit 63 present, bit 62 swapped.
 _PRESENT_OR_SWAPPED = 3 << 62
+# ptrace(2); struct user_regs_struct (sys/user.h) in words.
+_PTRACE_GETREGS, _USER_REGS, _RBP, _RIP, _RSP = 12, 27, 4, 16, 19
 
 
 def parse_maps(text: str) -> list[Region]:
@@ -33,6 +37,25 @@ def process_status(pid: int) -> dict[str, str]:
             return {name: value.strip() for name, _, value in (line.partition(":") for line in file)}
     except OSError:
         return {}
+
+
+def registers(thread: int) -> tuple[int, int, int] | None:
+    """Program counter, stack pointer and frame pointer of a stopped thread that this process itself traces (x86-64).
+
+    None where it does not. A debugger's own way to them takes it a tenth of a millisecond.
+    """
+    words = (ctypes.c_ulong * _USER_REGS)()
+    if _libc().ptrace(_PTRACE_GETREGS, thread, None, ctypes.byref(words)) != 0:
+        return None
+    return words[_RIP], words[_RSP], words[_RBP]
+
+
+@cache
+def _libc() -> ctypes.CDLL:
+    libc = ctypes.CDLL(None)
+    libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
+    libc.ptrace.restype = ctypes.c_long
+    return libc
 
 
 class ProcessMemory:
