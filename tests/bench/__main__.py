@@ -112,10 +112,7 @@ def lldb_rows(lldb: dict[str, Times], gdb: dict[str, Times]) -> list[list[Any]]:
 def runs(python: str, repetitions: int) -> dict[str, Times]:
     """Whole runs of `-X showrefcount -c pass`: plain, under gdb, under refdbg-run; interleaved."""
     program = [python, "-X", "showrefcount", "-c", "pass"]
-    entry = [str(ENTRY)] if ENTRY.exists() else [
-        sys.executable, "-c",
-        f"import sys; sys.path.insert(0, {str(ROOT)!r}); from refdbg.launch.run import main; main()",
-    ]  # fmt: skip
+    entry = _entry()
     ways = {
         "plain": program,
         "gdb": ["gdb", "-nx", "-batch", "-ex", "run", "--args", *program],
@@ -128,6 +125,13 @@ def runs(python: str, repetitions: int) -> dict[str, Times]:
             if repetition:  # the first fills the page cache
                 times[way].add(wall, cpu)
     return times
+
+
+def _entry() -> list[str]:
+    return [str(ENTRY)] if ENTRY.exists() else [
+        sys.executable, "-c",
+        f"import sys; sys.path.insert(0, {str(ROOT)!r}); from refdbg.launch.run import main; main()",
+    ]  # fmt: skip
 
 
 def _timed(command: list[str]) -> tuple[float, float]:
@@ -231,6 +235,32 @@ def run_rows(times: dict[str, Times]) -> list[list[Any]]:
     return rows
 
 
+BLAMED = """
+import ctypes
+class Thing: pass
+def work():
+    thing = Thing()
+    for _ in range({rounds}):
+        things = [thing]
+        things = None
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
+work()
+"""
+
+
+def blame_line(python: str, changes: int) -> str:
+    """`refdbg-run --blame` of an object whose count changes so often, to the end of both runs."""
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder, "report.json")
+        options = ["--json", str(report), "--blame", "__main__.Thing"]
+        command = [*_entry(), *options, python, "-c", BLAMED.format(rounds=changes // 2)]
+        wall, cpu = _timed(command)
+        found = json.loads(report.read_text(encoding="utf-8"))["blame"]["result"]
+    seen = found["balance"]["increments"] + found["balance"]["decrements"]
+    left = ", ".join(f"{each['references']:+} {each['site']['function']}" for each in found["balance"]["remaining"])
+    return f"blame: {seen} changes, {wall:.1f} s (cpu {cpu:.1f} s), left {left}; goal: 60 s for 100000"
+
+
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
@@ -241,6 +271,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=15, help="of each whole run (default: 15)")
     parser.add_argument("--linear", type=int, nargs="+", metavar="N",
                         help="only this: refdbg leaks on so many objects each (100000 300000 1000000 4000000: minutes)")
+    parser.add_argument("--blame", type=int, metavar="N", help="only this: blame of an object with N changes")
     orders = parser.parse_args()
     python = shutil.which(orders.python)
     if python is None or shutil.which("gdb") is None:
@@ -248,6 +279,10 @@ def main() -> None:
     if orders.linear:
         print(f"{python}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}")
         print(linear_table(python, orders.linear))
+        return
+    if orders.blame:
+        print(f"{python}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}")
+        print(blame_line(python, orders.blame))
         return
     rows: list[list[Any]] = []
     if orders.repetitions:
