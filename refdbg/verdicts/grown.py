@@ -14,10 +14,11 @@ def finding(row: ObjectRow, name: str, each: int) -> Finding:
     """The verdict. *name*: of a static object, else ""; *each*: what a repetition adds."""
     what = name or f"{row.type} {row.repr}"
     number = f"{each} references" if each > 1 else "1 reference"
+    own = signature("lost-reference", "growth", name or f"{row.type} {_ADDRESS.sub('', row.repr)}")
     return Finding(
         verdict="lost-reference",
         confidence="likely",
-        signature=signature("lost-reference", "growth", name or f"{row.type} {_ADDRESS.sub('', row.repr)}"),
+        signature=own,
         message=f"{what}: each repetition adds {number} that nobody holds.",
         interpreter=0,
         subject={"type": row.type, "repr": row.repr},
@@ -28,5 +29,5 @@ def finding(row: ObjectRow, name: str, each: int) -> Finding:
             "growth", f"two repetitions in a row added {number} more than the words of the process that refer to it"
         )],
         fix="Look for a missing Py_DECREF (often on an error path), or a Py_INCREF too many, where it is used.",
-        next=f"refdbg balance {row.address:#x}",
+        next=f"refdbg-run --refleak --blame {own} PROGRAM…: the same run again, and who takes the references",
     )

@@ -75,13 +75,11 @@ def finding(held: Outside) -> Finding:
     owner = held.owner.split(".")[0] if module else held.owner
     if held.older:
         owner = _INDEX.sub("[]", held.owner)
+    name = signature(held.verdict, module, owner, *([held.function] if held.function else []))
     return Finding(
         verdict=held.verdict,
         confidence="proven" if proven else "possible" if held.weak else "likely",
-        signature=signature(
-            held.verdict, module, owner,
-            *([held.function] if held.function else []),
-        ),
+        signature=name,
         message=message,
         interpreter=held.interpreter,
         subject={"type": first.type, "repr": first.repr},
@@ -91,8 +89,7 @@ def finding(held: Outside) -> Finding:
         objects=held.directly,
         evidence=evidence,
         fix=fix,
-        next=f"gdb -batch -ex '{_where_declared(held)}' {held.library_path}"
-        if held.library and not held.older else "refdbg leaks, before the interpreter ends",
+        next=_next(held, name),
         counterfactual=Counterfactual(held.freed.objects, held.freed.references),
     )
 
@@ -103,6 +100,14 @@ _KINDS = {
     "static-reference": "C variable", "state-reference": "state", "native-reference": "native block",
     "stack-reference": "stack", "lost-reference": "nobody",
 }
+
+
+def _next(held: Outside, name: str) -> str:
+    if held.verdict == "lost-reference":
+        return f"refdbg-run --blame {name} PROGRAM…: the same run again, and who takes the reference"
+    if held.library and not held.older:
+        return f"gdb -batch -ex '{_where_declared(held)}' {held.library_path}"
+    return "refdbg leaks, before the interpreter ends"
 
 
 def _where_declared(held: Outside) -> str:
