@@ -138,6 +138,6 @@ def site(way: Way) -> Call:
     for call in reversed(way.calls):
         if call.python:
             break
-        if call.library:
+        if call.library and call.function != "??":  # without symbols it says nothing
             return call
     return way.calls[-1]

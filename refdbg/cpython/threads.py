@@ -50,19 +50,29 @@ def kernel_ids(runtime: Runtime, threads: Iterable[Thread]) -> dict[int, int]:
 def gil_holder(runtime: Runtime, interpreter: Interpreter) -> int:
     """The thread state that holds the interpreter's GIL (``PyThreadState *``), 0: none, or not known."""
     try:
-        gil = runtime.build.interpreter
-        if "ceval.gil" in gil and gil["ceval.gil"].inner is None:  # 3.12+: a pointer, each interpreter may have its own
-            address = runtime.memory.u64(interpreter.address + gil.offset("ceval.gil"))
-            layout = runtime.build.layout("_gil_runtime_state")
-            # Since 3.13 plain members, in 3.12 _Py_atomic_int and _Py_atomic_address; the value comes first.
-            locked = runtime.memory.integer(address + layout.offset("locked"), 4, signed=True)
-            if locked <= 0 or ("enabled" in layout and not runtime.view(address, "_gil_runtime_state")["enabled"]):
-                return 0
-            return runtime.memory.u64(address + layout.offset("last_holder"))
-        current = runtime.state.at("gilstate.tstate_current")  # until 3.11; the only one of all interpreters
-        return runtime.memory.u64(current)
+        return _holder(runtime, _gil(runtime, interpreter))
     except (LayoutNotFound, MemoryFault):
         return 0
+
+
+def _gil(runtime: Runtime, interpreter: Interpreter) -> tuple[int, int]:
+    # Where the number stands that says whether it is taken (0: nowhere), and where by whom; both 0 without a GIL.
+    gil = runtime.build.interpreter
+    if "ceval.gil" in gil and gil["ceval.gil"].inner is None:  # 3.12+: a pointer, each interpreter may have its own
+        address = runtime.memory.u64(interpreter.address + gil.offset("ceval.gil"))
+        layout = runtime.build.layout("_gil_runtime_state")
+        if "enabled" in layout and not runtime.view(address, "_gil_runtime_state")["enabled"]:
+            return 0, 0
+        return address + layout.offset("locked"), address + layout.offset("last_holder")
+    return 0, runtime.state.at("gilstate.tstate_current")  # until 3.11; the only one of all interpreters
+
+
+def _holder(runtime: Runtime, gil: tuple[int, int]) -> int:
+    locked, holder = gil
+    # Since 3.13 plain members, in 3.12 _Py_atomic_int and _Py_atomic_address; the value comes first.
+    if not holder or (locked and runtime.memory.integer(locked, 4, signed=True) <= 0):
+        return 0
+    return runtime.memory.u64(holder)
 
 
 class Running:
@@ -71,6 +81,7 @@ class Running:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._last: dict[int, tuple[Thread, Interpreter]] = {}
+        self._gils: dict[int, tuple[int, int]] = {}  # by interpreter
 
     def of(self, change: Change) -> int:
         """``PyThreadState *`` of the thread that has made it, 0 where it runs none."""
@@ -79,6 +90,7 @@ class Running:
             last = self._last.get(native)
             if last is not None and self._runs(*last):
                 return last[0].address
+            self._gils.clear()
             pointer = change.thread_pointer  # what pthread_self() is on x86-64
             for interpreter in self._runtime.interpreters():
                 for thread in self._runtime.threads(interpreter):
@@ -94,4 +106,7 @@ class Running:
         # A thread has one state in each interpreter that it has entered.
         if self._runtime.traits.free_threaded:
             return self._runtime.view(thread.address, "PyThreadState")["state"] == _ATTACHED
-        return gil_holder(self._runtime, interpreter) == thread.address
+        gil = self._gils.get(interpreter.address)
+        if gil is None:
+            gil = self._gils[interpreter.address] = _gil(self._runtime, interpreter)
+        return _holder(self._runtime, gil) == thread.address
