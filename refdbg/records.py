@@ -38,6 +38,17 @@ class FrameRow:
 
 
 @dataclass(frozen=True)
+class Allocation:
+    """Where an object was made, as tracemalloc keeps it: the Python stack, innermost first, of *total* frames.
+
+    Without *frames* it was made before tracemalloc was started. A frame's function is "" where it is not known.
+    """
+
+    frames: list[FrameRow]
+    total: int
+
+
+@dataclass(frozen=True)
 class Finalizer:
     """A finalizer that the collector calls: function, where it is defined, for how many objects."""
 

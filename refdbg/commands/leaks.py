@@ -7,6 +7,7 @@ from typing import Any
 
 from refdbg.answers import BalanceHolder, BalanceOf, Leaks
 from refdbg.commands.account import accounts, trust
+from refdbg.commands.allocated import with_allocations
 from refdbg.commands.context import Context
 from refdbg.commands.inspect import number, object_address
 from refdbg.commands.last_collection import LastCollection
@@ -51,7 +52,9 @@ def show_leaks(context: Context, arguments: argparse.Namespace) -> Leaks:
     collection = LastCollection(stop, tracked, stop, leaked, everything.held(leaked))
     kept, more = collection.findings(0, arguments.objects)
     findings = sorted(held.findings + kept, key=lambda finding: -finding.explains.references)
-    return Leaks(len(objects), held.weak, len(held.rest), len(leaked), findings, notes + more)
+    return Leaks(
+        len(objects), held.weak, len(held.rest), len(leaked), with_allocations(stop, findings), notes + more
+    )
 
 
 def show_balance(context: Context, arguments: argparse.Namespace) -> BalanceOf:

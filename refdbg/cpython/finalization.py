@@ -71,6 +71,7 @@ class FinalizationWatch:
         self._deleted = False
         self._abandoned = Abandoned()
         self._names: dict[int, str] = {}  # of heap types, before their names are released
+        self._traced: Stop | None = None  # the process before tracemalloc's tables went
         self.totals: Totals | None = None
         self.coverage = Coverage()
         self.warnings: list[str] = []
@@ -80,6 +81,7 @@ class FinalizationWatch:
             (events.OTHER_THREADS, self._forget_threads),
             (events.INTERPRETER_CLEAR, self._clear),
             (events.GC_FINI, self._gc_fini),
+            (events.TRACES_FREED, self._traces_freed),
             (events.INTERPRETER_DELETE, self._delete),
             (events.PRINT_TOTAL, self._print_total),
             (events.THE_END, self._end),
@@ -102,6 +104,7 @@ class FinalizationWatch:
         self._deleted = False
         self._names.clear()
         self._abandoned = Abandoned()
+        self._traced = None
         self.totals = None
         self.coverage = Coverage()
 
@@ -133,6 +136,7 @@ class FinalizationWatch:
         stop = Stop(self._build(hit.target))
         stop.texts.earlier = self._names
         stop.abandoned = self._abandoned
+        stop.traced = self._traced
         return stop
 
     def _ending(self, interpreter: Interpreter) -> Ending:
@@ -183,6 +187,13 @@ class FinalizationWatch:
         for address, type_ in zip(tracked.addresses, tracked.types):
             if type_ in metatypes:
                 self._names[address] = stop.texts.type_name(address)
+        return False
+
+    def _traces_freed(self, hit: Hit) -> bool:
+        stop = self._stop(hit)
+        main = next(each for each in stop.runtime.interpreters() if each.main)
+        if stop.traces.tracing and stop.runtime.finalizing(main):
+            self._traced = Stop(Build(Capture(stop.runtime.target)))
         return False
 
     def _delete(self, hit: Hit) -> bool:

@@ -224,8 +224,13 @@ class Ends:
         claims = [each.claim for each in (seen.outlived, seen.not_freed) if each is not None]
         why = explain(self._left_over(now, left_over, number), last, self._limit, claims)
         self._late.update(why.late)
+        findings = why.findings
+        if now.allocations.known:
+            from refdbg.commands.allocated import with_allocations  # only a run with tracemalloc pays for it
+
+            findings = with_allocations(now, findings)
         earlier_findings = {found.signature: found for found in seen.findings}
-        for each in why.findings:
+        for each in findings:
             # Every subinterpreter leaks alike: the newest finding stands for all, the first ones have more noise.
             same = earlier_findings.get(each.signature)
             if same is not None:
