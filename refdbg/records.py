@@ -237,12 +237,26 @@ class Growth:
 
 
 @dataclass(frozen=True)
+class TestRow:
+    """What a repetition leaves of one test method: new objects and the sum of their counts, references of *older* ones.
+
+    *test*: module.class.method, "" for what was made outside of them.
+    """
+
+    test: str
+    objects: int
+    references: int
+    older: int
+
+
+@dataclass(frozen=True)
 class Repetitions:
     """What a program did again and again. *test*: of regrtest's, "" for another program.
 
     *marker*: the C function that was called after each repetition. *references*: by how much the interpreter's own
     total grew in each, None for the first; the first *warmups* do not count. *verdict*: leak, noise, stops (it grew,
-    then stopped), steady, or too few. *growth*: of one repetition, where it leaks. *findings*: their signatures.
+    then stopped), steady, or too few. *growth*: of one repetition, where it leaks. *tests*: which test methods of
+    unittest have left that, with what ran until the next one began. *findings*: their signatures.
     """
 
     test: str
@@ -251,5 +265,6 @@ class Repetitions:
     references: list[int | None]
     verdict: str
     growth: Growth | None
+    tests: list[TestRow]
     findings: list[str]
     notes: list[str]

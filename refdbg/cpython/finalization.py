@@ -17,13 +17,16 @@ from refdbg.cpython.owned import Owned
 from refdbg.cpython.runtime import Build, Interpreter
 from refdbg.cpython.stop import Abandoned, Stop
 from refdbg.cpython.storage import edges_and_sizes
+from refdbg.cpython.test_methods import main_stack, running
 from refdbg.cpython.total import totals
 from refdbg.cpython.types import TYPE_SUBCLASS
 from refdbg.errors import DecodeError, SymbolNotFound, TargetError
 from refdbg.graph.objects import Coverage, Objects
-from refdbg.records import InterpreterEnd, LeftOver, Moment, TotalLine, Totals
+from refdbg.records import FrameRow, InterpreterEnd, LeftOver, Moment, TotalLine, Totals
 from refdbg.target import Breakpoint, Hit, Session, Target
 from refdbg.target.capture import Capture
+
+_MAKER = 5  # frames of who made an interpreter
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,15 @@ class LastEntry:
     capture: Capture
     examined: Objects
     spared: Objects
+
+
+@dataclass(frozen=True)
+class Maker:
+    """Who made an interpreter: the Python stack, innermost first, and the test method in it, "" for none."""
+
+    frames: list[FrameRow]
+    test: str
+    at: FrameRow | None
 
 
 @dataclass
@@ -71,6 +83,7 @@ class FinalizationWatch:
         self._deleted = False
         self._abandoned = Abandoned()
         self._names: dict[int, str] = {}  # of heap types, before their names are released
+        self.makers: dict[int, Maker] = {}  # by interpreter number
         self._traced: Stop | None = None  # the process before tracemalloc's tables went
         self.totals: Totals | None = None
         self.coverage = Coverage()
@@ -105,6 +118,7 @@ class FinalizationWatch:
         self._names.clear()
         self._abandoned = Abandoned()
         self._traced = None
+        self.makers.clear()
         self.totals = None
         self.coverage = Coverage()
 
@@ -148,6 +162,11 @@ class FinalizationWatch:
             number = stop.runtime.state["interpreters.next_id"]
             objects = stop.heap.objects
             self._before[number] = dict(zip(objects.addresses, objects.types))
+            frames = main_stack(stop, hit.thread)
+            test = running(stop, frames)
+            self.makers[number] = Maker(
+                [FrameRow(frame.function, frame.file, frame.line) for frame in frames[:_MAKER]], *(test or ("", None))
+            )
         return False
 
     def _interpreter(self, hit: Hit, stop: Stop) -> Interpreter:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from refdbg.analysis import repetitions
+from refdbg.commands.allocated import with_allocations
 from refdbg.commands.grown import Words, explain_gains, explain_growth, words
 from refdbg.cpython import regrtest
 from refdbg.cpython.collection import Running, where_supported
@@ -24,7 +25,8 @@ from refdbg.cpython.stop import Stop
 from refdbg.cpython.total import reported_total, totals
 from refdbg.graph.objects import Coverage, Objects
 from refdbg.launch.ends import Ends, weight
-from refdbg.records import Finding, Growth, Repetitions, TotalLine, TypeRow
+from refdbg.launch.per_test import Births, Gains, PerTest, from_tests, test_rows
+from refdbg.records import Finding, Growth, Repetitions, TestRow, TotalLine, TypeRow
 from refdbg.target import Hit, Session, Target
 
 _POINTS = 4  # that are looked at in full: before and after one that grows, the one that is watched, and one more
@@ -58,8 +60,11 @@ class _Series:
     ended: Ends | None = None  # what the repetition before the last has shown
     gained: dict[int, int] = field(default_factory=dict)  # what may gain references that nobody holds
     words: Words = field(default_factory=lambda: Words(Counter(), Counter()))  # in how many words these stood
+    births: Births | None = None  # in the repetition that was watched
+    gains: Gains | None = None  # in the one after it
     explained: bool = False
     growth: Growth | None = None
+    tests: list[TestRow] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -82,6 +87,7 @@ class Refleak:
         self._marker = marker
         self._done: list[_Series] = []
         self._ends: Ends | None = None
+        self._per_test: PerTest | None = None
         self.coverage = Coverage()
         self._watches = [
             session.break_on((marker,), where_supported(build, self._reached)),
@@ -142,7 +148,7 @@ class Refleak:
             )
         return Repetitions(
             series.test, self._marker, series.warmups, [None, *growths], verdict, series.growth,
-            [finding.signature for finding in series.findings], notes,
+            series.tests, [finding.signature for finding in series.findings], notes,
         )
 
     def _series(self, at: Repetition | None) -> _Series:
@@ -166,15 +172,26 @@ class Refleak:
         series.points = [*series.points[-2:], _point(stop)]
         self.coverage.add(stop.heap.objects.coverage)
         growths = series.growths()
+        last = self._per_test.test if self._per_test else ""
         if self._ends is not None:
             series.ended = self._disarm()
             series.gained, series.words = self._candidates(series, stop)
+            if series.births is not None:
+                series.births.look(stop, last)
+            series.gains = Gains(stop, series.gained)
+            self._per_test = PerTest(self._session, self._build, series.gains.look)
         elif series.ended is not None and min(growths[-2:]) >= 1:
+            if series.gains is not None:
+                series.gains.look(stop, last)
+            self._disarm()
             self._explain(series, series.ended, stop)
             series.ended = None
         elif len(series.points) > 1 and not series.explained and growths[-1] >= 1:
             series.ended = None
+            self._disarm()
             self._ends = Ends(self._session, self._build, self._limit)
+            series.births = Births(stop.heap.objects)
+            self._per_test = PerTest(self._session, self._build, series.births.look)
         return False
 
     def _candidates(self, series: _Series, stop: Stop) -> tuple[dict[int, int], Words]:
@@ -188,6 +205,9 @@ class Refleak:
         ends, self._ends = self._ends, None
         if ends is not None:
             ends.delete()
+        if self._per_test is not None:
+            self._per_test.delete()
+            self._per_test = None
         return ends
 
     def _explain(self, series: _Series, ends: Ends, stop: Stop) -> None:
@@ -211,11 +231,17 @@ class Refleak:
             alive[middle.objects.addresses[row]] for row in leaked
             if middle.objects.addresses[row] not in ends.left_by_subinterpreters
         ]
+        own: list[Finding] = []
         if mine:
-            found, notes = explain_growth(stop, now.objects.pick(mine), self._limit)
-            series.findings += found
+            own, notes = explain_growth(stop, now.objects.pick(mine), self._limit)
             series.notes += notes
-        series.findings += self._lost(series, stop, now.gained(middle))
+        lost = self._lost(series, stop, now.gained(middle))
+        if series.births is not None and series.gains is not None:
+            own = [from_tests(each, series.births.tests_of(each.objects)) for each in own]
+            lost = [from_tests(each, series.gains.tests_of(each.objects[0].address, each.explains.references))
+                    for each in lost]
+            series.tests = test_rows(middle.objects, leaked, lost, series.births, series.gains)
+        series.findings += with_allocations(stop, own) + lost
         series.findings.sort(key=weight, reverse=True)
         series.points = []
 

@@ -39,6 +39,7 @@ USAGE = 2
 _LOG = "debugger.log"
 _GRACE = 30.0  # seconds that the debugger has to look at a program that --timeout ends
 _FOREVER = 1e6
+_TRACES, _FRAMES = b"PYTHONTRACEMALLOC", b"25"  # --allocations
 
 _GATHER = {
     "gdb": """\
@@ -88,6 +89,10 @@ def parser() -> argparse.ArgumentParser:
                       "each, as regrtest's -R 3:3 does")
     root.add_argument("--marker", metavar="FUNCTION", default=None,
                       help="with --refleak: the C function that the program calls after each repetition, instead")
+    root.add_argument("--allocations", action="store_true",
+                      help=f"run the program with {_TRACES.decode()}={_FRAMES.decode()}, unless that is set: findings "
+                      "say at which Python stack their objects were made. CPython's tests skip what makes "
+                      "subinterpreters then, and before 3.12 making one may never return")
     root.add_argument("--timeout", metavar="SECONDS", type=_seconds,
                       help="end the program after so long, and report what was seen so far and where it stood")
     root.add_argument("--baseline", metavar="FILE", help="the signatures of known leaks, one a line")
@@ -149,7 +154,8 @@ def main() -> NoReturn:
     try:
         wanted = {"objects": orders.objects, "check": orders.check, "marker": marker}
         argv = [orders.program, *orders.arguments]
-        status, report, timed_out = _run(program, argv, debugger, wanted, folder, orders.timeout)
+        more = {_TRACES: _FRAMES} if orders.allocations else {}
+        status, report, timed_out = _run(program, argv, more, debugger, wanted, folder, orders.timeout)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     for finding in report.get("findings", ()):
@@ -257,14 +263,16 @@ def _original_environment() -> dict[bytes, bytes]:
 
 
 def _run(
-    program: str, argv: list[str], debugger: str, wanted: dict[str, Any], folder: str, timeout: float | None
+    program: str, argv: list[str], more: dict[bytes, bytes], debugger: str, wanted: dict[str, Any], folder: str,
+    timeout: float | None,
 ) -> tuple[int, dict[str, Any], bool]:
-    # Returns the program's wait status, the report, and whether the program was ended for its slowness.
+    # more: the program's environment, unless it is set. Returns the program's wait status, the report, and whether the
+    # program was ended for its slowness.
     environment = _original_environment()
     watched = signal.valid_signals() - _NOT_FORWARDED | {signal.SIGCHLD}
     children = signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # where it is ignored, nobody can be waited for
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, watched)
-    pid = _start_stopped(program, argv, environment, mask, children)
+    pid = _start_stopped(program, argv, {**more, **environment}, mask, children)
     output = os.path.join(folder, "report.json")
     tool = _start_debugger(debugger, {**wanted, "pid": pid, "output": output}, environment, folder)
     from refdbg.render.report import prepare  # what the report needs is imported while the program runs

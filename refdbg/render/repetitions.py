@@ -7,6 +7,7 @@ from typing import Any
 
 _KINDS = 12
 _NAMED = 6
+_TESTS = 12
 
 _VERDICTS = {
     "noise": "It goes up and down: no leak that each repetition repeats.",
@@ -27,6 +28,7 @@ def repetition_lines(each: dict[str, Any]) -> Iterator[str]:
     else:
         yield f"{name}: references {counted}. {_VERDICTS[each['verdict']]}"
     yield from _growth(each["growth"])
+    yield from _tests(each["tests"])
     yield from (f"  note: {note}" for note in each["notes"])
 
 
@@ -44,3 +46,12 @@ def _growth(growth: dict[str, Any] | None) -> Iterator[str]:
     if growth["older"]:
         listed = ", ".join(f"{line['what']} +{line['references']}" for line in growth["older"][:_NAMED])
         yield f"  of the objects that were there before, most was gained by {listed}"
+
+
+def _tests(tests: list[dict[str, Any]]) -> Iterator[str]:
+    for row in tests[:_TESTS]:
+        parts = [f"{row['objects']} new objects with {row['references']} references"] if row["objects"] else []
+        parts += [f"{row['older']} references of objects that were there before"] if row["older"] else []
+        yield f"  in {row['test'] or 'none of the test methods'}: {', '.join(parts)}"
+    if len(tests) > _TESTS:
+        yield f"  and in {len(tests) - _TESTS} more test methods (all are in --json)"
