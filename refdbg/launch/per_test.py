@@ -1,6 +1,6 @@
 """Which test method leaves what: the process is looked at whenever one begins.
 
-A method's share is what has changed until the next one begins, or the repetition ends: fixtures of its class and module
+A method's share is what has changed until the next one begins, or regrtest cleans up: fixtures of its class and module
 that run in between are in it.
 """
 
@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from refdbg.cpython.collection import where_supported
+from refdbg.cpython.regrtest import SUBCLASSES, cleaning_up
 from refdbg.cpython.runtime import Build
 from refdbg.cpython.stop import Stop
 from refdbg.cpython.test_methods import CLOCK, starting
@@ -24,12 +25,12 @@ _NAMED = 4
 
 
 class PerTest:
-    """From when it is made until it is deleted. *test*: the one that has begun last, "" before the first."""
+    """From when it is made until it is deleted. *test*: the one that runs, "" before the first and after the last."""
 
     def __init__(
         self, session: Session, build: Callable[[Target], Build], look: Callable[[Stop, str], None]
     ) -> None:
-        """*look(stop, test)* is called when a test begins: *test* is the one before it, "" before the first."""
+        """*look(stop, test)* is called when a test begins, and after the last one: *test* ran until then."""
         self._build = build
         self._look = look
         self.test = ""
@@ -39,6 +40,7 @@ class PerTest:
                 session.break_on((CLOCK,), where_supported(build, self._begins)),
                 # Without a stop in between, the next call from the same place looks like the same stop once more.
                 session.break_on((CLOCK,), lambda hit: False, "return"),
+                session.break_on(SUBCLASSES, where_supported(build, self._called)),
             ]
 
     def delete(self) -> None:
@@ -53,6 +55,14 @@ class PerTest:
         if test:
             self._look(stop, self.test)
             self.test = test
+        return False
+
+    def _called(self, hit: Hit) -> bool:
+        if self.test:
+            stop = Stop(self._build(hit.target))
+            if cleaning_up(stop):
+                self._look(stop, self.test)
+                self.test = ""
         return False
 
 
