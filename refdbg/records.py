@@ -220,12 +220,22 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class AllocatedRow:
+    """Where most new objects of a type were made: *objects* of them, with an equal *allocation*."""
+
+    type: str
+    objects: int
+    allocation: Allocation
+
+
+@dataclass(frozen=True)
 class Growth:
     """What one repetition of a program has left, and was still there when the next one was over.
 
     *repetition*: its number, from 1; *references*: by how much the interpreter's own total grew in it, of which
     *lines* are the parts. *by_type*: the new objects of types that the next one has left, too; *steady*: the next one
-    left as many of each. *older*: objects that were there before, and what they gained.
+    left as many of each. *older*: objects that were there before, and what they gained. *allocated*: by type, where
+    tracemalloc is on.
     """
 
     repetition: int
@@ -234,6 +244,7 @@ class Growth:
     by_type: list[TypeRow]
     steady: bool
     older: list[TotalLine]
+    allocated: list[AllocatedRow] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ for _number, _handler in (
     if signal.getsignal(_number) == signal.SIG_IGN:
         signal.signal(_number, _handler)
 sys.path.insert(0, str(ROOT))  # tests.support, however pytest was started
+collect_ignore = ["programs"]  # what the tests run
 BUILD = ROOT / "tests" / "cpython" / "build"
 
 # Test id → the name that tests/cpython/build knows; None: Debian's python3.11-dbg.

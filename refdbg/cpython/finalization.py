@@ -102,7 +102,8 @@ class FinalizationWatch:
             try:
                 self.breakpoints.append(session.break_on(role, where_supported(build, on_hit)))
             except SymbolNotFound as error:
-                self.warnings.append(f"{error}: what would be seen there is missing from the report")
+                if role != events.TRACES_FREED:  # of no use but to a run with tracemalloc
+                    self.warnings.append(f"{error}: what would be seen there is missing from the report")
 
     def delete(self) -> None:
         """Stop watching."""

@@ -138,7 +138,7 @@ def test_rows(
     for each in lost:
         tests = gains.tests_of(each.objects[0].address, each.explains.references)
         add(tests[0] if len(tests) == 1 else "", 0, 0, each.explains.references)
-    return sorted(rows.values(), key=lambda row: (-row.references - row.older, row.test))
+    return sorted(rows.values(), key=lambda row: (not row.test, -row.references - row.older, row.test))
 
 
 def _types(objects: Objects) -> dict[int, int]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from refdbg.analysis import repetitions
-from refdbg.commands.allocated import with_allocations
+from refdbg.commands.allocated import by_type, with_allocations
 from refdbg.commands.grown import Words, explain_gains, explain_growth, words
 from refdbg.cpython import regrtest
 from refdbg.cpython.collection import Running, where_supported
@@ -31,6 +31,7 @@ from refdbg.target import Hit, Session, Target
 
 _POINTS = 4  # that are looked at in full: before and after one that grows, the one that is watched, and one more
 _ROWS = 20
+_SKIPPED = "tracemalloc is on: CPython's own tests skip what makes subinterpreters (test.support.run_in_subinterp)."
 _GAINED = 200  # objects of which it is searched whether what they gain is held
 
 
@@ -88,6 +89,7 @@ class Refleak:
         self._done: list[_Series] = []
         self._ends: Ends | None = None
         self._per_test: PerTest | None = None
+        self._traced = False
         self.coverage = Coverage()
         self._watches = [
             session.break_on((marker,), where_supported(build, self._reached)),
@@ -115,6 +117,8 @@ class Refleak:
 
     def notes(self, traits: Mapping[str, bool], crashed: bool) -> list[str]:
         """Why no repetition was seen, if none was. *traits*: the build's."""
+        if self._traced:
+            return [_SKIPPED]
         if self._done or crashed:
             return []
         if not traits["debug"]:
@@ -164,6 +168,7 @@ class Refleak:
         stop = Stop(self._build(hit.target))
         if not stop.runtime.traits.debug or stop.runtime.finalizing(next(iter(stop.runtime.interpreters()))):
             return False
+        self._traced = stop.traces.tracing
         at = regrtest.repetition(stop)
         series = self._series(at)
         series.totals.append(reported_total(stop))
@@ -223,6 +228,7 @@ class Refleak:
             len(series.totals) - 1, series.growths()[-2], _lines(then, middle, leaked),
             _by_kind(middle.objects, leaked, old), all(again[kind] >= number for kind, number in left.items()),
             _older(stop, middle.gained(then)),
+            by_type(stop, {middle.objects.addresses[row]: old[row] for row in leaked}),
         )
         series.findings = ends.findings()
         series.notes += ends.unexplained()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from refdbg.records import Allocation, FrameRow
 
+_CALLERS = 4
+
 
 def allocation_lines(allocation: Allocation | None) -> list[str]:
     """Nothing where tracemalloc is off."""
@@ -17,6 +19,12 @@ def allocation_lines(allocation: Allocation | None) -> list[str]:
     ]
     more = allocation.total - len(allocation.frames)
     return [*lines, *([f"    … {more} more frames (PYTHONTRACEMALLOC=N keeps N)"] if more > 0 else [])]
+
+
+def stack_text(allocation: Allocation) -> str:
+    """The stack in one line; there is one."""
+    first, *callers = (frame_text(frame) for frame in allocation.frames[: 1 + _CALLERS])
+    return f"allocated at {first}" + (f", called from {', '.join(callers)}" if callers else "")
 
 
 def frame_text(frame: FrameRow) -> str:

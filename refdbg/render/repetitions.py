@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from refdbg.records import Allocation, FrameRow
+from refdbg.render.allocation import stack_text
+
 _KINDS = 12
 _NAMED = 6
 _TESTS = 12
@@ -46,6 +49,9 @@ def _growth(growth: dict[str, Any] | None) -> Iterator[str]:
     if growth["older"]:
         listed = ", ".join(f"{line['what']} +{line['references']}" for line in growth["older"][:_NAMED])
         yield f"  of the objects that were there before, most was gained by {listed}"
+    for row in [row for row in growth["allocated"] if row["allocation"]["frames"]][:_NAMED]:
+        frames = [FrameRow(**frame) for frame in row["allocation"]["frames"]]
+        yield f"  {row['objects']} {row['type']}: {stack_text(Allocation(frames, row['allocation']['total']))}"
 
 
 def _tests(tests: list[dict[str, Any]]) -> Iterator[str]:
