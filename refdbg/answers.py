@@ -12,7 +12,8 @@ class ThreadStack:
     """A Python thread's frames, innermost first.
 
     *number*: by age, over all interpreters; *address*: ``PyThreadState *``; *native_id*: the kernel's id, None
-    where it cannot be known; *selected*: the debugger's thread; *note*: why the stack ends early, "" if whole.
+    where it cannot be known; *selected*: the debugger's thread, or the one that has crashed; *note*: why
+    the stack ends early, "" if whole.
     """
 
     number: int
@@ -39,13 +40,19 @@ class GrowthRow:
 
 @dataclass(frozen=True)
 class Growth:
-    """What there is more of: objects *before* and *after*, *new* ones, how many *types* have changed."""
+    """What there is more of: objects *before* and *after*, *new* ones, how many *types* have changed.
+
+    *recurring*: with three moments or more, what the last two steps have both added, and is still there; *findings*:
+    who keeps that, or else the new ones.
+    """
 
     before: int
     after: int
     new: int
     types: int
     rows: list[GrowthRow]
+    recurring: list[TypeRow]
+    findings: list[Finding]
     notes: list[str]
 
 

@@ -31,7 +31,10 @@ class NoProcess(TargetError):
 class NotLive(TargetError):
     """The command needs a process that can run on; this is a core file, or it has ended."""
 
-    hint = "Start the program again (`run`) or attach to it."
+    hint = (
+        "`refdbg gc again` and `refdbg gc film OBJ --now` say what a collection would do; for more, run the program or "
+        "attach to it (`run`, `gdb -p PID`, refdbg-run)."
+    )
 
 
 class MemoryFault(TargetError):
@@ -83,6 +86,12 @@ class CommandError(RefdbgError):
     """A command was used in a way that it does not understand."""
 
     hint = "`refdbg help` lists the commands, `refdbg help COMMAND` explains one."
+
+
+class NotEvaluated(CommandError):
+    """An expression means no address."""
+
+    hint = "Give an address (`refdbg objects TYPE` lists them) or a C variable (PyDict_Type), not a name in Python."
 
 
 class MissingDependency(RefdbgError):

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -23,6 +24,12 @@ for _number, _handler in (
 sys.path.insert(0, str(ROOT))  # tests.support, however pytest was started
 collect_ignore = ["programs"]  # what the tests run
 BUILD = ROOT / "tests" / "cpython" / "build"
+# Layouts are asked anew of the debug info, not of what an earlier refdbg has kept; the builds stay where they are.
+os.environ.setdefault(
+    "REFDBG_CACHE", str(Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "refdbg"))
+)
+_LAYOUTS = tempfile.TemporaryDirectory()
+os.environ["XDG_CACHE_HOME"] = _LAYOUTS.name
 
 # Test id → the name that tests/cpython/build knows; None: Debian's python3.11-dbg.
 INTERPRETERS = {
@@ -49,10 +56,7 @@ def missing(reason: str) -> None:
 @cache
 def built(name: str) -> str | None:
     """The python that tests/cpython/build provides; it is built only where it must be there."""
-    cache = Path(
-        os.environ.get("REFDBG_CACHE")
-        or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "refdbg")
-    )
+    cache = Path(os.environ["REFDBG_CACHE"])
     if not os.environ.get("REFDBG_REQUIRE") and not list((cache / "cpython").glob(f"{name}-*/finished")):
         return None
     done = subprocess.run([BUILD, name], stdout=subprocess.PIPE, text=True, check=False)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import difflib
 import shlex
 import sys
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
 from refdbg.commands.context import Context
@@ -22,6 +24,21 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise CommandError(message, self.format_usage().strip())
 
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if isinstance(action, argparse._SubParsersAction) and value not in action.choices:
+            words = self.prog.split()[1:]
+            raise CommandError(
+                f"there is no command {' '.join([*words, str(value)])!r}{nearest(str(value), action.choices, words)}",
+                f"`{' '.join(['refdbg', 'help', *words])}` lists the commands.",
+            )
+        super()._check_value(action, value)
+
+    def refuse(self, words: list[str]) -> NoReturn:
+        """Raises CommandError for words that this command does not take."""
+        options = [option for action in self._actions for option in action.option_strings]
+        near = nearest(words[0], options) if words[0].startswith("-") else ""
+        self.error(f"{self.prog.partition(' ')[2]} takes no {words[0]!r}{near}")
+
     def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
         raise _Done(message or "")
 
@@ -31,6 +48,12 @@ class _Parser(argparse.ArgumentParser):
 
 class _Done(Exception):
     pass
+
+
+def nearest(word: str, known: Iterable[str], before: Sequence[str] = ()) -> str:
+    """A question after the one of the *known* words that *word* may be meant to be, "" for none."""
+    found = difflib.get_close_matches(word, known, 1)
+    return f": did you mean {' '.join([*before, *found])!r}?" if found else ""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -50,19 +73,18 @@ def parser() -> argparse.ArgumentParser:
             told = next((each.help for each in action._choices_actions if each.dest == name), None)
             subparser.description = subparser.description or (f"{told[0].upper()}{told[1:]}." if told else None)
     for subparser in _all(root):
+        subparser.set_defaults(parser=subparser)
         subparser.add_argument("--json", action="store_true", help="print the record as JSON")
         subparser.add_argument("--debug", action="store_true", help=argparse.SUPPRESS)
     return root
 
 
 def help_text(words: list[str]) -> str:
-    """What `refdbg help WORDS` says. An unknown word is explained too."""
+    """What `refdbg help WORDS` says. Raises CommandError for an unknown word."""
     try:
         parser().parse_args([*words, "--help"])
     except _Done as done:
         return str(done)
-    except CommandError as error:
-        return error.text()
     return ""
 
 
@@ -91,6 +113,16 @@ def _all(root: argparse.ArgumentParser) -> Iterable[argparse.ArgumentParser]:
                 yield from inner or [subparser]
 
 
+def _noted(context: Context, record: Any) -> Any:
+    # Every answer says which files of the process could not be read.
+    if hasattr(record, "notes"):
+        new = [note for note in context.unreadable() if note not in record.notes]
+        return dataclasses.replace(record, notes=[*record.notes, *new])
+    for note in context.unreadable() if record is not None else ():
+        context.session.on_error(note)
+    return record
+
+
 def run(session: Session, line: str) -> int:
     """Execute the line that follows `refdbg`. Prints the result or one clear error; returns 0 or 2."""
     from refdbg.render import as_json, as_text
@@ -102,10 +134,12 @@ def run(session: Session, line: str) -> int:
             words = shlex.split(line)
         except ValueError as error:
             raise CommandError(f"cannot split {line!r}: {error}") from error
-        arguments = parser().parse_args(words or ["--help"])
+        arguments, rest = parser().parse_known_args(words or ["--help"])
+        if rest:
+            arguments.parser.refuse(rest)
         context.refresh()
         with progress():
-            record = arguments.run(context, arguments)
+            record = _noted(context, arguments.run(context, arguments))
         if record is not None:
             console = session.console
             console.write(as_json(record) if arguments.json else as_text(record, console.width, console.colour))
@@ -113,14 +147,14 @@ def run(session: Session, line: str) -> int:
         session.console.write(str(done))
     except RefdbgError as error:
         if debug:
-            session.console.write(traceback.format_exc())
-        session.console.write(f"refdbg: {error.text()}")
+            session.console.refuse(traceback.format_exc())
+        session.console.refuse(f"refdbg: {error.text()}")
         return 2
     except KeyboardInterrupt:
-        session.console.write("refdbg: interrupted; nothing was changed. Run the command again for the whole answer.")
+        session.console.refuse("refdbg: interrupted; nothing was changed. Run the command again for the whole answer.")
         return 2
     except Exception:  # a defect of ours must not leave the debugger in an unknown state
-        session.console.write(
+        session.console.refuse(
             f"refdbg: internal error (Python {sys.version.split()[0]}): please report it\n{traceback.format_exc()}"
         )
         return 2

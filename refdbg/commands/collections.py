@@ -273,7 +273,10 @@ def film_object(context: Context, arguments: argparse.Namespace) -> object:
         if collector.film is not None:
             return Message("The object has been in no collection yet. Let the program run.")
         if collector.seen is None:
-            raise CommandError("there is no film yet", "`refdbg gc film OBJ` and `continue` make one.")
+            raise CommandError(
+                "there is no film yet",
+                "`refdbg gc film OBJ` makes one while the program runs on, `refdbg gc film OBJ --now` at this stop.",
+            )
         return collector.seen
     address = object_address(context, arguments.expression)
     state, generation = where(context.stop, address)
@@ -322,5 +325,8 @@ def show_unreachable(context: Context, arguments: argparse.Namespace) -> object:
                                "`refdbg gc stop --at finalize` stops when it has.")
         if stop.lists.collecting(running.interpreter):
             return stop_record(running, at, stop, arguments.objects)
-    raise CommandError("the program is not stopped in a collection by refdbg",
-                       "`refdbg gc stop` and `continue` stop it in the next one.")
+    raise CommandError(
+        "the program is not stopped in a collection by refdbg",
+        "`refdbg gc stop` and `continue` stop it in the next one." if stop.runtime.target.info.live else
+        "Nothing runs here, so none will come: `refdbg gc again` says what a full collection would find.",
+    )

@@ -34,6 +34,10 @@ class Context:
         if self._build is not None:
             self._build.target.memory.forget()
 
+    def unreadable(self) -> list[str]:
+        """A note for each library that cannot be read, when a command has looked at the process."""
+        return self._stop.runtime.target.images().unreadable if self._stop is not None else []
+
     def build(self, target: Target | None = None) -> Build:
         """The loaded CPython. Raises NoProcess, NotPython."""
         target = target or self.session.target()

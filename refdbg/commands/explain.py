@@ -36,6 +36,7 @@ def explain(
     its own from the objects that nothing outside holds, and gives back the others.
     """
     now, number = end.stop, end.interpreter
+    limit = max(limit, 1)  # a finding names the first
     held = end.explain(limit)
     findings, notes, rest = held.findings, held.notes, held.rest
     late: dict[str, int] = {}

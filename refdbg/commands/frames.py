@@ -23,7 +23,7 @@ def add_commands(subcommands: Any) -> None:
         "frames",
         help="the Python frames of the selected thread, or of others",
         description="The Python frames, innermost first: of the debugger's selected thread, or else of the thread "
-        "that holds the GIL.",
+        "that holds the GIL. C frames are the debugger's (`bt`); without a debugger they are not unwound.",
     )
     which = frames.add_mutually_exclusive_group()
     which.add_argument("--all", action="store_true", help="all threads of all interpreters")
@@ -97,8 +97,8 @@ def _default(candidates: list[_Candidate]) -> tuple[list[_Candidate], str]:
     if running or selected:
         return running or selected, ""
     if holding:
-        return holding, "the debugger's thread runs no Python code: this is the thread that holds the GIL"
-    return candidates, "the debugger's thread runs no Python code and none holds the GIL: these are all threads"
+        return holding, "the selected thread runs no Python code: this is the thread that holds the GIL"
+    return candidates, "the selected thread runs no Python code and none holds the GIL: these are all threads"
 
 
 def _stack(stop: Stop, candidate: _Candidate, limit: int, with_locals: bool) -> ThreadStack:

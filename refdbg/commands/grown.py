@@ -55,12 +55,13 @@ def _keeper(stop: Stop, way: HolderPath) -> Keeper | None:
     verdict = VERDICTS.get(way.holder.kind)
     if verdict is None:
         return None
-    path = way.holder.label.split(" of ", 1)[0] if verdict == "state-reference" else way.holder.label
+    name, of, whose = way.holder.label.partition(" of ")
     labels = [step.label for step in way.steps[1:]]
-    if not CARRIERS.isdisjoint([way.holder.label.rpartition(".")[2], *labels]):
+    if not CARRIERS.isdisjoint([name.rpartition(".")[2], *labels]):
         return None  # a table of weak references, a cache
     for label in labels:
-        path += label if label.startswith("[") else f".{label}"
+        name += label if label.startswith("[") else f".{label}"
+    path = name if verdict == "state-reference" else name + of + whose
     word = stop.statics.word_at(way.holder.place) if verdict == "static-reference" else None
     return Keeper(verdict, path, word.library if word else "")
 
@@ -98,9 +99,11 @@ def explain_gains(stop: Stop, gained: Mapping[int, int]) -> list[Finding]:
     By address (``PyObject *``): how many in each repetition.
     """
     return [
-        grown.finding(
-            describe.row(stop, address),
-            "" if address in stop.heap.index else runtime_name(stop.runtime, address) or "", each,
-        )
-        for address, each in gained.items()
+        grown.finding(describe.row(stop, address), static_name(stop, address), each) for address, each in gained.items()
     ]
+
+
+def static_name(stop: Stop, address: int) -> str:
+    """The C variable that an object (``PyObject *``) is, "" where it is none of its own."""
+    name = "" if address in stop.heap.index else runtime_name(stop.runtime, address) or ""
+    return "" if "+" in name else name

@@ -4,58 +4,95 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import Any
 
+from refdbg.analysis.repetitions import change, surviving
 from refdbg.answers import Growth, GrowthRow
 from refdbg.commands.context import Context
+from refdbg.commands.grown import explain_growth
 from refdbg.commands.inspect import number
-from refdbg.cpython.census import by_type
+from refdbg.commands.leaks import asked_here
+from refdbg.cpython.census import by_kind, by_type, kinds
 from refdbg.cpython.runtime import RUNTIME, Build
 from refdbg.cpython.stop import Stop
 from refdbg.errors import CommandError
-from refdbg.records import TypeRow
+from refdbg.records import Finding, TypeRow
 from refdbg.target import snapshot
 
 
 def add_commands(subcommands: Any) -> None:
     """Add this module's subcommands."""
     command = subcommands.add_parser(
-        "growth", help="what there is more of than in an earlier snapshot",
+        "growth", help="what there is more of than in an earlier snapshot, and who keeps it",
         description="Compares the objects of now with those of an earlier snapshot of the same program, by type: how "
-        "many there were and are, and how many were not there then (another address, or another type at it).",
+        "many there were and are, and how many were not there then (another address, or another type at it); and says "
+        "who keeps what is new. With two earlier snapshots or more it says what each of the last two steps has added.",
     )
-    command.add_argument("before", metavar="BEFORE.refdbg", help="what `refdbg snapshot` wrote then")
+    command.add_argument(
+        "before", metavar="BEFORE.refdbg", nargs="+", help="what `refdbg snapshot` wrote earlier, the oldest first"
+    )
     command.add_argument("--limit", type=number, default=20, metavar="N", help="show N types (default 20)")
+    command.add_argument("--objects", type=number, default=5, metavar="N", help="list N objects of each finding")
     command.set_defaults(run=show)
 
 
 def show(context: Context, arguments: argparse.Namespace) -> Growth:
     """The types by how many more there are. Raises CommandError, BadSnapshot, RefdbgError."""
     now = context.stop
-    try:
-        then = Stop(Build(snapshot.opened(arguments.before, RUNTIME)))
-    except OSError as error:
-        raise CommandError(f"cannot read {arguments.before}: {error.strerror}") from error
-    if then.runtime.version != now.runtime.version:
-        raise CommandError(
-            f"{arguments.before} is of Python {then.runtime.version}, this is Python {now.runtime.version}",
-            "Compare two moments of one program.",
-        )
+    earlier = [_opened(path, now) for path in arguments.before]
+    then = earlier[-1]
     before, after = ({row.type: row for row in _by_type(stop)} for stop in (then, now))
     was_there = set(_objects(then))
-    new = Counter(name for address, name in _objects(now) if (address, name) not in was_there)
+    new = [row for row, each in enumerate(_objects(now)) if each not in was_there]
+    objects = now.heap.objects
+    named = kinds(now, objects, new)
+    counted = Counter(now.texts.type_name(objects.types[row]) for row in new)
     rows = []
     for name in before.keys() | after.keys():
         old, own = before.get(name, TypeRow(name, 0, 0, 0)), after.get(name, TypeRow(name, 0, 0, 0))
         more = own.references - old.references, (own.bytes or 0) - (old.bytes or 0)
-        if old != own or new[name]:
-            rows.append(GrowthRow(name, old.objects, own.objects, new[name], *more))
+        if old != own or counted[name]:
+            rows.append(GrowthRow(name, old.objects, own.objects, counted[name], *more))
     rows.sort(key=lambda row: (row.before - row.after, -row.bytes, -row.references, row.type))
-    notes = then.heap.objects.coverage.notes + now.heap.objects.coverage.notes
+    kept, recurring = new, []
+    if len(earlier) > 1:
+        kept = _stayed(earlier[-2], then, now, set(named.values()))
+        recurring = by_kind(objects, kept, kinds(now, objects, kept))
+    notes = then.heap.objects.coverage.notes + objects.coverage.notes
+    findings: list[Finding] = []
+    if kept:
+        findings, more_notes = explain_growth(now, objects.pick(kept), max(arguments.objects, 1))
+        findings = sorted(map(asked_here, findings), key=lambda finding: -finding.explains.references)
+        notes = notes + more_notes
     return Growth(
-        len(then.heap.objects), len(now.heap.objects), sum(new.values()), len(rows), rows[: arguments.limit], notes
+        len(then.heap.objects), len(objects), len(new), len(rows), rows[: arguments.limit],
+        recurring[: arguments.limit], findings, notes,
     )
+
+
+def _opened(path: str, now: Stop) -> Stop:
+    try:
+        then = Stop(Build(snapshot.opened(path, RUNTIME)))
+    except OSError as error:
+        raise CommandError(
+            f"cannot read {path}: {error.strerror}", "`refdbg snapshot FILE.refdbg` writes a snapshot."
+        ) from error
+    if then.runtime.version != now.runtime.version:
+        raise CommandError(
+            f"{path} is of Python {then.runtime.version}, this is Python {now.runtime.version}",
+            "Compare two moments of one program.",
+        )
+    return then
+
+
+def _stayed(first: Stop, then: Stop, now: Stop, kinds_now: Container[str]) -> list[int]:
+    # The rows of now that were made between first and then, and of a kind that was made again since.
+    middle = then.heap.objects
+    made = surviving(middle, change(first.heap.objects, middle).new, now.heap.objects)
+    alive = now.heap.index
+    rows = [alive[middle.addresses[row]] for row in made]
+    return [row for row, kind in kinds(now, now.heap.objects, rows).items() if kind in kinds_now]
 
 
 def _by_type(stop: Stop) -> list[TypeRow]:

@@ -89,7 +89,10 @@ def type_address(context: Context, words: list[str]) -> int:
     except RefdbgError as error:
         if names:
             raise CommandError(f"no type is named {text!r}", _suggestion(text, list(names))) from error
-        raise
+        raise CommandError(
+            f"{text!r} is no type's name, and as an expression: {error}",
+            "`refdbg census` lists the types of the objects.",
+        ) from error
     if not stop.types.is_type(address):
         check_object(stop.runtime, stop.types, address)
         own = stop.texts.type_name(stop.texts.type_of(address).address)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from typing import Any
 
 from refdbg.answers import BalanceHolder, BalanceOf, Leaks
@@ -16,6 +17,7 @@ from refdbg.cpython import describe
 from refdbg.cpython.owned import Owned
 from refdbg.cpython.referrers import Referrers
 from refdbg.graph.objects import Objects
+from refdbg.records import Finding
 
 
 def add_commands(subcommands: Any) -> None:
@@ -38,7 +40,8 @@ def show_leaks(context: Context, arguments: argparse.Namespace) -> Leaks:
     stop = context.stop
     objects = stop.heap.objects
     everything = LeftOver(stop, objects, 0)
-    held = everything.explain(arguments.objects, "" if arguments.all else "lost-reference")
+    limit = max(arguments.objects, 1)  # a finding names the first
+    held = everything.explain(limit, "" if arguments.all else "lost-reference")
     tracked = Objects()
     notes = objects.coverage.notes + everything.not_read() + stop.statics.coverage.notes
     for interpreter in stop.runtime.interpreters():
@@ -50,11 +53,18 @@ def show_leaks(context: Context, arguments: argparse.Namespace) -> Leaks:
             )
     leaked = everything.stays(held.rest)
     collection = LastCollection(stop, tracked, stop, leaked, everything.held(leaked))
-    kept, more = collection.findings(0, arguments.objects)
+    kept, more = collection.findings(0, limit)
     findings = sorted(held.findings + kept, key=lambda finding: -finding.explains.references)
-    return Leaks(
-        len(objects), held.weak, len(held.rest), len(leaked), with_allocations(stop, findings), notes + more
-    )
+    findings = with_allocations(stop, [asked_here(finding) for finding in findings])
+    return Leaks(len(objects), held.weak, len(held.rest), len(leaked), findings, notes + more)
+
+
+def asked_here(finding: Finding) -> Finding:
+    """The finding with a next command that asks about its objects: they are still there, unlike at an end."""
+    if finding.verdict == "missing-visit" or not finding.objects:
+        return finding
+    command = "balance" if finding.verdict == "lost-reference" else "why"
+    return replace(finding, next=f"refdbg {command} {finding.objects[0].address:#x}")
 
 
 def show_balance(context: Context, arguments: argparse.Namespace) -> BalanceOf:

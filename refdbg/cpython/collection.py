@@ -74,8 +74,15 @@ class Listener:
 class CollectionWatch:
     """Records every collection of every interpreter. *limit*: how many objects each record lists."""
 
-    def __init__(self, session: Session, build: Callable[[Target], Build], listener: Listener, limit: int) -> None:
-        """Raises NotPython when the process is known to be a free-threaded build."""
+    def __init__(
+        self, session: Session, build: Callable[[Target], Build], listener: Listener, limit: int,
+        only_at_ends: bool = False,
+    ) -> None:
+        """*only_at_ends*: pass over collections of interpreters that are not being finalized.
+
+        Raises NotPython when the process is known to be a free-threaded build.
+        """
+        self._only_at_ends = only_at_ends
         self._session = session
         self._build = build
         self._listener = listener
@@ -129,6 +136,9 @@ class CollectionWatch:
         stop = Stop(self._build(hit.target))
         tstate = hit.argument("tstate")
         interpreter = stop.runtime.interpreter_of(tstate)
+        finalizing = stop.runtime.finalizing(interpreter)
+        if self._only_at_ends and not finalizing:
+            return False
         generation = _signed(hit.argument("generation"))
         if generation == _AUTO:
             generation = select_generation(thresholds(stop.runtime, interpreter))
@@ -139,7 +149,6 @@ class CollectionWatch:
         last = 0
         if generation + 2 < len(lists):  # survivors join the next older generation, the oldest stays
             last = stop.lists.last(lists[generation + 1].head)
-        finalizing = stop.runtime.finalizing(interpreter)
         running = Running(
             stop=stop,
             interpreter=interpreter,

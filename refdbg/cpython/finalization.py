@@ -6,7 +6,9 @@ _PyGC_Fini and PyInterpreterState_Delete, to the total that a debug build prints
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from refdbg.cpython import events
@@ -16,7 +18,7 @@ from refdbg.cpython.collection import Running, object_rows, where_supported
 from refdbg.cpython.owned import Owned
 from refdbg.cpython.runtime import Build, Interpreter
 from refdbg.cpython.stop import Abandoned, Stop
-from refdbg.cpython.storage import edges_and_sizes
+from refdbg.cpython.storage import owned_edges
 from refdbg.cpython.test_methods import main_stack, running
 from refdbg.cpython.total import totals
 from refdbg.cpython.types import TYPE_SUBCLASS
@@ -257,7 +259,7 @@ class FinalizationWatch:
         return False
 
     def _held_by_others(self, stop: Stop, interpreter: Interpreter, own: frozenset[int]) -> set[int]:
-        """The rows of the heap that the other interpreters hold: what they track and run, and what hangs on it.
+        """The rows of the heap that the other interpreters hold: what they track, run and keep, and what hangs on it.
 
         *own*: what the ending interpreter's collector tracked at its last moment (``PyObject *``). That is its own,
         whoever holds it now, and so is what only it holds.
@@ -270,10 +272,11 @@ class FinalizationWatch:
             if other.address == interpreter.address:
                 continue
             held += stop.lists.tracked(other).addresses
+            held += _state_words(stop, other)
             for thread in stop.runtime.threads(other):
                 for frame in stop.frames.stack(thread):
                     held += _held_by_frame(owned, frame.address, row_of)
-        edges, _sizes = edges_and_sizes(stop, stop.heap)
+        edges = owned_edges(stop)
         roots = {row_of[address] for address in held if address in row_of}
         mine = {row_of[address] for address in own if address in row_of}
         # Where both have put something (a static type's table of subclasses), what else is there may be the leak's.
@@ -321,6 +324,14 @@ class FinalizationWatch:
             end.objects, end.references, sum(sizes), end.by_type, object_rows(stop, objects, self._limit)
         )
         self.coverage.add(objects.coverage)
+
+
+def _state_words(stop: Stop, interpreter: Interpreter) -> Sequence[int]:
+    # What may be references in its PyInterpreterState.
+    words = array("Q")
+    with suppress(TargetError):
+        words.frombytes(stop.runtime.memory.read(interpreter.address, stop.runtime.build.interpreter.size // 8 * 8))
+    return words
 
 
 def _held_by_frame(owned: Owned, frame: int, row_of: Mapping[int, int]) -> list[int]:

@@ -22,7 +22,7 @@ from refdbg.debuggers.debugged import (
     convention,
     printable,
 )
-from refdbg.errors import CommandError, NoProcess, NotLive, SymbolNotFound
+from refdbg.errors import NoProcess, NotEvaluated, NotLive, SymbolNotFound
 from refdbg.target import (
     Console,
     Halt,
@@ -370,6 +370,8 @@ class GdbConsole:
     def write(self, text: str) -> None:
         gdb.write(printable(text) + "\n")
 
+    refuse = write
+
 
 class GdbSession(Reports):
     """The commands' view of gdb."""
@@ -406,7 +408,7 @@ class GdbSession(Reports):
                 value = value.address  # `&PyDict_Type` and `PyDict_Type` mean the same object
             return int(value)
         except (gdb.error, TypeError) as error:
-            raise CommandError(f"cannot evaluate {expression!r}: {error}") from error
+            raise NotEvaluated(f"cannot evaluate {expression!r}: {error}") from error
 
     def break_on(self, functions: Sequence[str], on_hit: OnHit, where: Where = "entry") -> GdbBreakpoint:
         if _connection(gdb.selected_inferior())[0] == "core":

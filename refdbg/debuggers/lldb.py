@@ -32,7 +32,7 @@ from refdbg.debuggers.debugged import (
     is_own,
     printable,
 )
-from refdbg.errors import CommandError, MemoryFault, NoProcess, NotLive, SymbolNotFound
+from refdbg.errors import CommandError, MemoryFault, NoProcess, NotEvaluated, NotLive, SymbolNotFound
 from refdbg.target import (
     Halt,
     NativeFrame,
@@ -444,6 +444,8 @@ class LldbConsole:
     def write(self, text: str) -> None:
         print(printable(text), file=self.answer or sys.stdout, flush=True)
 
+    refuse = write
+
 
 class LldbSession(Reports):
     """The commands' view of lldb."""
@@ -506,7 +508,7 @@ class LldbSession(Reports):
         if value is not None and match["prefix"] == "*":
             value = value.Dereference()
         if value is None or not value.IsValid() or value.GetError().Fail():
-            raise CommandError(f"cannot evaluate {expression!r}: there is no such variable here")
+            raise NotEvaluated(f"cannot evaluate {expression!r}: there is no such variable here")
         kind = LldbType(value.GetType()).kind
         if match["prefix"] == "&" or kind not in ("integer", "pointer"):
             return int(value.GetLoadAddress())  # `&PyDict_Type` and `PyDict_Type` mean the same object

@@ -41,11 +41,12 @@ class Ends:
 
     def __init__(
         self, session: Session, build: Callable[[Target], Build], limit: int, check: bool = False,
-        look: Callable[[Target], None] = lambda target: None,
+        look: Callable[[Target], None] = lambda target: None, only_at_ends: bool = False,
     ) -> None:
         """*limit*: how many objects are listed one by one; *check*: replay each collection's decision.
 
-        *look* is called with the process at each collection. Raises NotPython.
+        *look* is called with the process at each collection; *only_at_ends*: of those in which an interpreter is
+        finalized. Raises NotPython.
         """
         self._session = session
         self._limit = limit
@@ -57,7 +58,9 @@ class Ends:
         self._late_watches: list[Breakpoint] = []
         self._balanced: LeftOver | None = None
         listener = Listener(begin=self._begins, finalize=self._finalizing, clear=self._clearing, end=self._ended)
-        self._watch = CollectionWatch(session, build, self._with_check(listener) if check else listener, limit)
+        self._watch = CollectionWatch(
+            session, build, self._with_check(listener) if check else listener, limit, only_at_ends
+        )
         if check:
             self._check_decisions()
         self._endings = FinalizationWatch(session, build, limit, self._explain, self._owners)

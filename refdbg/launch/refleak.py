@@ -7,18 +7,19 @@ else that has left is explained if it is still there after one more.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from refdbg.analysis import repetitions
 from refdbg.commands.allocated import by_type, with_allocations
-from refdbg.commands.grown import Words, explain_gains, explain_growth, words
-from refdbg.cpython import regrtest
+from refdbg.commands.grown import Words, explain_gains, explain_growth, static_name, words
+from refdbg.cpython import describe, regrtest
+from refdbg.cpython.census import by_kind, kinds
 from refdbg.cpython.collection import Running, where_supported
 from refdbg.cpython.events import GET_TOTAL
-from refdbg.cpython.places import runtime_name
 from refdbg.cpython.regrtest import Repetition
 from refdbg.cpython.runtime import Build
 from refdbg.cpython.stop import Stop
@@ -26,12 +27,13 @@ from refdbg.cpython.total import reported_total, totals
 from refdbg.graph.objects import Coverage, Objects
 from refdbg.launch.ends import Ends, weight
 from refdbg.launch.per_test import Births, Gains, PerTest, from_tests, test_rows
-from refdbg.records import Finding, Growth, Repetitions, TestRow, TotalLine, TypeRow
+from refdbg.records import Finding, Growth, Repetitions, TestRow, TotalLine
 from refdbg.target import Hit, Session, Target
 
 _POINTS = 4  # that are looked at in full: before and after one that grows, the one that is watched, and one more
 _ROWS = 20
 _SKIPPED = "tracemalloc is on: CPython's own tests skip what makes subinterpreters (test.support.run_in_subinterp)."
+_NUMBER = re.compile(r"\d+")
 _GAINED = 200  # objects of which it is searched whether what they gain is held
 
 
@@ -194,7 +196,7 @@ class Refleak:
         elif len(series.points) > 1 and not series.explained and growths[-1] >= 1:
             series.ended = None
             self._disarm()
-            self._ends = Ends(self._session, self._build, self._limit)
+            self._ends = Ends(self._session, self._build, self._limit, only_at_ends=True)
             series.births = Births(stop.heap.objects)
             self._per_test = PerTest(self._session, self._build, series.births.look)
         return False
@@ -221,17 +223,17 @@ class Refleak:
         earlier = repetitions.change(then.objects, middle.objects)
         later = repetitions.change(middle.objects, now.objects)
         stays = repetitions.surviving(middle.objects, earlier.new, now.objects)
-        old, new = _kinds(stop, middle.objects, stays), _kinds(stop, now.objects, later.new)
+        old, new = kinds(stop, middle.objects, stays), kinds(stop, now.objects, later.new)
         left, again = Counter(old.values()), Counter(new.values())
         leaked = [row for row in stays if old[row] in again]
         series.growth = Growth(
             len(series.totals) - 1, series.growths()[-2], _lines(then, middle, leaked),
-            _by_kind(middle.objects, leaked, old), all(again[kind] >= number for kind, number in left.items()),
+            by_kind(middle.objects, leaked, old), all(again[kind] >= number for kind, number in left.items()),
             _older(stop, middle.gained(then)),
             by_type(stop, {middle.objects.addresses[row]: old[row] for row in leaked}),
         )
         series.findings = ends.findings()
-        series.notes += ends.unexplained()
+        series.notes += _alike(ends.unexplained())
         alive = stop.heap.index
         mine = [
             alive[middle.objects.addresses[row]] for row in leaked
@@ -242,21 +244,39 @@ class Refleak:
             own, notes = explain_growth(stop, now.objects.pick(mine), self._limit)
             series.notes += notes
         lost = self._lost(series, stop, now.gained(middle))
+        if ends.left_by_subinterpreters and lost:
+            series.notes.append(
+                f"{sum(lost.values())} references to {len(lost)} objects that were there before stand in no word: what "
+                "the state of ended interpreters held, or lost ones."
+            )
+            lost = {}
+        gains = explain_gains(stop, lost)
         if series.births is not None and series.gains is not None:
             own = [from_tests(each, series.births.tests_of(each.objects)) for each in own]
-            lost = [from_tests(each, series.gains.tests_of(each.objects[0].address, each.explains.references))
-                    for each in lost]
-            series.tests = test_rows(middle.objects, leaked, lost, series.births, series.gains)
-        series.findings += with_allocations(stop, own) + lost
+            gains = [from_tests(each, series.gains.tests_of(each.objects[0].address, each.explains.references))
+                     for each in gains]
+            series.tests = test_rows(middle.objects, leaked, gains, series.births, series.gains)
+        series.findings += with_allocations(stop, own) + gains
         series.findings.sort(key=weight, reverse=True)
         series.points = []
 
-    def _lost(self, series: _Series, stop: Stop, gained: dict[int, int]) -> list[Finding]:
+    def _lost(self, series: _Series, stop: Stop, gained: dict[int, int]) -> dict[int, int]:
         # What has gained as much in two repetitions, and more than words refer to it now and did not then.
         same = {address: each for address, each in series.gained.items() if gained.get(address) == each}
         held = words(stop, same)
         lost = {address: each - held.more_than(series.words, address) for address, each in same.items()}
-        return explain_gains(stop, {address: each for address, each in lost.items() if each > 0})
+        return {address: each for address, each in lost.items() if each > 0}
+
+
+def _alike(notes: Sequence[str]) -> list[str]:
+    # Notes that differ in their numbers only are one: every interpreter leaves alike.
+    groups: dict[str, list[str]] = {}
+    for note in notes:
+        groups.setdefault(_NUMBER.sub("", note), []).append(note)
+    return [
+        group[-1] + (f" ({len(group) - 1} more interpreters alike)" if len(group) > 1 else "")
+        for group in groups.values()
+    ]
 
 
 def _point(stop: Stop) -> _Point:
@@ -267,38 +287,14 @@ def _point(stop: Stop) -> _Point:
     return _Point(stop.heap.objects, {found.address: found.added for found in stop.statics.objects}, lines)
 
 
-def _name(stop: Stop, address: int) -> str:
-    static = None if address in stop.heap.index else runtime_name(stop.runtime, address)
-    return static or f"{stop.texts.type_name(stop.texts.type_of(address).address)} {stop.texts.repr(address)}"
-
-
 def _older(stop: Stop, gained: Mapping[int, int]) -> list[TotalLine]:
     most = sorted(gained.items(), key=lambda item: -item[1])[:_ROWS]
-    return [TotalLine(_name(stop, address), each) for address, each in most if each > 0]
-
-
-def _kinds(stop: Stop, objects: Objects, rows: Sequence[int]) -> dict[int, str]:
-    # By row, what each object is: its type, and of a type its own name.
-    names: dict[int, str] = {}
-    found = {}
-    for row in rows:
-        address, type_ = objects.addresses[row], objects.types[row]
-        if type_ not in names:
-            names[type_] = stop.texts.type_name(type_)
-        found[row] = names[type_]
-        if stop.types.is_type(address):
-            found[row] += f" {stop.texts.type_name(address)}"
+    found = []
+    for address, each in most:
+        if each > 0:
+            row = describe.row(stop, address)
+            found.append(TotalLine(static_name(stop, address) or f"{row.type} {row.repr}", each))
     return found
-
-
-def _by_kind(objects: Objects, rows: Sequence[int], kinds: dict[int, str]) -> list[TypeRow]:
-    found: dict[str, TypeRow] = {}
-    for row in rows:
-        was = found.get(kinds[row], TypeRow(kinds[row], 0, 0))
-        found[kinds[row]] = replace(
-            was, objects=was.objects + 1, references=was.references + objects.refcounts[row]
-        )
-    return sorted(found.values(), key=lambda row: (-row.references, row.type))
 
 
 def _lines(before: _Point, after: _Point, leaked: Sequence[int]) -> list[TotalLine]:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from refdbg.cpython.runtime import RUNTIME
-from refdbg.errors import CommandError, NoProcess, NotLive, SymbolNotFound
+from refdbg.errors import NoProcess, NotEvaluated, NotLive, SymbolNotFound
 from refdbg.target import Breakpoint, Console, Halt, OnChange, OnHit, TargetInfo, Where, snapshot
 from refdbg.target.attach import Copy
 from refdbg.target.core import CoreMemory
@@ -50,7 +50,7 @@ def of_process(pid: int) -> RecordedTarget:
 
 def _target(source: CoreMemory | Copy, executable: str, pid: int | None, what: str) -> RecordedTarget:
     info = TargetInfo(executable, pid, False, f"{NOBODY} ({what})", "")
-    return RecordedTarget(info, source, source.threads, RUNTIME)
+    return RecordedTarget(info, source, source.threads, RUNTIME, cached=True)
 
 
 def _check_program(core: CoreMemory) -> None:
@@ -59,13 +59,14 @@ def _check_program(core: CoreMemory) -> None:
         core.open(core.executable).close()
     except OSError as error:
         raise NoProcess(
-            f"the program of this core file cannot be read: {error}",
+            f"the program of this core file, {core.executable or 'whose name it lacks'}, cannot be read: "
+            f"{error.strerror or error}",
             f"Name it (refdbg {core.path} PROGRAM ...), or its folder tree (refdbg --root FOLDER {core.path} ...).",
         ) from error
 
 
 class ShellConsole:
-    """Standard output."""
+    """Standard output; a refusal goes to standard error."""
 
     def __init__(self) -> None:
         self.colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
@@ -73,6 +74,10 @@ class ShellConsole:
 
     def write(self, text: str) -> None:
         print(text.encode("utf-8", "backslashreplace").decode())
+
+    def refuse(self, text: str) -> None:
+        sys.stdout.flush()
+        print(text.encode("utf-8", "backslashreplace").decode(), file=sys.stderr)
 
 
 class RecordedSession:
@@ -94,20 +99,14 @@ class RecordedSession:
             pass
         match = _SYMBOL.match(expression.strip())
         if match is None:
-            raise CommandError(
-                f"cannot evaluate {expression!r} without a debugger",
-                "Give an address (0x…), or the name of a C variable (PyDict_Type).",
-            )
+            raise NotEvaluated(f"cannot evaluate {expression!r} without a debugger")
         try:
             return self._target.address_of(match[1]) + int(match[2] or "0", 0)
         except SymbolNotFound as error:
-            raise CommandError(f"cannot evaluate {expression!r}: {error}", error.hint) from error
+            raise NotEvaluated(f"cannot evaluate {expression!r}: {error}") from error
 
     def break_on(self, functions: Sequence[str], on_hit: OnHit, where: Where = "entry") -> Breakpoint:
-        raise NotLive(
-            f"nothing runs here, so {functions[0]} is never called: {self._target.info.debugger}",
-            "Use gdb or lldb on the running program (`gdb -p PID`, `source gdb/refdbg.py`), or refdbg-run.",
-        )
+        raise NotLive(f"nothing runs here, so nothing can be watched: {self._target.info.debugger}")
 
     def watch_word(self, address: int, on_change: OnChange) -> Breakpoint | None:
         return None

@@ -28,6 +28,9 @@ To run a program and get a report at its end: refdbg-run PROGRAM ARGUMENTS...
 """
 
 
+_OPTIONS = ("--pid", "--root")
+
+
 def gdbinit() -> str:
     """The line for a user's gdbinit."""
     return (
@@ -46,24 +49,17 @@ def main() -> NoReturn:
     words = sys.argv[1:]
     if not words or words in (["-h"], ["--help"]):
         print(_USAGE, end="")
-    elif words == ["gdbinit"]:
+    elif words[0] == "gdbinit":
         print(gdbinit())
-    elif words == ["lldbinit"]:
+    elif words[0] == "lldbinit":
         print(lldbinit())
     elif words == ["--version"]:
         print(f"refdbg {__version__}")
-    elif words[0] == "help":
-        from refdbg.commands import help_text
-
-        print(help_text(words[1:]))
     else:
         try:
-            status = _on_target(words)
+            status = _help(words[1:]) if words[0] == "help" else _on_target(words)
         except RefdbgError as error:
             print(f"refdbg: {error.text()}", file=sys.stderr)
-            status = 2
-        except (IsADirectoryError, PermissionError, FileNotFoundError) as error:
-            print(f"refdbg: cannot read {error.filename}: {error.strerror}", file=sys.stderr)
             status = 2
         except KeyboardInterrupt:
             print("refdbg: interrupted", file=sys.stderr)
@@ -71,6 +67,9 @@ def main() -> NoReturn:
         except BrokenPipeError:  # `refdbg ... | head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             status = 0
+        except OSError as error:
+            print(f"refdbg: cannot read {error.filename or words[0]}: {error.strerror}", file=sys.stderr)
+            status = 2
         raise SystemExit(status)
     raise SystemExit(0)
 
@@ -80,15 +79,26 @@ class _Parser(argparse.ArgumentParser):
         raise CommandError(message, "`refdbg --help` shows the usage.")
 
 
+def _help(words: list[str]) -> int:
+    from refdbg.commands import help_text
+
+    print(help_text(words))
+    return 0
+
+
 def _on_target(words: list[str]) -> int:
-    from refdbg.commands import run
+    from refdbg.commands import nearest, run
     from refdbg.launch.session import RecordedSession, of_core, of_process, of_snapshot
 
+    words = _newest_first(words)
     parser = _Parser(add_help=False)
     parser.add_argument("--pid", type=int)
     parser.add_argument("--root", default="")
     parser.add_argument("rest", nargs=argparse.REMAINDER)
-    orders = parser.parse_args(words)
+    orders, unknown = parser.parse_known_args(words)
+    if unknown:
+        raise CommandError(f"there is no option {unknown[0]}{nearest(unknown[0], _OPTIONS)}",
+                           "`refdbg --help` shows the usage.")
     rest = orders.rest
     if orders.pid is not None:
         if orders.root:
@@ -107,11 +117,25 @@ def _on_target(words: list[str]) -> int:
             session = RecordedSession(of_snapshot(path))
         else:
             session = RecordedSession(of_core(path, executable, orders.root.rstrip("/")))
-    if rest:
-        return run(session, shlex.join(rest))
-    from refdbg.launch.prompt import prompt
+    if rest and rest[0].partition("=")[0] in _OPTIONS:
+        raise CommandError(f"{rest[0]} stands before everything else", "`refdbg --help` shows the usage.")
+    try:
+        if rest:
+            return run(session, shlex.join(rest))
+        from refdbg.launch.prompt import prompt
 
-    return prompt(session)
+        return prompt(session)
+    finally:
+        session.target().images().keep()
+
+
+def _newest_first(words: list[str]) -> list[str]:
+    # `refdbg growth A B` for `refdbg B growth A`.
+    files = [number for number, word in enumerate(words) if os.path.isfile(word)]
+    if words[:1] == ["growth"] and len(files) > 1:
+        newest = words[files[-1]]
+        return [newest, *words[: files[-1]], *words[files[-1] + 1 :]]
+    return words
 
 
 def _words() -> set[str]:

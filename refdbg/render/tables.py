@@ -17,8 +17,9 @@ from refdbg.answers import (
 )
 from refdbg.dependencies import tabulate
 from refdbg.records import ObjectRow
-from refdbg.render import text
+from refdbg.render import plain, text
 from refdbg.render.allocation import allocation_lines
+from refdbg.render.report import finding_lines
 
 _IMMORTAL = 1 << 31  # no count that is one gets there
 
@@ -248,4 +249,9 @@ def growth_text(record: Growth, width: int) -> str:
     ))
     if record.types > len(record.rows):
         lines.append(f"… and {record.types - len(record.rows)} types more (--limit N shows more)")
+    if record.recurring:
+        lines += ["", "Each of the last two steps has added, and it is still there:"]
+        lines += [f"  {row.objects} {row.type}, {row.references} references" for row in record.recurring]
+    for number, finding in enumerate(record.findings, 1):
+        lines += ["", *finding_lines(number, plain(finding))]
     return "\n".join([*lines, *_notes(record.notes)])

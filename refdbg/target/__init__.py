@@ -208,6 +208,10 @@ class Console(Protocol):
         """Print *text* with a line end."""
         ...
 
+    def refuse(self, text: str) -> None:
+        """Print why there is no answer."""
+        ...
+
 
 class Session(Protocol):
     """One place where commands run: a debugger with a process in it."""

@@ -1,34 +1,38 @@
 """Core files: the memory, threads and mapped files of a process that is no more.
 
-ELF cores as the kernel, gdb's gcore and systemd-coredump write them (also cut short, also compressed by gzip), and the
-minidumps that lldb's `process save-core` writes.
+ELF cores as the kernel, gdb's gcore and systemd-coredump write them (also cut short, also compressed by gzip or xz),
+and the minidumps that lldb's `process save-core` writes.
 """
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import os
+import shlex
 import shutil
 import struct
 import tempfile
+import zlib
 from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, BinaryIO
 
 from refdbg.dependencies import elftools
 from refdbg.errors import NoProcess
 from refdbg.target import NativeThread
-from refdbg.target.elf import build_id, build_id_in_memory, check_machine, first_mappings
+from refdbg.target.elf import build_id, build_id_in_memory, check_machine, first_mappings, segments_in_memory
 from refdbg.target.malloc import NativeBlocks
 from refdbg.target.memory import PAGE, Memory, Region
 from refdbg.target.process import parse_maps
 
 _PF_X, _PF_W, _PF_R = 1, 2, 4  # elf.h
+_PT_LOAD = 1
 _AT_ENTRY, _AT_RANDOM = 9, 25  # elf.h
-_COMPRESSED = {b"\x28\xb5\x2f\xfd": "zstd", b"\x04\x22\x4d\x18": "lz4", b"\xfd7zX": "xz"}
+_COMPRESSED = {b"\x28\xb5\x2f\xfd": "zstd -d {0} -o core", b"\x04\x22\x4d\x18": "lz4 -d {0} core"}
 
 # elf_prstatus (linux/elfcore.h) and user_regs_struct (sys/user.h): the thread's id, rsp and fs_base on x86-64; the
 # stack pointer on AArch64.
@@ -79,10 +83,10 @@ class CoreMemory:
         self._opened: dict[str, BinaryIO | None] = {}
         try:
             self._file = _opened(path)
-            contents = _contents(self._file, path)
+            contents = _contents(self._file, path, root)
         except OSError as error:
-            raise NoProcess(f"cannot read {path}: {error.strerror}", "") from error
-        except (EOFError, struct.error, elftools.ELFError, ValueError, OverflowError, MemoryError) as error:
+            raise NoProcess(f"cannot read {path}: {error.strerror or error}", "") from error
+        except _damage() as error:
             raise NoProcess(f"{path} is no core file, or is damaged: {error}", "Name a core file.") from error
         self.pid = contents.pid
         self.executable = contents.executable
@@ -182,9 +186,7 @@ class CoreMemory:
         return ""
 
     def _read_dumped(self, address: int, size: int) -> bytes:
-        row = bisect_right(self._starts, address) - 1
-        start, stop, offset = self._parts[row] if row >= 0 else (0, 0, 0)
-        return os.pread(self._file.fileno(), max(min(size, stop - address), 0), offset + address - start)
+        return _read_part(self._file, self._parts, self._starts, address, size)
 
     @property
     def is_cut(self) -> bool:
@@ -214,22 +216,40 @@ class CoreMemory:
             file.close()
 
 
+def _damage() -> tuple[type[BaseException], ...]:
+    return EOFError, struct.error, zlib.error, elftools.ELFError, ValueError, OverflowError, MemoryError
+
+
 def _opened(path: str) -> BinaryIO:
     with open(path, "rb") as file:
         magic = file.read(4)
     if magic in _COMPRESSED:
-        by = _COMPRESSED[magic]
-        raise NoProcess(f"{path} is compressed by {by}", f"Decompress it first: {by} -d {path}")
-    if magic[:2] != b"\x1f\x8b":
-        return open(path, "rb")
+        command = _COMPRESSED[magic].format(shlex.quote(path))
+        raise NoProcess(
+            f"{path} is compressed by {command.split()[0]}, which refdbg does not read (gzip and xz it does)",
+            f"Decompress it first: `{command}` (of systemd's: `coredumpctl dump PID -o core`).",
+        )
+    if magic[:2] == b"\x1f\x8b":
+        return _unpacked(gzip.open, path)
+    if magic == b"\xfd7zX":
+        import lzma  # not every Python has it
+
+        try:
+            return _unpacked(lzma.open, path)
+        except lzma.LZMAError as error:
+            raise ValueError(error) from error
+    return open(path, "rb")
+
+
+def _unpacked(open_: Callable[[str], Any], path: str) -> BinaryIO:
     plain = tempfile.TemporaryFile()  # noqa: SIM115 - it is what we return
-    with gzip.open(path) as packed, contextlib.suppress(EOFError):  # cut short: what is there is the answer
+    with open_(path) as packed, suppress(EOFError):  # cut short: what is there is the answer
         shutil.copyfileobj(packed, plain, 1 << 20)
     plain.seek(0)
     return plain
 
 
-def _contents(file: BinaryIO, path: str) -> _Contents:
+def _contents(file: BinaryIO, path: str, root: str) -> _Contents:
     if file.read(4) == b"MDMP":
         return _minidump(file, path)
     elf = elftools.ELFFile(file)
@@ -247,7 +267,8 @@ def _contents(file: BinaryIO, path: str) -> _Contents:
     notes = [note for s in segments if s["p_type"] == "PT_NOTE" for note in s.iter_notes()]
     auxiliary = _auxiliary(_bytes_of(notes, "NT_AUXV"))
     parts = [(s["p_vaddr"], s["p_vaddr"] + s["p_filesz"], s["p_offset"]) for s in loads if s["p_filesz"]]
-    regions = list(_regions(loads, _mapped_files(notes), auxiliary.get(_AT_RANDOM, 0)))
+    read = partial(_read_part, file, parts, [start for start, _, _ in parts])
+    regions = list(_regions(loads, _mapped_files(notes), auxiliary.get(_AT_RANDOM, 0), read, root))
     threads = list(_threads(notes, elf["e_machine"]))
     process = _bytes_of(notes, "NT_PRPSINFO", "n_descdata")
     pid = int.from_bytes(process[_PSINFO_PID : _PSINFO_PID + 4], "little") if process else None
@@ -299,9 +320,19 @@ def _mapped_files(notes: Iterable[Any]) -> list[tuple[int, int, int, str]]:
     return sorted(found)
 
 
-def _regions(loads: Sequence[Any], files: Sequence[tuple[int, int, int, str]], stack: int) -> Iterator[Region]:
+def _read_part(file: BinaryIO, parts: Sequence[Part], starts: Sequence[int], address: int, size: int) -> bytes:
+    # What one part of the core file has at *address*.
+    row = bisect_right(starts, address) - 1
+    start, stop, offset = parts[row] if row >= 0 else (0, 0, 0)
+    return os.pread(file.fileno(), max(min(size, stop - address), 0), offset + address - start)
+
+
+def _regions(
+    loads: Sequence[Any], files: Sequence[tuple[int, int, int, str]], stack: int,
+    read: Callable[[int, int], bytes], root: str,
+) -> Iterator[Region]:
     # The core's segments, and between them the mapped files of which nothing was written. *stack*: an address in the
-    # main thread's stack (the kernel puts random bytes there for the program), 0 when not known.
+    # main thread's stack (the kernel puts random bytes there for the program), 0 when not known. *read*: of the core.
     segments = [(s["p_vaddr"], s["p_vaddr"] + s["p_memsz"], s["p_flags"], s["p_filesz"]) for s in loads if s["p_memsz"]]
     starts = [start for start, *_ in segments]
     file_starts = [start for start, *_ in files]
@@ -313,25 +344,26 @@ def _regions(loads: Sequence[Any], files: Sequence[tuple[int, int, int, str]], s
             path, offset = files[row][3], files[row][2] + start - files[row][0]
         # What gcore leaves out because nobody may read it is "readable" there, like what was never touched.
         rows.append((start, end, flags if dumped or path else 0, path, offset))
+    bases = {path: start for start, _, offset, path in reversed(files) if offset == 0}
     for start, end, offset, path in files:
         row = bisect_right(starts, end - 1) - 1
         if row < 0 or segments[row][1] <= start:
-            rows.append((start, end, _flags_in_file(path, offset), path, offset))
+            rows.append((start, end, _flags_of(read, bases.get(path, 0), root + path, offset), path, offset))
     for start, end, flags, path, offset in sorted(rows):
         yield Region(start, end, bool(flags & _PF_R), bool(flags & _PF_W), bool(flags & _PF_X), path, offset)
 
 
-def _flags_in_file(path: str, offset: int) -> int:
-    # How an ELF file asks to be mapped at *offset*; a core file says it only of what it contains.
-    try:
-        with open(path, "rb") as file:
-            for segment in elftools.ELFFile(file).iter_segments():
-                first = segment["p_offset"] & -PAGE
-                if segment["p_type"] == "PT_LOAD" and first <= offset < segment["p_offset"] + segment["p_filesz"]:
-                    return int(segment["p_flags"])
-    except (OSError, elftools.ELFError):
-        pass  # no ELF file, or no more: data that is only read
-    return _PF_R
+def _flags_of(read: Callable[[int, int], bytes], base: int, path: str, offset: int) -> int:
+    # How an ELF file asks to be mapped at *offset*; a core file says it only of what it contains. The file's own
+    # headers are mostly in it, else they are those that *path* has now.
+    segments = list(segments_in_memory(lambda start, size: read(base + start, size)))
+    if not segments:
+        with suppress(OSError), open(path, "rb") as file:
+            segments = list(segments_in_memory(lambda start, size: os.pread(file.fileno(), size, start)))
+    for segment in segments:
+        if segment.kind == _PT_LOAD and segment.offset & -PAGE <= offset < segment.offset + segment.size:
+            return segment.flags
+    return _PF_R  # data that is only read
 
 
 def _minidump(file: BinaryIO, path: str) -> _Contents:

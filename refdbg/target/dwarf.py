@@ -53,6 +53,12 @@ class DebugInfo:
         self._units: dict[int, _Unit] = {}
         self._types: dict[str, DwarfType | None] = {}
         self._sections: dict[str, bytes] = {}
+        self.borrowed = 0  # how often an answer depended on what other files have of a struct
+
+    @property
+    def has_dwarf(self) -> bool:
+        """Whether the file has any debug info."""
+        return self._dwarf is not None
 
     @cached_property
     def _dwarf(self) -> Any:
@@ -69,7 +75,10 @@ class DebugInfo:
         """The struct or union of that tag or typedef, where its members are known; None without it."""
         if name not in self._types:
             self._types[name] = None  # what is declared only would look for itself
+            borrowed = self.borrowed
             self._types[name] = next(self._definitions(name), None)
+            if self._types[name] is not None:
+                self.borrowed = borrowed  # by those that were tried and rejected
         return self._types[name]
 
     def struct_named(self, tag: str) -> DwarfType | None:
@@ -268,6 +277,7 @@ class DwarfType:
         """*inner*: how many dimensions of an array are behind us."""
         self._info = info
         self._inner = inner
+        self._members: tuple[Member, ...] | None = None
         alias = ""
         while entry is not None and entry.tag in _STRIPPED:
             if not alias and entry.tag == "DW_TAG_typedef":
@@ -279,14 +289,22 @@ class DwarfType:
         self.name = tag or alias
         self.alias = alias or tag
 
-    @cached_property
+    @property
     def _definition(self) -> Any:
-        # A struct of which this unit knows the name only is defined in another one.
-        if self.kind in ("struct", "union") and "DW_AT_declaration" in self._entry.attributes:
-            found = self._info.struct_named(self.name)
-            if found is not None:
-                return found._entry
+        if self._is_declared:
+            self._info.borrowed += self._info.type_named(self.name) is None
+            return self._declared
         return self._entry
+
+    @property
+    def _is_declared(self) -> bool:
+        # A struct of which this unit knows the name only is defined in another one.
+        return self.kind in ("struct", "union") and "DW_AT_declaration" in self._entry.attributes
+
+    @cached_property
+    def _declared(self) -> Any:
+        found = self._info.struct_named(self.name)
+        return found._entry if found is not None else self._entry
 
     @property
     def is_closed(self) -> bool:
@@ -333,12 +351,13 @@ class DwarfType:
         return DwarfType(self._info, _type_entry(self._entry))
 
     def members(self) -> Sequence[Member]:
+        definition = self._definition  # looked up each time: it says whether the answer is borrowed
+        if self._members is None:
+            self._members = tuple(self._read_members(definition))
         return self._members
 
-    @cached_property
-    def _members(self) -> tuple[Member, ...]:
-        found = []
-        for child in self._definition.iter_children():
+    def _read_members(self, definition: Any) -> Iterator[Member]:
+        for child in definition.iter_children():
             attributes = child.attributes
             if child.tag not in _MEMBERS or "DW_AT_external" in attributes:
                 continue
@@ -349,8 +368,7 @@ class DwarfType:
                 start = _number(child, "DW_AT_data_bit_offset")
             elif "DW_AT_bit_offset" in attributes:  # DWARF 3: counted from the most significant bit
                 start += type_.size * 8 - bits - _number(child, "DW_AT_bit_offset")
-            found.append(Member(_name(child), start, bits, type_))
-        return tuple(found)
+            yield Member(_name(child), start, bits, type_)
 
 
 def _kind(entry: Any) -> Kind:

@@ -15,6 +15,7 @@ from refdbg.dependencies import elftools
 from refdbg.errors import NoProcess
 from refdbg.target import Symbol
 from refdbg.target.dwarf import DebugInfo, DwarfType
+from refdbg.target.layout_cache import Answers
 from refdbg.target.memory import DELETED, PAGE, Region
 
 # Elf64_Sym: st_name, st_info, st_other, st_shndx, st_value, st_size
@@ -58,13 +59,15 @@ class Library:
     """One loaded ELF file (the executable too)."""
 
     def __init__(
-        self, path: str, base: int, open_: Open, elsewhere: Callable[[str], DwarfType | None] = lambda tag: None
+        self, path: str, base: int, open_: Open, elsewhere: Callable[[str], DwarfType | None] = lambda tag: None,
+        cached: bool = False,
     ) -> None:
-        """*base*: the address of the file's first mapped byte; *elsewhere*: see DebugInfo.
+        """*base*: the address of the file's first mapped byte; *elsewhere*: see DebugInfo; *cached*: see Images.
 
         Raises OSError, ELFError for no ELF file.
         """
         self._elsewhere = elsewhere
+        self._cached = cached
         self.path = path
         self._open = open_
         with open_(path) as file:
@@ -116,6 +119,11 @@ class Library:
                 file.close()
                 file = self._open(separate)
         return DebugInfo(file, self._elsewhere)
+
+    @cached_property
+    def answers(self) -> Answers:
+        """What the debug info says, from the cache where it was asked before. Raises OSError, ELFError."""
+        return Answers(lambda: self.debug, self.build_id if self._cached else "")
 
     @cached_property
     def symbols(self) -> Sequence[ElfSymbol]:
@@ -204,24 +212,39 @@ def build_id(elf: Any) -> str:
 
 def build_id_in_memory(read: Callable[[int, int], bytes]) -> str:
     """The build id of an ELF file, from its first page as it is mapped: *read(offset, size)*. "" when not there."""
+    for segment in segments_in_memory(read):
+        if segment.kind == _PT_NOTE:
+            notes = read(segment.offset, min(segment.size, PAGE))
+            place = 0
+            while place + 12 <= len(notes):
+                names, descriptor, type_ = struct.unpack_from("<III", notes, place)
+                start = place + 12 + (names + 3 & ~3)
+                if type_ == _NT_GNU_BUILD_ID and notes[place + 12 : place + 16] == b"GNU\0":
+                    return notes[start : start + descriptor].hex()
+                place = start + (descriptor + 3 & ~3)
+    return ""
+
+
+class Segment(NamedTuple):
+    """A program header: ``PT_…``, ``PF_…``, and which bytes of the file it is."""
+
+    kind: int
+    flags: int
+    offset: int
+    size: int
+
+
+def segments_in_memory(read: Callable[[int, int], bytes]) -> Iterator[Segment]:
+    """The program headers of an ELF file from its first page as it is mapped: *read(offset, size)*."""
     header = read(0, 64)
     if len(header) < 64 or header[:4] != b"\x7fELF":
-        return ""
+        return
     table, size, count = (int.from_bytes(header[a:b], "little") for a, b in ((32, 40), (54, 56), (56, 58)))
     for row in range(count):
         entry = read(table + row * size, size)
         if len(entry) == size == _PROGRAM_HEADER.size:
-            kind, _, offset, _, _, length, _, _ = _PROGRAM_HEADER.unpack(entry)
-            if kind == _PT_NOTE:
-                notes = read(offset, min(length, PAGE))
-                place = 0
-                while place + 12 <= len(notes):
-                    names, descriptor, type_ = struct.unpack_from("<III", notes, place)
-                    start = place + 12 + (names + 3 & ~3)
-                    if type_ == _NT_GNU_BUILD_ID and notes[place + 12 : place + 16] == b"GNU\0":
-                        return notes[start : start + descriptor].hex()
-                    place = start + (descriptor + 3 & ~3)
-    return ""
+            kind, flags, offset, _, _, length, _, _ = _PROGRAM_HEADER.unpack(entry)
+            yield Segment(kind, flags, offset, length)
 
 
 def _debug_link(elf: Any) -> str:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from refdbg.dependencies import elftools
 from refdbg.errors import LayoutNotFound, SymbolNotFound
 from refdbg.target import PointedStruct, Symbol, Variable
-from refdbg.target.ctype import layout_of
 from refdbg.target.dwarf import DwarfType
 from refdbg.target.elf import Library, Open, first_mappings
 from refdbg.target.layout import StructLayout
@@ -17,8 +16,14 @@ from refdbg.target.memory import Region
 class Images:
     """The ELF files of one process. *unreadable*: a line for each that cannot be read."""
 
-    def __init__(self, regions: Callable[[], Sequence[Region]], open_: Open, first: str) -> None:
-        """*first*: a symbol of the file whose names go before those of all others, which have a `collect` too."""
+    def __init__(
+        self, regions: Callable[[], Sequence[Region]], open_: Open, first: str, cached: bool = False
+    ) -> None:
+        """*first*: a symbol of the file whose names go before those of all others, which have a `collect` too.
+
+        *cached*: what the debug info answers is kept on disk, see layout_cache.
+        """
+        self._cached = cached
         self._current_regions = regions
         self._open = open_
         self._first = first
@@ -35,10 +40,18 @@ class Images:
         for path, base in first_mappings(self._regions).items():
             if (path, base) not in self._libraries:
                 try:
-                    self._libraries[path, base] = Library(path, base, self._open, self._struct)
+                    self._libraries[path, base] = Library(path, base, self._open, self._struct, self._cached)
                 except (OSError, elftools.ELFError) as error:
                     self._libraries[path, base] = None
-                    self.unreadable.append(f"cannot read the symbols of {path}: {error}")
+                    if isinstance(error, OSError) or self._is_elf(path):  # else it is no library
+                        self.unreadable.append(
+                            f"{path} cannot be read, so its C variables and functions have no names: "
+                            f"{getattr(error, 'strerror', None) or error}"
+                        )
+
+    def _is_elf(self, path: str) -> bool:
+        with self._open(path) as file:
+            return file.read(4) == b"\x7fELF"
 
     def loaded(self) -> list[Library]:
         """The files, in the order of their addresses."""
@@ -64,15 +77,16 @@ class Images:
         for library in self._in_order():
             if function in library.addresses:
                 place = library.addresses[function] - library.bias
-                found = library.debug.static_inside(place, function, variable)
+                found = library.answers.static_inside(place, function, variable)
                 return found + library.bias if found is not None else None
         return None
 
     def layout(self, struct: str) -> StructLayout:
         """The layout of a struct or typedef. Raises LayoutNotFound."""
         if struct not in self._layouts:
-            found = self._struct(struct.removeprefix("struct "))
-            self._layouts[struct] = None if found is None else layout_of(struct, found)
+            name = struct.removeprefix("struct ")
+            found = (library.answers.layout(name) for library in self._in_order())
+            self._layouts[struct] = next((each for each in found if each is not None), None)
         layout = self._layouts[struct]
         if layout is None:
             raise LayoutNotFound(f"no debug info describes the struct {struct}")
@@ -81,6 +95,12 @@ class Images:
     def _struct(self, name: str) -> DwarfType | None:
         found = (library.debug.type_named(name) for library in self._in_order())
         return next((each for each in found if each is not None), None)
+
+    def keep(self) -> None:
+        """Write what was learnt of the debug info to the cache."""
+        for library in self.loaded():
+            if "answers" in vars(library):  # it was asked at all
+                library.answers.keep()
 
     def _library_at(self, address: int) -> Library | None:
         region = self._region_at(address)
@@ -106,13 +126,14 @@ class Images:
         library = self._library_at(symbol.start)
         if library is None:
             return None
-        return library.debug.variable(symbol.name, symbol.start - library.bias, symbol.offset)
+        return library.answers.variable(symbol.name, symbol.start - library.bias, symbol.offset)
 
     def structs_of(self, function: int) -> tuple[PointedStruct, ...]:
         """The structs that the function at *function* gets or declares pointers to, parameters first."""
         if function not in self._structs:
             library = self._library_at(function)
             known = library.function_at(function) if library is not None else None
-            found = library.debug.pointers_of(function - library.bias, known.name if known else "") if library else ()
-            self._structs[function] = found
+            self._structs[function] = (
+                library.answers.pointers_of(function - library.bias, known.name if known else "") if library else ()
+            )
         return self._structs[function]

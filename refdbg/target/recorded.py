@@ -36,13 +36,15 @@ class Source(Protocol):
 class RecordedTarget:
     """A Target over a Source. *threads*: the one that was selected, or has crashed, first."""
 
-    def __init__(self, info: TargetInfo, source: Source, threads: Sequence[NativeThread], first: str) -> None:
-        """*first*: a symbol of the file whose names go before those of all others."""
+    def __init__(
+        self, info: TargetInfo, source: Source, threads: Sequence[NativeThread], first: str, cached: bool = False
+    ) -> None:
+        """*first*, *cached*: see Images."""
         self.info = info
         self.source = source
         self._threads = threads
         self.memory = Memory(source.read_some)
-        self._files = Images(source.regions, source.open, first)
+        self._files = Images(source.regions, source.open, first, cached)
 
     def regions(self) -> Sequence[Region]:
         return self.source.regions()

@@ -77,6 +77,12 @@ def test_a_bad_number_of_objects(value: str) -> None:
     assert "--objects" in text and "_count" not in text
 
 
+def test_no_objects_listed(python311: str) -> None:
+    """What a finding is about it says all the same."""
+    ended = run([python311, "-c", "import decimal"], options=["--objects", "0"])
+    assert "DecimalTuple" in ended.report["findings"][0]["message"] and ended.report["partial"] is None
+
+
 def test_report_that_cannot_be_written(tmp_path: Path) -> None:
     for option in ("--json", "--text"):
         for file in (tmp_path / "missing" / "report", tmp_path):

@@ -88,7 +88,7 @@ def test_a_missing_dependency_is_one_clear_line(tmp_path: Path) -> None:
 
 def test_shell_help() -> None:
     for words, expected in (
-        (["help"], "census"), (["help", "gc", "stop"], "--generation"), (["help", "nonsense"], "invalid choice"),
+        (["help"], "census"), (["help", "gc", "stop"], "--generation"), (["gdbinit", "now"], "sys.path"),
         (["--version"], "refdbg 0"), ([], "refdbg-run"),
     ):
         done = subprocess.run(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import lzma
 import os
 import re
 import shutil
@@ -20,8 +21,9 @@ from typing import Any
 
 import pytest
 
+from tests.live.test_extensions import extensions
 from tests.support.cores import kernel_core
-from tests.support.debugger import run_gdb
+from tests.support.debugger import on_core, run_gdb
 from tests.support.terminal import Terminal
 
 TESTS = Path(__file__).parents[1]
@@ -44,7 +46,7 @@ def refdbg(*words: str | Path, status: int = 0, stdin: str = "", **environment: 
         env={**os.environ, **environment},
     )  # fmt: skip
     assert done.returncode == status, done.stdout + done.stderr
-    assert "internal error" not in done.stdout and "Traceback" not in done.stderr
+    assert "internal error" not in done.stdout + done.stderr and "Traceback" not in done.stderr
     return done.stdout + done.stderr
 
 
@@ -158,6 +160,11 @@ def test_a_process_that_cannot_be_looked_at(running: subprocess.Popen[str]) -> N
     with subprocess.Popen(["sleep", "100"]) as other:
         assert "no symbol '_PyRuntime'" in refdbg("--pid", str(other.pid), "census", status=2)
         other.kill()
+    with subprocess.Popen(["true"]) as zombie:
+        while _state(zombie.pid)[0] != "Z":
+            time.sleep(0.01)
+        assert f"process {zombie.pid} has ended" in refdbg("--pid", str(zombie.pid), "census", status=2)
+    assert "there is no process 0" in refdbg("--pid", "0", "census", status=2)
     with subprocess.Popen(["gdb", "-nx", "-q", "-p", str(running.pid)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT, text=True) as gdb:
         assert gdb.stdin is not None
@@ -209,9 +216,16 @@ def core(python311: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_compressed_and_cut(core: Path, python311: str, tmp_path: Path) -> None:
     whole = json.loads(refdbg(core, "census", "--json"))
     packed = tmp_path / "core.gz"
-    with core.open("rb") as plain, gzip.open(packed, "wb", compresslevel=1) as file:
-        shutil.copyfileobj(plain, file)
-    assert json.loads(refdbg(packed, "census", "--json")) == whole
+    for content in (gzip.compress(core.read_bytes(), 1), lzma.compress(core.read_bytes(), preset=0)):
+        packed.write_bytes(content)
+        assert json.loads(refdbg(packed, "census", "--json")) == whole
+        damaged = bytearray(content)
+        damaged[5000:5100] = bytes(100)
+        packed.write_bytes(damaged)
+        assert re.search("damaged|not a gzipped|CRC", refdbg(packed, "census", status=2), re.I)
+    for magic, command in ((b"\x28\xb5\x2f\xfd", "zstd -d"), (b"\x04\x22\x4d\x18", "lz4 -d")):
+        packed.write_bytes(magic + bytes(100))
+        assert f"Decompress it first: `{command} {packed} " in refdbg(packed, "census", status=2)
     cut = tmp_path / "cut"
     cut.write_bytes(core.read_bytes()[: core.stat().st_size // 2])  # gdb's gcore writes the notes last
     assert "was cut short" in refdbg(cut, "census", status=2)
@@ -254,6 +268,45 @@ def test_a_core_file_of_something_else(core: Path, tmp_path: Path) -> None:
         process.kill()
     answer = refdbg(tmp_path / f"sleep.{process.pid}", "census", status=2)
     assert "no symbol '_PyRuntime'" in answer
+
+
+PLANTED = """\
+import sys
+sys.path.insert(0, {folder!r})
+import static_cache
+entry = static_cache.lookup("name")
+ascii(entry)
+"""
+
+
+def test_a_library_that_is_gone_or_another(python311: str, tmp_path: Path) -> None:
+    library = tmp_path / "static_cache.so"
+    shutil.copy(Path(extensions(python311), library.name), library)
+    (tmp_path / "program.py").write_text(PLANTED.format(folder=str(tmp_path)))
+    address, *_ = run_gdb(python311, tmp_path / "program.py", ["output (long)obj", f"gcore {tmp_path}/core"],
+                          folder=tmp_path)
+    asked = ("status", "census", f"why {address.text}", f"object {address.text}", f"balance {address.text}", "leaks",
+             "frames", f"referrers {address.text}", "type dict", "gc again")
+
+    def told(command: str) -> str:
+        answer = refdbg(tmp_path / "core", *command.split())
+        assert answer.count("cannot be read") <= 1, answer
+        return answer
+
+    for command in asked:
+        assert "cannot be read" not in told(command)
+    assert "C variable cache" in told(asked[2])
+    shutil.copy(Path(extensions(python311), "control.so"), library)
+    for command in asked:
+        assert f"{library} is another build than the process had" in told(command)
+    library.unlink()
+    for command in asked:
+        assert f"{library} cannot be read, so its C variables and functions have no names: No such" in told(command)
+    # What its C variables hold is held, by memory without a name.
+    assert "lost-reference" not in told("leaks --all")
+    answers = on_core("gdb", python311, tmp_path / "core", [f"refdbg {each}" for each in asked], tmp_path)
+    for answer in answers:
+        assert "cannot be read" in answer.text, answer
 
 
 def test_a_core_file_without_a_heap(python311: str, tmp_path: Path) -> None:
@@ -405,6 +458,23 @@ def test_growth(python311: str, tmp_path: Path) -> None:
     assert json.loads(refdbg(before, "growth", before, "--json"))["rows"] == []
     assert "is no snapshot" in refdbg(after, "growth", __file__, status=2)
     assert "cannot read" in refdbg(after, "growth", tmp_path / "none", status=2)
+    # Three moments: what each step has added.
+    program.write_text("class Node: pass\nkeep = [[]]\n"
+                       "for n in range(3):\n    keep.append([Node()])\n    ascii(n)\n    keep[0] = bytes(64 * n)\n")
+    first, second, third = (tmp_path / f"{n}.refdbg" for n in range(3))
+    _, _, _, _, live, _ = run_gdb(
+        python311, program,
+        [f"refdbg snapshot {first}", "continue", f"refdbg snapshot {second}", "continue",
+         f"refdbg growth {first} {second} --json", f"refdbg snapshot {third}"],
+        folder=tmp_path,
+    )  # fmt: skip
+    recurring = {row["type"]: row["objects"] for row in live.record["recurring"]}
+    assert recurring["__main__.Node"] == 1
+    assert "bytes" not in recurring  # each replaces the one before
+    (finding,) = live.record["findings"]
+    assert "['keep']" in finding["message"]
+    assert json.loads(refdbg(third, "growth", first, second, "--json")) == live.record
+    assert json.loads(refdbg("growth", first, second, third, "--json")) == live.record
 
 
 # The shell.
@@ -414,7 +484,7 @@ def test_the_prompt(core: Path) -> None:
     lines = "# a comment\n\nstatus\nrefdbg census --limit 1\nnonsense\nhelp why\nquit\nstatus\n"
     text = refdbg(core, stdin=lines)
     assert text.count("python      3.11") == 1 and "objects of" in text
-    assert "invalid choice: 'nonsense'" in text and "usage: refdbg why" in text
+    assert "there is no command 'nonsense'" in text and "usage: refdbg why" in text
 
 
 def test_the_prompt_at_a_terminal(core: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -441,7 +511,68 @@ def test_what_runs_only_under_a_debugger(core: Path) -> None:
     for command in ("gc stop", "gc log"):
         assert "nothing runs here" in refdbg(core, *command.split(), status=2)
     assert "without a debugger" in refdbg(core, "object", "1 + f(x)", status=2)
+    assert "`refdbg census` lists the types" in refdbg(core, "type", "dict[str]", status=2)
+    assert "`refdbg objects TYPE` lists them" in refdbg(core, "object", "obj", status=2)
+    done = subprocess.run([*REFDBG, core, "object", "obj", "--json"], capture_output=True, check=False, cwd=ROOT)
+    assert (done.returncode, done.stdout) == (2, b"") and done.stderr.startswith(b"refdbg: cannot evaluate")
     assert "<class 'dict'>" in refdbg(core, "object", "PyDict_Type") == refdbg(core, "object", "&PyDict_Type")
+
+
+def test_advice_can_be_followed_where_nothing_runs(core: Path, python311: str, tmp_path: Path) -> None:
+    """Neither without a debugger nor in one."""
+    asked = ("gc unreachable", "gc film", "gc film &PyDict_Type --now", "gc film {0}", "gc log", "gc stop")
+    listed = json.loads(refdbg(core, "objects", "Node", "--json"))["rows"]
+    asked = tuple(command.format(hex(listed[0]["address"])) for command in asked)
+    own = [refdbg(core, *command.split(), status=0 if "--now" in command else 2) for command in asked]
+    for debugger in ("gdb", "lldb"):
+        answers = on_core(debugger, python311, core, [f"refdbg {command}" for command in asked], tmp_path)
+        own += [answer.text for answer in answers]
+    assert "No collection examines it" in own.pop(2)
+    for text in own:
+        assert "`continue`" not in text and "Let the program run" not in text, text
+        assert "refdbg gc again" in text or "gc film OBJ --now" in text or "No collection examines it" in text
+
+
+def test_what_to_do_next(tmp_path: Path, python311: str) -> None:
+    """What a finding advises can be typed where it was printed: at a stop, on its core file and snapshot."""
+    files = [f"{tmp_path}/core", f"{tmp_path}/s.refdbg"]
+    live, *_ = run_gdb(
+        python311, PROGRAM.with_name("leaks_oracle.py"),
+        ["refdbg leaks --all --json", f"gcore {files[0]}", f"refdbg snapshot {files[1]}"], [extensions(python311)],
+        folder=tmp_path,
+    )  # fmt: skip
+    for file in files:
+        assert json.loads(refdbg(file, "leaks", "--all", "--json")) == live.record
+    found = {finding["verdict"]: finding for finding in live.record["findings"]}
+    assert {"lost-reference", "missing-visit", "static-reference", "state-reference"} <= set(found)
+    for verdict, finding in found.items():
+        command, name, subject = finding["next"].split()
+        assert command == "refdbg"
+        assert name == {"lost-reference": "balance", "missing-visit": "visits"}.get(verdict, "why")
+        answers = [refdbg(file, name, subject) for file in files]
+        assert answers[0] == answers[1]
+        expected = {"lost-reference": "nobody", "missing-visit": "forgotten_field.Pair"}.get(verdict)
+        assert (expected or finding["subject"]["type"]) in answers[0], answers[0]
+    assert "No leak was found" not in refdbg(files[0], "leaks", "--all", "--objects", "0")
+
+
+def test_words_with_a_mistake(core: Path, python311: str, tmp_path: Path) -> None:
+    asked = {
+        "cencus": "there is no command 'cencus': did you mean 'census'?\n  `refdbg help` lists the commands.",
+        "gc agian": "there is no command 'gc agian': did you mean 'gc again'?\n  `refdbg help gc` lists the commands.",
+        "help leak": "there is no command 'leak': did you mean 'leaks'?",
+        "xyz": "there is no command 'xyz'\n",
+        "status --jsn": "status takes no '--jsn': did you mean '--json'?\n  usage: refdbg status",
+        "gc again now": "gc again takes no 'now'\n  usage: refdbg gc again",
+    }
+    for command, told in asked.items():
+        assert told in refdbg(core, *command.split(), status=2)
+    for answer, told in zip(on_core("gdb", python311, core, [f"refdbg {each}" for each in asked], tmp_path),
+                            asked.values()):
+        assert told in answer.text
+    # An unknown subcommand lldb refuses itself, with its own words.
+    (answer,) = on_core("lldb", python311, core, ["refdbg status --jsn"], tmp_path)
+    assert asked["status --jsn"] in answer.text
 
 
 def test_words_that_mean_nothing(core: Path) -> None:
@@ -449,3 +580,7 @@ def test_words_that_mean_nothing(core: Path) -> None:
     assert "there is no file nosuch" in refdbg("nosuch", "census", status=2)
     assert "usage: refdbg CORE" in refdbg()
     assert "invalid int value" in refdbg("--pid", "x", "census", status=2)
+    assert "there is no option --pids: did you mean '--pid'?" in refdbg("--pids", "3", "census", status=2)
+    assert "--root stands before everything else" in refdbg(core, "--root", "/", "census", status=2)
+    assert "there is no command 'nosuch'" in refdbg("help", "nosuch", status=2)
+    assert "cannot read /proc/self/mem: Input/output error" in refdbg("/proc/self/mem", "census", status=2)
