@@ -124,16 +124,16 @@ def from_tests(finding: Finding, tests: Sequence[str]) -> Finding:
 
 
 def test_rows(
-    objects: Objects, leaked: Sequence[int], lost: Sequence[Finding], births: Births, gains: Gains
+    objects: Objects, added: Sequence[int], lost: Sequence[Finding], births: Births, gains: Gains
 ) -> list[TestRow]:
-    """What each test has left: the *leaked* rows of the objects, and references of older ones that were *lost*."""
+    """What each test has left: the *added* rows of the objects, and references of older ones that were *lost*."""
     rows: dict[str, TestRow] = {}
 
     def add(test: str, new: int, references: int, older: int) -> None:
         row = rows.get(test, TestRow(test, 0, 0, 0))
         rows[test] = TestRow(test, row.objects + new, row.references + references, row.older + older)
 
-    for row in leaked:
+    for row in added:
         add(births.test_of(objects.addresses[row]), 1, objects.refcounts[row], 0)
     for each in lost:
         tests = gains.tests_of(each.objects[0].address, each.explains.references)
