@@ -251,7 +251,7 @@ class Growth:
 class TestRow:
     """What a repetition leaves of one test method: new objects and the sum of their counts, references of *older* ones.
 
-    New objects are of types that the repetition leaves more of. *test*: module.class.method, "" for what was made outside of them.
+    New objects are of types that the repetition leaves more of. *test*: module.class.method, "" for none.
     """
 
     test: str

@@ -252,13 +252,15 @@ class Refleak:
             lost = {}
         gains = explain_gains(stop, lost)
         if series.births is not None and series.gains is not None:
-            own = [from_tests(each, series.births.tests_of(each.objects)) for each in own]
-            gains = [from_tests(each, series.gains.tests_of(each.objects[0].address, each.explains.references))
-                     for each in gains]
             # What only takes the place of others of its type (a cache that is filled anew) comes from no test.
             more = Counter(middle.objects.types)
             more.subtract(then.objects.types)
             added = [row for row in leaked if more[middle.objects.types[row]] > 0]
+            known = {middle.objects.addresses[row] for row in added}
+            own = [from_tests(each, series.births.tests_of(row for row in each.objects if row.address in known))
+                   for each in own]
+            gains = [from_tests(each, series.gains.tests_of(each.objects[0].address, each.explains.references))
+                     for each in gains]
             series.tests = test_rows(middle.objects, added, gains, series.births, series.gains)
         series.findings += with_allocations(stop, own) + gains
         series.findings.sort(key=weight, reverse=True)
