@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from refdbg.records import Collection, Finalizer, Finding, FrameRow, ObjectRow, TypeRow
+from refdbg.records import Allocation, Collection, Finalizer, Finding, FrameRow, ObjectRow, TypeRow
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,7 @@ class ObjectInfo:
     *type_address*: ``PyTypeObject *``; *size*: bytes of its C struct and items; *block*: bytes of its allocator
     block, None when not known; *tracked*: None where the type takes no part in collection; *generation*: the
     name of the list it is in, None when in none; *static*: the C symbol that it is, None for one on the heap.
+    *allocation*: where it was made, None where tracemalloc is off.
     """
 
     address: int
@@ -97,6 +98,7 @@ class ObjectInfo:
     finalized: bool | None
     static: str | None
     attributes: dict[str, str]
+    allocation: Allocation | None = None
 
 
 @dataclass(frozen=True)
@@ -441,6 +443,7 @@ class Why:
     a library's data): never freed.
     *direct*: how many holders of its own were found, objects and words outside; *more*: how many of them are not
     in *paths*; *through*: those that are held only through the object itself, or from farther than was searched.
+    *allocation*: where it was made, None where tracemalloc is off.
     *cycle*: one that holds it, from an object back to the same; *leads*: the way from there to the object, which is
     the cycle's first object when it is part of it. *unknown*: references that no word was found for, of the object
     and, unless something outside holds it, of what holds it.
@@ -457,6 +460,7 @@ class Why:
     unknown: list[UnknownReferences]
     graph: Graph
     notes: list[str]
+    allocation: Allocation | None = None
 
 
 @dataclass(frozen=True)

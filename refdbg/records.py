@@ -38,6 +38,17 @@ class FrameRow:
 
 
 @dataclass(frozen=True)
+class Allocation:
+    """Where an object was made, as tracemalloc keeps it: the Python stack, innermost first, of *total* frames.
+
+    Without *frames* it was made before tracemalloc was started. A frame's function is "" where it is not known.
+    """
+
+    frames: list[FrameRow]
+    total: int
+
+
+@dataclass(frozen=True)
 class Finalizer:
     """A finalizer that the collector calls: function, where it is defined, for how many objects."""
 
@@ -209,12 +220,22 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class AllocatedRow:
+    """Where most new objects of a type were made: *objects* of them, with an equal *allocation*."""
+
+    type: str
+    objects: int
+    allocation: Allocation
+
+
+@dataclass(frozen=True)
 class Growth:
     """What one repetition of a program has left, and was still there when the next one was over.
 
     *repetition*: its number, from 1; *references*: by how much the interpreter's own total grew in it, of which
     *lines* are the parts. *by_type*: the new objects of types that the next one has left, too; *steady*: the next one
-    left as many of each. *older*: objects that were there before, and what they gained.
+    left as many of each. *older*: objects that were there before, and what they gained. *allocated*: by type, where
+    tracemalloc is on.
     """
 
     repetition: int
@@ -223,6 +244,20 @@ class Growth:
     by_type: list[TypeRow]
     steady: bool
     older: list[TotalLine]
+    allocated: list[AllocatedRow] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class TestRow:
+    """What a repetition leaves of one test method: new objects and the sum of their counts, references of *older* ones.
+
+    New objects are of types that the repetition leaves more of. *test*: module.class.method, "" for none.
+    """
+
+    test: str
+    objects: int
+    references: int
+    older: int
 
 
 @dataclass(frozen=True)
@@ -231,7 +266,8 @@ class Repetitions:
 
     *marker*: the C function that was called after each repetition. *references*: by how much the interpreter's own
     total grew in each, None for the first; the first *warmups* do not count. *verdict*: leak, noise, stops (it grew,
-    then stopped), steady, or too few. *growth*: of one repetition, where it leaks. *findings*: their signatures.
+    then stopped), steady, or too few. *growth*: of one repetition, where it leaks. *tests*: which test methods of
+    unittest have left that, with what ran until the next one began. *findings*: their signatures.
     """
 
     test: str
@@ -240,6 +276,7 @@ class Repetitions:
     references: list[int | None]
     verdict: str
     growth: Growth | None
+    tests: list[TestRow]
     findings: list[str]
     notes: list[str]
 

@@ -22,6 +22,7 @@ for _number, _handler in (
     if signal.getsignal(_number) == signal.SIG_IGN:
         signal.signal(_number, _handler)
 sys.path.insert(0, str(ROOT))  # tests.support, however pytest was started
+collect_ignore = ["programs"]  # what the tests run
 BUILD = ROOT / "tests" / "cpython" / "build"
 # Layouts are asked anew of the debug info, not of what an earlier refdbg has kept; the builds stay where they are.
 os.environ.setdefault(

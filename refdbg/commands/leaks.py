@@ -8,6 +8,7 @@ from typing import Any
 
 from refdbg.answers import BalanceHolder, BalanceOf, Leaks
 from refdbg.commands.account import accounts, trust
+from refdbg.commands.allocated import with_allocations
 from refdbg.commands.context import Context
 from refdbg.commands.inspect import number, object_address
 from refdbg.commands.last_collection import LastCollection
@@ -54,7 +55,7 @@ def show_leaks(context: Context, arguments: argparse.Namespace) -> Leaks:
     collection = LastCollection(stop, tracked, stop, leaked, everything.held(leaked))
     kept, more = collection.findings(0, limit)
     findings = sorted(held.findings + kept, key=lambda finding: -finding.explains.references)
-    findings = [asked_here(finding) for finding in findings]
+    findings = with_allocations(stop, [asked_here(finding) for finding in findings])
     return Leaks(len(objects), held.weak, len(held.rest), len(leaked), findings, notes + more)
 
 

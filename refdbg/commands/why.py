@@ -70,7 +70,7 @@ def show_why(context: Context, arguments: argparse.Namespace) -> Why:
         [references.row(known.addresses[owner]) for owner in through[: arguments.limit]],
         references.steps(cycle, known.labels), references.steps(leads, known.labels),
         unknown[:_UNKNOWN], _drawn(references, address, shown, [*cycle, *leads]),
-        _notes(known, bool(paths)) + referrers.coverage.notes,
+        _notes(known, bool(paths)) + referrers.coverage.notes, stop.allocations.of(address),
     )
 
 

@@ -121,7 +121,7 @@ def block_size(stop: Stop, start: int) -> int | None:
 
 
 def object_info(stop: Stop, address: int, depth: int = 3, limit: int = 400) -> ObjectInfo:
-    """The object at *address* (``PyObject *``). Raises DecodeError, MemoryFault."""
+    """The object at *address* (``PyObject *``). Raises DecodeError, LayoutNotFound, MemoryFault."""
     check_object(stop.runtime, stop.types, address)
     texts = stop.texts
     type_ = texts.type_of(address)
@@ -150,6 +150,7 @@ def object_info(stop: Stop, address: int, depth: int = 3, limit: int = 400) -> O
         finalized,
         runtime_name(stop.runtime, address) if block is None else None,
         _attributes(stop, address, type_, limit),
+        stop.allocations.of(address),
     )
 
 

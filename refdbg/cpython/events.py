@@ -17,6 +17,7 @@ NEW_INTERPRETER = ("new_interpreter", "_Py_NewInterpreter", "Py_NewInterpreter")
 OTHER_THREADS = ("_PyThreadState_RemoveExcept", "_PyThreadState_DeleteExcept")  # 3.13+, until 3.12
 INTERPRETER_CLEAR = ("finalize_interp_clear", "interpreter_clear", "PyInterpreterState_Clear")
 GC_FINI = ("_PyGC_Fini",)
+TRACES_FREED = ("_PyTraceMalloc_Stop", "tracemalloc_stop")  # 3.12+, until 3.11: tracemalloc's tables go
 INTERPRETER_DELETE = ("PyInterpreterState_Delete",)
 PRINT_TOTAL = ("_PyDebug_PrintTotalRefs",)
 GET_TOTAL = "sys_gettotalrefcount"  # sys.gettotalrefcount(), of builds that count references

@@ -19,13 +19,16 @@ from refdbg.cpython.owned import Owned
 from refdbg.cpython.runtime import Build, Interpreter
 from refdbg.cpython.stop import Abandoned, Stop
 from refdbg.cpython.storage import owned_edges
+from refdbg.cpython.test_methods import main_stack, running
 from refdbg.cpython.total import totals
 from refdbg.cpython.types import TYPE_SUBCLASS
 from refdbg.errors import DecodeError, SymbolNotFound, TargetError
 from refdbg.graph.objects import Coverage, Objects
-from refdbg.records import InterpreterEnd, LeftOver, Moment, TotalLine, Totals
+from refdbg.records import FrameRow, InterpreterEnd, LeftOver, Moment, TotalLine, Totals
 from refdbg.target import Breakpoint, Hit, Session, Target
 from refdbg.target.capture import Capture
+
+_MAKER = 5  # frames of who made an interpreter
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,15 @@ class LastEntry:
     capture: Capture
     examined: Objects
     spared: Objects
+
+
+@dataclass(frozen=True)
+class Maker:
+    """Who made an interpreter: the Python stack, innermost first, and the test method in it, "" for none."""
+
+    frames: list[FrameRow]
+    test: str
+    at: FrameRow | None
 
 
 @dataclass
@@ -73,6 +85,8 @@ class FinalizationWatch:
         self._deleted = False
         self._abandoned = Abandoned()
         self._names: dict[int, str] = {}  # of heap types, before their names are released
+        self.makers: dict[int, Maker] = {}  # by interpreter number
+        self._traced: Stop | None = None  # the process before tracemalloc's tables went
         self.totals: Totals | None = None
         self.coverage = Coverage()
         self.warnings: list[str] = []
@@ -82,6 +96,7 @@ class FinalizationWatch:
             (events.OTHER_THREADS, self._forget_threads),
             (events.INTERPRETER_CLEAR, self._clear),
             (events.GC_FINI, self._gc_fini),
+            (events.TRACES_FREED, self._traces_freed),
             (events.INTERPRETER_DELETE, self._delete),
             (events.PRINT_TOTAL, self._print_total),
             (events.THE_END, self._end),
@@ -89,7 +104,8 @@ class FinalizationWatch:
             try:
                 self.breakpoints.append(session.break_on(role, where_supported(build, on_hit)))
             except SymbolNotFound as error:
-                self.warnings.append(f"{error}: what would be seen there is missing from the report")
+                if role != events.TRACES_FREED:  # of no use but to a run with tracemalloc
+                    self.warnings.append(f"{error}: what would be seen there is missing from the report")
 
     def delete(self) -> None:
         """Stop watching."""
@@ -104,6 +120,8 @@ class FinalizationWatch:
         self._deleted = False
         self._names.clear()
         self._abandoned = Abandoned()
+        self._traced = None
+        self.makers.clear()
         self.totals = None
         self.coverage = Coverage()
 
@@ -135,6 +153,7 @@ class FinalizationWatch:
         stop = Stop(self._build(hit.target))
         stop.texts.earlier = self._names
         stop.abandoned = self._abandoned
+        stop.traced = self._traced
         return stop
 
     def _ending(self, interpreter: Interpreter) -> Ending:
@@ -146,6 +165,11 @@ class FinalizationWatch:
             number = stop.runtime.state["interpreters.next_id"]
             objects = stop.heap.objects
             self._before[number] = dict(zip(objects.addresses, objects.types))
+            frames = main_stack(stop, hit.thread)
+            test = running(stop, frames)
+            self.makers[number] = Maker(
+                [FrameRow(frame.function, frame.file, frame.line) for frame in frames[:_MAKER]], *(test or ("", None))
+            )
         return False
 
     def _interpreter(self, hit: Hit, stop: Stop) -> Interpreter:
@@ -185,6 +209,13 @@ class FinalizationWatch:
         for address, type_ in zip(tracked.addresses, tracked.types):
             if type_ in metatypes:
                 self._names[address] = stop.texts.type_name(address)
+        return False
+
+    def _traces_freed(self, hit: Hit) -> bool:
+        stop = self._stop(hit)
+        main = next(each for each in stop.runtime.interpreters() if each.main)
+        if stop.traces.tracing and stop.runtime.finalizing(main):
+            self._traced = Stop(Build(Capture(stop.runtime.target)))
         return False
 
     def _delete(self, hit: Hit) -> bool:

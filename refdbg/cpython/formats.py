@@ -268,11 +268,10 @@ def _frame(s: Subject) -> str:
     if not line:
         table = s.texts.scalars.bytes(inside.word("PyCodeObject", "co_linetable", "co_lnotab"), 1 << 20)
         first = inside.number("PyCodeObject", "co_firstlineno")
-        if "co_code_adaptive" in code_layout:
-            line = lines.from_locations(table, first, offset) or 0
-        else:
-            read = lines.from_line_ranges if "co_linetable" in code_layout else lines.from_lnotab
-            line = read(table, first, offset) or 0
+        form = lines.locations
+        if "co_code_adaptive" not in code_layout:
+            form = lines.line_ranges if "co_linetable" in code_layout else lines.lnotab
+        line = lines.line_at(form, table, first, offset) or 0
     file, name = (inside.name(inside.word("PyCodeObject", field)) for field in ("co_filename", "co_name"))
     return f"<frame at {s.address:#x}, file {file!r}, line {line}, code {name}>"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -105,13 +105,13 @@ class Frames:
         self._chain = _chain(runtime, self._objects)
         # co_qualname came with 3.11. Each form of the line table has its own field, or its own neighbours.
         self._function = code.first("co_qualname", "co_name").offset
-        self._line_of: Callable[[bytes, int, int], int | None]
+        self._stretches: lines.Stretches
         if "co_code_adaptive" in code:  # 3.11+
-            self._table, self._line_of = code.offset("co_linetable"), lines.from_locations
+            self._table, self._stretches = code.offset("co_linetable"), lines.locations
         elif "co_linetable" in code:  # 3.10
-            self._table, self._line_of = code.offset("co_linetable"), lines.from_line_ranges
+            self._table, self._stretches = code.offset("co_linetable"), lines.line_ranges
         else:
-            self._table, self._line_of = code.offset("co_lnotab"), lines.from_lnotab
+            self._table, self._stretches = code.offset("co_lnotab"), lines.lnotab
         self._start = self._layout.get("co_code_adaptive", 0)
         self._traceable = self._layout.get("_co_firsttraceable")
         self._code_type = runtime.target.address_of("PyCode_Type")
@@ -213,6 +213,18 @@ class Frames:
     def _type_of(self, address: int) -> int:
         return self._memory.u64(address + self._runtime.build.ob_type)
 
+    def span(self, code: int) -> tuple[str, int, int]:
+        """The file of a code object (``PyCodeObject *``), its first line and its last one, with the code inside it.
+
+        Raises DecodeError, MemoryFault.
+        """
+        found = self._code(code)
+        last = lines.last_line(self._stretches, found.table, found.first_line)
+        for constant in self._objects.items(self._memory.u64(code + self._layout["co_consts"]), _VARIABLE_LIMIT):
+            if self._type_of(constant) == self._code_type:
+                last = max(last, self.span(constant)[2])
+        return found.file, found.first_line, last
+
     def _frame(self, address: int) -> Frame | None:
         code_address = self._chain.code(address)
         if not code_address:
@@ -229,7 +241,9 @@ class Frames:
         key = code.address, instruction
         line = self._lines.get(key)
         if line is None:
-            line = self._lines[key] = self._line_of(code.table, code.first_line, instruction) or 0
+            line = self._lines[key] = lines.line_at(
+                self._stretches, code.table, code.first_line, instruction
+            ) or 0
         return line
 
     def _code(self, address: int) -> _Code:

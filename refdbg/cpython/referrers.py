@@ -136,6 +136,12 @@ class Referrers:
                     position = data.find(pattern, position + 1)
 
     def _outside(self, place: int, target: int) -> Holder:
+        traces = self._stop.traces
+        if traces.tracing:
+            if traces.is_key(place, target):
+                return Holder("borrowed", place, 0, "tracemalloc: the key of a trace", False)
+            if place in traces.filenames:
+                return Holder("runtime", place, 0, "tracemalloc: a file name", True)
         named = self._places.state(place)
         if named is None:
             inside = self._stop.statics.object_at(place)

@@ -13,6 +13,9 @@ _FUNCTIONS = ("dash_R", "runtest_refleak")  # until 3.11, 3.12+
 _FILE = "/libregrtest/refleak.py"
 _WARMUPS = ("nwarmup", "warmups")
 _FRAMES = 64
+_CLEANUP = "dash_R_cleanup"
+# What the cleanup calls, type.__subclasses__(), before it makes objects of its own.
+SUBCLASSES = ("type___subclasses__", "type___subclasses___impl")
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,13 @@ class Repetition:
     number: int
     warmups: int
     total: int
+
+
+def cleaning_up(stop: Stop) -> bool:
+    """Whether `SUBCLASSES` was called by the cleanup after a repetition: what comes now is no test's."""
+    main = next((each for each in stop.runtime.interpreters() if each.main), None)
+    frames = stop.frames.stack(Thread(gil_holder(stop.runtime, main), 0), 1) if main is not None else []
+    return any(frame.function == _CLEANUP and frame.file.endswith(_FILE) for frame in frames)
 
 
 def repetition(stop: Stop) -> Repetition | None:

@@ -15,8 +15,10 @@ from refdbg.cpython.types import Types
 from refdbg.errors import DecodeError, MemoryFault, NotPython, RefdbgError
 
 if TYPE_CHECKING:
+    from refdbg.cpython.allocations import Allocations
     from refdbg.cpython.known import Known
     from refdbg.cpython.statics import Statics
+    from refdbg.cpython.tracemalloc import Traces
     from refdbg.cpython.traverse import Visited
     from refdbg.graph.edges import Edges
 
@@ -55,6 +57,7 @@ class Stop:
     def __init__(self, build: Build) -> None:
         self.runtime = Runtime(build)
         self.abandoned = Abandoned()  # what was seen of them earlier
+        self.traced: Stop | None = None  # an earlier one, when tracemalloc was on
 
     @cached_property
     def types(self) -> Types:
@@ -88,6 +91,20 @@ class Stop:
                 "Use a debug build (--with-pydebug), or a command that reads tracked objects only.",
             )
         return heap_objects(self.runtime, self.types)
+
+    @cached_property
+    def traces(self) -> Traces:
+        """What tracemalloc keeps."""
+        from refdbg.cpython.tracemalloc import Traces
+
+        return Traces(self.runtime)
+
+    @cached_property
+    def allocations(self) -> Allocations:
+        """Where the objects were made."""
+        from refdbg.cpython.allocations import Allocations
+
+        return Allocations(self, self.traced)
 
     @cached_property
     def statics(self) -> Statics:

@@ -12,7 +12,7 @@ from refdbg.cpython.runtime import Build, Interpreter
 from refdbg.cpython.stop import Stop
 from refdbg.errors import SymbolNotFound
 from refdbg.graph.objects import Coverage, Objects
-from refdbg.records import Collection, Finding, TotalLine
+from refdbg.records import Collection, Evidence, Finding, TotalLine
 from refdbg.target import Breakpoint, Change, NativeFrame, Session, Target
 
 if TYPE_CHECKING:
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from refdbg.commands.left_over import LeftOver
     from refdbg.commands.not_cleared import Outlived
     from refdbg.commands.not_freed import NotFreed
+
+_MAKER = "interpreter"  # the evidence of who made it
+_MAKERS = 5  # of the interpreters that leak alike, besides the newest
 
 
 _RELEASE_FRAMES = 14  # of the C stack that has released what an interpreter's state held
@@ -234,15 +237,35 @@ class Ends:
         claims = [each.claim for each in (seen.outlived, seen.not_freed) if each is not None]
         why = explain(self._left_over(now, left_over, number), last, self._limit, claims)
         self._late.update(why.late)
+        findings = why.findings
+        if now.allocations.known:
+            from refdbg.commands.allocated import with_allocations  # only a run with tracemalloc pays for it
+
+            findings = with_allocations(now, findings)
+        made = self._made(number)
         earlier_findings = {found.signature: found for found in seen.findings}
-        for each in why.findings:
+        for each in findings:
             # Every subinterpreter leaks alike: the newest finding stands for all, the first ones have more noise.
             same = earlier_findings.get(each.signature)
+            each = replace(each, evidence=each.evidence + made)
             if same is not None:
                 seen.findings.remove(same)
+                others = [more for more in same.evidence if more.kind == _MAKER and more not in each.evidence]
+                each = replace(each, evidence=(each.evidence + others)[: len(each.evidence) + _MAKERS])
                 each = replace(each if number else same, repetitions=same.repetitions + 1)
             seen.findings.append(each)
         seen.notes += why.notes
+
+    def _made(self, number: int) -> list[Evidence]:
+        maker = self._endings.makers.pop(number, None)
+        if maker is None or not maker.frames:
+            return []
+        frames = [f"{frame.file}:{frame.line} in {frame.function}" for frame in maker.frames]
+        text = f"the interpreter was made at {', called from '.join(frames)}"
+        if maker.at is not None:
+            text = f"the interpreter was made in {maker.test} ({maker.at.file}:{maker.at.line})"
+        at = maker.at or maker.frames[0]
+        return [Evidence(_MAKER, text, {"file": at.file, "line": at.line})]
 
     def _owners(self, stop: Stop) -> list[TotalLine]:
         return self._left_over(stop, stop.heap.objects, 0).owners()

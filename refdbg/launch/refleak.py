@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from refdbg.analysis import repetitions
+from refdbg.commands.allocated import by_type, with_allocations
 from refdbg.commands.grown import Words, explain_gains, explain_growth, static_name, words
 from refdbg.cpython import describe, regrtest
 from refdbg.cpython.census import by_kind, kinds
@@ -25,11 +26,13 @@ from refdbg.cpython.stop import Stop
 from refdbg.cpython.total import reported_total, totals
 from refdbg.graph.objects import Coverage, Objects
 from refdbg.launch.ends import Ends, weight
-from refdbg.records import Finding, Growth, Repetitions, TotalLine
+from refdbg.launch.per_test import Births, Gains, PerTest, from_tests, test_rows
+from refdbg.records import Finding, Growth, Repetitions, TestRow, TotalLine
 from refdbg.target import Hit, Session, Target
 
 _POINTS = 4  # that are looked at in full: before and after one that grows, the one that is watched, and one more
 _ROWS = 20
+_SKIPPED = "tracemalloc is on: CPython's own tests skip what makes subinterpreters (test.support.run_in_subinterp)."
 _NUMBER = re.compile(r"\d+")
 _GAINED = 200  # objects of which it is searched whether what they gain is held
 
@@ -60,8 +63,11 @@ class _Series:
     ended: Ends | None = None  # what the repetition before the last has shown
     gained: dict[int, int] = field(default_factory=dict)  # what may gain references that nobody holds
     words: Words = field(default_factory=lambda: Words(Counter(), Counter()))  # in how many words these stood
+    births: Births | None = None  # in the repetition that was watched
+    gains: Gains | None = None  # in the one after it
     explained: bool = False
     growth: Growth | None = None
+    tests: list[TestRow] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -84,6 +90,8 @@ class Refleak:
         self._marker = marker
         self._done: list[_Series] = []
         self._ends: Ends | None = None
+        self._per_test: PerTest | None = None
+        self._traced = False
         self.coverage = Coverage()
         self._watches = [
             session.break_on((marker,), where_supported(build, self._reached)),
@@ -111,6 +119,8 @@ class Refleak:
 
     def notes(self, traits: Mapping[str, bool], crashed: bool) -> list[str]:
         """Why no repetition was seen, if none was. *traits*: the build's."""
+        if self._traced:
+            return [_SKIPPED]
         if self._done or crashed:
             return []
         if not traits["debug"]:
@@ -144,7 +154,7 @@ class Refleak:
             )
         return Repetitions(
             series.test, self._marker, series.warmups, [None, *growths], verdict, series.growth,
-            [finding.signature for finding in series.findings], notes,
+            series.tests, [finding.signature for finding in series.findings], notes,
         )
 
     def _series(self, at: Repetition | None) -> _Series:
@@ -160,6 +170,7 @@ class Refleak:
         stop = Stop(self._build(hit.target))
         if not stop.runtime.traits.debug or stop.runtime.finalizing(next(iter(stop.runtime.interpreters()))):
             return False
+        self._traced = stop.traces.tracing
         at = regrtest.repetition(stop)
         series = self._series(at)
         series.totals.append(reported_total(stop))
@@ -168,15 +179,26 @@ class Refleak:
         series.points = [*series.points[-2:], _point(stop)]
         self.coverage.add(stop.heap.objects.coverage)
         growths = series.growths()
+        last = self._per_test.test if self._per_test else ""
         if self._ends is not None:
             series.ended = self._disarm()
             series.gained, series.words = self._candidates(series, stop)
+            if series.births is not None:
+                series.births.look(stop, last)
+            series.gains = Gains(stop, series.gained)
+            self._per_test = PerTest(self._session, self._build, series.gains.look)
         elif series.ended is not None and min(growths[-2:]) >= 1:
+            if series.gains is not None:
+                series.gains.look(stop, last)
+            self._disarm()
             self._explain(series, series.ended, stop)
             series.ended = None
         elif len(series.points) > 1 and not series.explained and growths[-1] >= 1:
             series.ended = None
+            self._disarm()
             self._ends = Ends(self._session, self._build, self._limit, only_at_ends=True)
+            series.births = Births(stop.heap.objects)
+            self._per_test = PerTest(self._session, self._build, series.births.look)
         return False
 
     def _candidates(self, series: _Series, stop: Stop) -> tuple[dict[int, int], Words]:
@@ -190,6 +212,9 @@ class Refleak:
         ends, self._ends = self._ends, None
         if ends is not None:
             ends.delete()
+        if self._per_test is not None:
+            self._per_test.delete()
+            self._per_test = None
         return ends
 
     def _explain(self, series: _Series, ends: Ends, stop: Stop) -> None:
@@ -205,6 +230,7 @@ class Refleak:
             len(series.totals) - 1, series.growths()[-2], _lines(then, middle, leaked),
             by_kind(middle.objects, leaked, old), all(again[kind] >= number for kind, number in left.items()),
             _older(stop, middle.gained(then)),
+            by_type(stop, {middle.objects.addresses[row]: old[row] for row in leaked}),
         )
         series.findings = ends.findings()
         series.notes += _alike(ends.unexplained())
@@ -213,9 +239,9 @@ class Refleak:
             alive[middle.objects.addresses[row]] for row in leaked
             if middle.objects.addresses[row] not in ends.left_by_subinterpreters
         ]
+        own: list[Finding] = []
         if mine:
-            found, notes = explain_growth(stop, now.objects.pick(mine), self._limit)
-            series.findings += found
+            own, notes = explain_growth(stop, now.objects.pick(mine), self._limit)
             series.notes += notes
         lost = self._lost(series, stop, now.gained(middle))
         if ends.left_by_subinterpreters and lost:
@@ -223,8 +249,20 @@ class Refleak:
                 f"{sum(lost.values())} references to {len(lost)} objects that were there before stand in no word: what "
                 "the state of ended interpreters held, or lost ones."
             )
-        else:
-            series.findings += explain_gains(stop, lost)
+            lost = {}
+        gains = explain_gains(stop, lost)
+        if series.births is not None and series.gains is not None:
+            # What only takes the place of others of its type (a cache that is filled anew) comes from no test.
+            more = Counter(middle.objects.types)
+            more.subtract(then.objects.types)
+            added = [row for row in leaked if more[middle.objects.types[row]] > 0]
+            known = {middle.objects.addresses[row] for row in added}
+            own = [from_tests(each, series.births.tests_of(row for row in each.objects if row.address in known))
+                   for each in own]
+            gains = [from_tests(each, series.gains.tests_of(each.objects[0].address, each.explains.references))
+                     for each in gains]
+            series.tests = test_rows(middle.objects, added, gains, series.births, series.gains)
+        series.findings += with_allocations(stop, own) + gains
         series.findings.sort(key=weight, reverse=True)
         series.points = []
 

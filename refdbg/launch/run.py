@@ -39,6 +39,7 @@ USAGE = 2
 _LOG = "debugger.log"
 _GRACE = 30.0  # seconds that the debugger has to look at a program that --timeout ends
 _FOREVER = 1e6
+_TRACES, _FRAMES = b"PYTHONTRACEMALLOC", b"25"  # --allocations
 
 _GATHER = {
     "gdb": """\
@@ -88,6 +89,10 @@ def parser() -> argparse.ArgumentParser:
                       "each, as regrtest's -R 3:3 does")
     root.add_argument("--marker", metavar="FUNCTION", default=None,
                       help="with --refleak: the C function that the program calls after each repetition, instead")
+    root.add_argument("--allocations", action="store_true",
+                      help=f"run the program with {_TRACES.decode()}={_FRAMES.decode()}, unless that is set: findings "
+                      "say at which Python stack their objects were made. CPython's tests skip what makes "
+                      "subinterpreters then, and before 3.12 making one may never return")
     root.add_argument("--timeout", metavar="SECONDS", type=_seconds,
                       help="end the program after so long, and report what was seen so far and where it stood")
     root.add_argument("--baseline", metavar="FILE", help="the signatures of known leaks, one a line")
@@ -154,6 +159,8 @@ def main() -> NoReturn:
         wanted = {"objects": orders.objects, "check": orders.check, "marker": marker}
         argv = [orders.program, *orders.arguments]
         inherited = _inherited()
+        if orders.allocations:
+            inherited = inherited._replace(environment={_TRACES: _FRAMES, **inherited.environment})
         if orders.blame is not None:
             from refdbg.launch.blame import Refused, run_twice
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from refdbg.answers import Component, Cycles, Keeper, ReferenceStep, Retained, RetainedRow, UnknownReferences, Why
 from refdbg.records import ObjectRow
 from refdbg.render import plain, text
+from refdbg.render.allocation import allocation_lines
 from refdbg.render.dot import HOLDERS, printable
 from refdbg.render.report import by_type_table, table
 
@@ -53,6 +54,8 @@ def why_text(record: Why, width: int) -> str:
             lines += ["", "which leads to it:", *_steps(record.leads, width)]
     lines += [""] if record.unknown else []
     lines += [_unknown(unknown) for unknown in record.unknown]
+    made = allocation_lines(record.allocation)
+    lines += ["", *made] if made else []
     return "\n".join(line.rstrip() for line in [*lines, *_notes(record.notes)])
 
 

@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from refdbg.records import Allocation, FrameRow
+from refdbg.render.allocation import stack_text
+
 _KINDS = 12
 _NAMED = 6
+_TESTS = 12
 
 _VERDICTS = {
     "noise": "It goes up and down: no leak that each repetition repeats.",
@@ -27,6 +31,7 @@ def repetition_lines(each: dict[str, Any]) -> Iterator[str]:
     else:
         yield f"{name}: references {counted}. {_VERDICTS[each['verdict']]}"
     yield from _growth(each["growth"])
+    yield from _tests(each["tests"])
     yield from (f"  note: {note}" for note in each["notes"])
 
 
@@ -44,3 +49,15 @@ def _growth(growth: dict[str, Any] | None) -> Iterator[str]:
     if growth["older"]:
         listed = ", ".join(f"{line['what']} +{line['references']}" for line in growth["older"][:_NAMED])
         yield f"  of the objects that were there before, most was gained by {listed}"
+    for row in [row for row in growth["allocated"] if row["allocation"]["frames"]][:_NAMED]:
+        frames = [FrameRow(**frame) for frame in row["allocation"]["frames"]]
+        yield f"  {row['objects']} {row['type']}: {stack_text(Allocation(frames, row['allocation']['total']))}"
+
+
+def _tests(tests: list[dict[str, Any]]) -> Iterator[str]:
+    for row in tests[:_TESTS]:
+        parts = [f"{row['objects']} new objects with {row['references']} references"] if row["objects"] else []
+        parts += [f"{row['older']} references of objects that were there before"] if row["older"] else []
+        yield f"  in {row['test'] or 'none of the test methods'}: {', '.join(parts)}"
+    if len(tests) > _TESTS:
+        yield f"  and in {len(tests) - _TESTS} more test methods (all are in --json)"

@@ -18,6 +18,7 @@ from refdbg.answers import (
 from refdbg.dependencies import tabulate
 from refdbg.records import ObjectRow
 from refdbg.render import plain, text
+from refdbg.render.allocation import allocation_lines
 from refdbg.render.report import finding_lines
 
 _IMMORTAL = 1 << 31  # no count that is one gets there
@@ -89,7 +90,7 @@ def object_text(record: ObjectInfo, width: int) -> str:
         ("static", record.static or ""),
     ]
     facts += [(f"  .{name}", _cut(value, max(width - 24, 40))) for name, value in record.attributes.items()]
-    return _facts(facts)
+    return "\n".join([_facts(facts), *allocation_lines(record.allocation)])
 
 
 @text.register

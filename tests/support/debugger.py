@@ -49,12 +49,13 @@ def run_gdb(
     stop_at: str | None = "builtin_ascii",
     told: Path | None = None,
     folder: Path,
+    options: Sequence[str] = (),
 ) -> list[Answer]:
     """Starts *program* under gdb, stops where it first enters *stop_at*, and gives each command's answer.
 
     Commands are any of gdb's. With *told*, a file of JSON lines that the program has written by then, each command
     is given once for each line, its {fields} replaced by the line's. *stop_at* None: the program is not started.
-    *folder* takes the command file.
+    *folder* takes the command file. *options*: the interpreter's.
     """
     lines = [
         "set width 0",
@@ -73,7 +74,7 @@ def run_gdb(
         else:
             lines += [f"echo \\n{_MARK}\\n", command]
     lines += [f"echo \\n{_MARK}\\n", "kill" if stop_at is not None else ""]
-    return _answers(_gdb(lines, ["--args", python, str(program), *arguments], folder), commands, told)
+    return _answers(_gdb(lines, ["--args", python, *options, str(program), *arguments], folder), commands, told)
 
 
 def run_lldb(
