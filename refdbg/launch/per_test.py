@@ -6,6 +6,7 @@ that run in between are in it.
 
 from __future__ import annotations
 
+import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -22,6 +23,7 @@ from refdbg.records import Evidence, Finding, ObjectRow, TestRow
 from refdbg.target import Breakpoint, Hit, Session, Target
 
 _NAMED = 4
+_SECONDS = 20.0  # of a repetition that may go into telling its tests apart
 
 
 class PerTest:
@@ -33,7 +35,9 @@ class PerTest:
         """*look(stop, test)* is called when a test begins, and after the last one: *test* ran until then."""
         self._build = build
         self._look = look
+        self._spent = 0.0
         self.test = ""
+        self.last = ""  # the last test that was told apart, "" when all were
         self._watches: list[Breakpoint] = []
         with suppress(SymbolNotFound):  # no test runner without it
             self._watches = [
@@ -52,8 +56,12 @@ class PerTest:
     def _begins(self, hit: Hit) -> bool:
         stop = Stop(self._build(hit.target))
         test = starting(stop)
-        if test:
+        if test and not self.last:
+            began = time.process_time()
             self._look(stop, self.test)
+            self._spent += time.process_time() - began
+            if self._spent > _SECONDS:
+                self.last, test = self.test, ""
             self.test = test
         return False
 

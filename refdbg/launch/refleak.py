@@ -214,6 +214,8 @@ class Refleak:
             ends.delete()
         if self._per_test is not None:
             self._per_test.delete()
+            if self._per_test.last and self._done:
+                self._done[-1].notes.append(f"which test left what was told apart up to {self._per_test.last}.")
             self._per_test = None
         return ends
 
