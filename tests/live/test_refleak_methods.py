@@ -16,11 +16,14 @@ LOSES = "test_planted.PlantedTests.test_c_loses"
 
 
 @pytest.fixture(scope="module", params=["3.9", "3.11", "3.13"])
-def repetitions(request: pytest.FixtureRequest, build: Callable[[str], str]) -> tuple[dict[str, Any], bool]:
+def repetitions(
+    request: pytest.FixtureRequest, build: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[dict[str, Any], bool]:
     """The report on planted leaks, and whether tracemalloc was on: it makes the slowest of them too slow."""
     traced = request.param != "3.13"
     program = [build(request.param), "-m", "test", "--testdir", PLANTED, "-R", "3:3", "test_planted"]
-    return run(program, ["--refleak", *(["--allocations"] if traced else [])]).report, traced
+    folder = tmp_path_factory.mktemp("refleak")  # regrtest writes its reflog.txt there
+    return run(program, ["--refleak", *(["--allocations"] if traced else [])], cwd=folder).report, traced
 
 
 def _tests(report: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -59,9 +62,9 @@ def test_where_it_was_made(repetitions: tuple[dict[str, Any], bool]) -> None:
     assert made["location"]["file"].endswith("test_planted.py") and KEEPS in made["text"]
 
 
-def test_a_leak_in_subinterpreters(build: Callable[[str], str]) -> None:
+def test_a_leak_in_subinterpreters(build: Callable[[str], str], tmp_path: Path) -> None:
     program = [build("3.11-leak-thread"), "-m", "test", "-R", "3:3", "test_threading", "-m", "SubinterpThreadingTests"]
-    report = run(program, ["--refleak"]).report
+    report = run(program, ["--refleak"], cwd=tmp_path).report
     methods = {f"test.test_threading.SubinterpThreadingTests.test_threads_join{end}" for end in ("", "_2")}
     tests = _tests(report)
     assert set(tests) - {""} == methods
