@@ -15,6 +15,7 @@ from refdbg.cpython.runtime import Interpreter, Runtime
 from refdbg.cpython.types import HIGHEST_ADDRESS, LOWEST_ADDRESS, Types
 from refdbg.errors import DecodeError, LayoutNotFound, MemoryFault
 from refdbg.graph.objects import Coverage, Objects
+from refdbg.graph.rows import Rows
 from refdbg.target.layout import StructView
 from refdbg.target.memory import PAGE_BITS, Region
 
@@ -234,9 +235,9 @@ class HeapObjects:
     rows: array[int]
 
     @cached_property
-    def index(self) -> dict[int, int]:
+    def index(self) -> Rows:
         """Row by address (``PyObject *``)."""
-        return dict(zip(self.objects.addresses, range(len(self.objects))))
+        return Rows(self.objects.addresses)
 
     @cached_property
     def object_in(self) -> array[int]:

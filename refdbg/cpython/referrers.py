@@ -19,6 +19,7 @@ from refdbg.cpython.total import interned_dicts, is_interned
 from refdbg.cpython.types import DICT_SUBCLASS
 from refdbg.errors import DecodeError, MemoryFault, RefdbgError
 from refdbg.graph.objects import Coverage
+from refdbg.graph.rows import NO_ROW
 
 _WORDS = 256  # that are searched at once
 _POINTERS = 40  # words from a block's start that an owner may point to: the values of a split dict begin inside
@@ -159,8 +160,8 @@ class Referrers:
 
     def _owning(self, owner: int, reference: Reference, target: int) -> Holder:
         # The dict of interned strings owns its strings without counting (Objects/unicodeobject.c).
-        row = self._heap.index.get(target) if owner in self._interned else None
-        if row is not None and is_interned(self._stop, target, self._heap.objects.types[row]):
+        row = self._heap.index.get(target) if owner in self._interned else NO_ROW
+        if row != NO_ROW and is_interned(self._stop, target, self._heap.objects.types[row]):
             return Holder("borrowed", reference.place, owner, f"{reference.label} (interned)", False)
         return Holder("object", reference.place, owner, reference.label, reference.exact, reference.declared)
 
