@@ -214,16 +214,23 @@ def writable_data(regions: list[Region]) -> list[Region]:
             and not r.path.startswith("/dev/")]
 
 
-def resident_data(runtime: Runtime, coverage: Coverage) -> Iterator[tuple[int, bytes]]:
-    """(address, bytes) of each stretch of writable memory that is backed, ascending."""
+def resident_data(
+    runtime: Runtime, coverage: Coverage, most: int = _REGION_LIMIT
+) -> Iterator[tuple[int, bytes]]:
+    """(address, bytes) of each stretch of writable memory that is backed, ascending, in pieces of *most* bytes."""
     target = runtime.target
     for region in writable_data(list(target.regions())):
         for start, end in target.resident(region.start, region.end):
-            data = runtime.memory.read_some(start, end - start)
-            if len(data) < end - start and not region.path.startswith("["):
-                coverage.unreadable += 1
-                coverage.notes.append(f"{end - start - len(data)} bytes at {start + len(data):#x} cannot be read")
-            yield start, data
+            for place in range(start, end, most):
+                size = min(most, end - place)
+                data = runtime.memory.read_some(place, size)
+                yield place, data
+                if len(data) < size:
+                    if not region.path.startswith("["):
+                        coverage.unreadable += 1
+                        place += len(data)
+                        coverage.notes.append(f"{end - place} bytes at {place:#x} cannot be read")
+                    break
 
 
 @dataclass

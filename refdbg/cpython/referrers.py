@@ -21,6 +21,7 @@ from refdbg.errors import DecodeError, MemoryFault, RefdbgError
 from refdbg.graph.objects import Coverage
 from refdbg.graph.rows import NO_ROW
 
+_PIECE = 1 << 20  # bytes that are read at once: they stay in the processor's cache
 _WORDS = 256  # that are searched at once
 _POINTERS = 40  # words from a block's start that an owner may point to: the values of a split dict begin inside
 _LEVELS = 3  # blocks that point to blocks: the nodes of an OrderedDict hang on its node table
@@ -129,7 +130,7 @@ class Referrers:
             return
         for address in addresses:
             pattern = address.to_bytes(8, "little")
-            for start, data in resident_data(self._stop.runtime, self.coverage):
+            for start, data in resident_data(self._stop.runtime, self.coverage, _PIECE):
                 position = data.find(pattern)
                 while position >= 0:
                     if not (start + position) & 7:
@@ -270,7 +271,7 @@ class Referrers:
         return inside.address if inside is not None else None
 
     def _words(self, wanted: frozenset[int]) -> Iterator[tuple[int, int]]:
-        for start, data in resident_data(self._stop.runtime, self.coverage):
+        for start, data in resident_data(self._stop.runtime, self.coverage, _PIECE):
             words = array("Q", data[: len(data) & ~7])
             # Most pages have none: one call for each decides that.
             for first in range(0, len(words), _WORDS):
