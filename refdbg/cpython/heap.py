@@ -214,23 +214,29 @@ def writable_data(regions: list[Region]) -> list[Region]:
             and not r.path.startswith("/dev/")]
 
 
+def resident_stretches(runtime: Runtime) -> Iterator[tuple[Region, int, int]]:
+    """(region, start, end) of each stretch of writable memory that is backed, ascending."""
+    target = runtime.target
+    for region in writable_data(list(target.regions())):
+        for start, end in target.resident(region.start, region.end):
+            yield region, start, end
+
+
 def resident_data(
     runtime: Runtime, coverage: Coverage, most: int = _REGION_LIMIT
 ) -> Iterator[tuple[int, bytes]]:
     """(address, bytes) of each stretch of writable memory that is backed, ascending, in pieces of *most* bytes."""
-    target = runtime.target
-    for region in writable_data(list(target.regions())):
-        for start, end in target.resident(region.start, region.end):
-            for place in range(start, end, most):
-                size = min(most, end - place)
-                data = runtime.memory.read_some(place, size)
-                yield place, data
-                if len(data) < size:
-                    if not region.path.startswith("["):
-                        coverage.unreadable += 1
-                        place += len(data)
-                        coverage.notes.append(f"{end - place} bytes at {place:#x} cannot be read")
-                    break
+    for region, start, end in resident_stretches(runtime):
+        for place in range(start, end, most):
+            size = min(most, end - place)
+            data = runtime.memory.read_some(place, size)
+            yield place, data
+            if len(data) < size:
+                if not region.path.startswith("["):
+                    coverage.unreadable += 1
+                    place += len(data)
+                    coverage.notes.append(f"{end - place} bytes at {place:#x} cannot be read")
+                break
 
 
 @dataclass
