@@ -125,10 +125,12 @@ def _doubtful(
         type_: _SAMPLES for type_ in set(objects.types)
         if stop.texts.kinds.name(type_) == OBJECT and stop.types[type_].traverse
     }
-    for row in rows:
-        address, type_ = objects.addresses[row], objects.types[row]
+    types = objects.types
+    for row in rows:  # most are of other types
+        type_ = types[row]
         if not left.get(type_):
             continue
+        address = objects.addresses[row]
         visits: Sequence[int] = visited.of(row)
         if not visits or (victims is not None and not any(target in victims for target in visits)):
             continue

@@ -89,11 +89,10 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.files", description=__doc__)
     parser.add_argument("--python", default="python3.11-dbg", help="the interpreter (default: python3.11-dbg)")
-    parser.add_argument("--objects", type=int, default=1_000_000, help="tracked in the crowd, in all in the web")
+    parser.add_argument("--objects", type=int, default=1_000_000, help="of the crowd tracked, of the web in all")
     orders = parser.parse_args()
     print(f"{shutil.which(orders.python)}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}\n"
-          f"crowd: {orders.objects:,} tracked objects of mixed kinds; web: {orders.objects:,} in all, with three visits "
-          "for each")
+          f"crowd: {orders.objects:,} tracked objects; web: {orders.objects:,} in all, three visits each")
     with tempfile.TemporaryDirectory(prefix="refdbg-bench-") as name:
         folder = Path(name)
         rows = measured(orders.python, "crowd", orders.objects, folder)
