@@ -5,6 +5,8 @@ from __future__ import annotations
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import compress
 
 from refdbg.graph.edges import Edges
 
@@ -13,14 +15,20 @@ from refdbg.graph.edges import Edges
 class Replay:
     """What a collection of *collected* would do. *gc_refs*: by row, the count less the visits from collected objects.
 
-    *kept*: rows with gc_refs > 0, and what they reach; *unreachable*: the others, in the order of *collected*;
-    *negative*: rows that are visited more often than their count allows: the collector would go wrong.
+    *reached*: by row, whether it is one of those with gc_refs > 0, or what they reach; *unreachable*: the others, in
+    the order of *collected*; *negative*: rows that are visited more often than their count allows: the collector would
+    go wrong.
     """
 
     gc_refs: array[int]
-    kept: frozenset[int]
+    reached: bytearray
     unreachable: list[int]
     negative: list[int]
+
+    @cached_property
+    def kept(self) -> frozenset[int]:
+        """The rows that are reached."""
+        return frozenset(compress(range(len(self.reached)), self.reached))
 
 
 def replay(counts: Sequence[int], visited: Edges, collected: Sequence[int], immortal: int | None = None) -> Replay:
@@ -29,7 +37,7 @@ def replay(counts: Sequence[int], visited: Edges, collected: Sequence[int], immo
     *counts*: reference counts by row; *visited*: what each row's tp_traverse reports; counts of *immortal* and
     above never drop.
     """
-    refs = array("q", counts)
+    refs = list(counts)  # a list's items are read and written faster than an array's
     inside = bytearray(len(refs))
     for row in collected:
         inside[row] = 1
@@ -54,6 +62,7 @@ def replay(counts: Sequence[int], visited: Edges, collected: Sequence[int], immo
             if counts[row] >= immortal:
                 refs[row] = counts[row]
     todo = [row for row in collected if refs[row] > 0]
+    negative = [row for row in collected if refs[row] < 0]
     for row in todo:
         inside[row] = 2
     take, leave = todo.pop, todo.append
@@ -63,12 +72,8 @@ def replay(counts: Sequence[int], visited: Edges, collected: Sequence[int], immo
             if inside[target] == 1:
                 inside[target] = 2
                 leave(target)
-    return Replay(
-        refs,
-        frozenset(row for row in collected if inside[row] == 2),
-        [row for row in collected if inside[row] == 1],
-        [row for row in collected if refs[row] < 0],
-    )
+    unreachable = [row for row in collected if inside[row] == 1]
+    return Replay(array("q", refs), inside.translate(bytes.maketrans(b"\1\2", b"\0\1")), unreachable, negative)
 
 
 class Release:

@@ -23,6 +23,7 @@ from refdbg.graph.components import Components, components
 from refdbg.graph.edges import Edges
 from refdbg.graph.objects import Objects
 from refdbg.graph.paths import shortest_cycle
+from refdbg.graph.rows import Rows
 
 _CYCLES = 3  # written out for each group
 _KEEPERS = 6
@@ -101,7 +102,7 @@ def _visited(stop: Stop, references: References) -> _Graph:
         if stop.lists.collecting(interpreter):
             notes.append(f"interpreter {interpreter.number} is inside a collection: not all objects are in its lists")
     visited = references.traverse.visits(objects.addresses, objects.types)
-    edges = visited.edges(objects.addresses)
+    edges = visited.edges(Rows(objects.addresses))
     garbage: set[int] = set()
     for rows in ranges:
         garbage.update(replay(objects.refcounts, edges, rows, stop.runtime.immortal_count).unreachable)

@@ -12,6 +12,7 @@ from refdbg.cpython.traverse import Traverse, undecided_types
 from refdbg.graph.edges import Edges
 from refdbg.graph.objects import Objects
 from refdbg.graph.paths import transposed
+from refdbg.graph.rows import Rows
 from refdbg.records import Collection
 
 _NAMED = 5  # objects of a warning
@@ -42,7 +43,7 @@ def decide(stop: Stop, objects: Objects) -> Decision:
     """Replay a collection of *objects*. Raises EmulationError, MissingDependency."""
     traverse = Traverse(stop)
     visited = traverse.visits(objects.addresses, objects.types)
-    visits = visited.edges(objects.addresses)
+    visits = visited.edges(Rows(objects.addresses))
     decided = replay(objects.refcounts, visits, range(len(objects)), stop.runtime.immortal_count)
     return Decision(objects, visits, decided, list(undecided_types(stop, visited, objects.types)))
 

@@ -9,7 +9,7 @@ from functools import cached_property
 from itertools import islice
 
 from refdbg.analysis.balance import balance
-from refdbg.analysis.collector import replay
+from refdbg.analysis.collector import Replay, replay
 from refdbg.commands.account import Account, trust, unvisited
 from refdbg.commands.finding_graph import NODES, Holding, Sources, finding_graph, spread, way_back
 from refdbg.commands.left_over import LetGo
@@ -26,6 +26,7 @@ from refdbg.graph.components import Components, components
 from refdbg.graph.edges import Edges
 from refdbg.graph.objects import Objects
 from refdbg.graph.paths import transposed
+from refdbg.graph.rows import NO_ROW
 from refdbg.records import Explains, Finding, FindingGraph, ObjectRow
 from refdbg.verdicts.kept_root import OWN_TYPE, KeptRoots, Reason, finding
 
@@ -69,9 +70,7 @@ class LastCollection:
         self._immortal = then.runtime.immortal_count
         self._referrers = Referrers(then, Owned(then.texts, lambda: then.heap))
         self._visits, self._edges = then.visits, then.visited_edges
-        self._tracked = [self._row_of[address] for address in tracked.addresses if address in self._row_of]
-        self._inside = frozenset(self._tracked)
-        self._replay = replay(self._counts, self._edges, self._tracked, self._immortal)
+        self._tracked = [row for row in self._row_of.of(tracked.addresses) if row != NO_ROW]
         self._left = {
             self._row_of[address]: held[address]
             for address, type_, _count in left_over.rows()
@@ -80,7 +79,17 @@ class LastCollection:
         # What survives and was made after the capture: no collection has looked at it.
         self._later = len(left_over) - len(self._left)
         self._later_references = sum(held[address] for address in left_over.addresses) - sum(self._left.values())
-        self._undecided = undecided_types(then, self._visits, self._objects.types, self._inside)
+        self._undecided = (
+            undecided_types(then, self._visits, self._objects.types, self._inside) if self._visits.undecided else {}
+        )
+
+    @cached_property
+    def _inside(self) -> frozenset[int]:
+        return frozenset(self._tracked)
+
+    @cached_property
+    def _replay(self) -> Replay:
+        return replay(self._counts, self._edges, self._tracked, self._immortal)
 
     def findings(self, interpreter: int, limit: int) -> tuple[list[Finding], list[str]]:
         """The reasons as findings, and notes on what they do not explain."""
@@ -145,6 +154,8 @@ class LastCollection:
     def _roots(self) -> list[int]:
         # Kept objects with gc_refs > 0 from which visits lead to what is left over. A weak reference to a left-over
         # object is no root: it goes with its referent (tp_subclasses, caches).
+        if not self._left:
+            return []
         todo = list(self._left)
         seen = set(todo)
         kept = self._replay.kept

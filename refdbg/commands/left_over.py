@@ -26,7 +26,7 @@ from refdbg.cpython.traverse import Traverse
 from refdbg.errors import MemoryFault
 from refdbg.graph.edges import Edges
 from refdbg.graph.objects import Objects
-from refdbg.graph.rows import rows_of
+from refdbg.graph.rows import NO_ROW, Rows
 from refdbg.records import Explains, Finding, FindingGraph, TotalLine
 from refdbg.target import Variable
 from refdbg.verdicts.outside import Outside, finding
@@ -114,13 +114,13 @@ class LeftOver:
         self.objects = len(left)
         self.interpreter = interpreter
         heap = stop.heap
-        self._row_of = heap.index if left is heap.objects else dict(zip(left.addresses, range(len(left))))
+        self._row_of = heap.index if left is heap.objects else Rows(left.addresses)
         # Immortal objects are in no total, and nobody's references to them are counted.
         immortal = stop.runtime.immortal_count
         self._counts = [0 if immortal is not None and count >= immortal else count for count in left.refcounts]
         self._known = stop.known
         self._referrers = Referrers(stop, Owned(stop.texts, lambda: stop.heap), self._known)
-        self._rows = rows_of(left.addresses, self._known.targets)
+        self._rows = self._row_of.of(self._known.targets)
         self._accounts: dict[int, Account] = {}  # of the objects whose known owners are not as many as references
         self._edges, self._direct = self._graph()
         self._held = self._references()
@@ -214,7 +214,7 @@ class LeftOver:
         edges = Edges(self._known.starts, self._rows).only(closed)
         direct: defaultdict[_Group, Counter[int]] = defaultdict(Counter)
         if self._left is not self.stop.heap.objects:
-            mine = [self.stop.heap.index[address] for address in self._left.addresses]
+            mine = self.stop.heap.index.of(self._left.addresses)
             known = Counter(edges.targets)
             edges = edges.pick(mine)
             known.subtract(edges.targets)
@@ -235,7 +235,7 @@ class LeftOver:
             row = self._row_of[address]
             for holder in account.standing():
                 owner = self._row_of.get(holder.owner)
-                if owner is not None and holder.kind == "object":
+                if owner != NO_ROW and holder.kind == "object":
                     outgoing[owner].append(row)
                 else:
                     direct[self._group(holder, row)][row] += 1
@@ -331,7 +331,7 @@ class LeftOver:
         if self._left is self.stop.heap.objects:
             rows: Iterable[int] = range(len(self._left))
         else:
-            rows = [self.stop.heap.index[address] for address in self._left.addresses]
+            rows = self.stop.heap.index.of(self._left.addresses)
         starts = self._edges.starts
         for row, heap_row in enumerate(rows):
             found.append(number[heap_row + 1] - number[heap_row] + starts[row + 1] - starts[row])
@@ -498,7 +498,7 @@ class LeftOver:
         left, stop = self._left, self.stop
         if left is stop.heap.objects:
             return stop.visited_edges
-        return Traverse(stop).visits(left.addresses, left.types).edges(left.addresses)
+        return Traverse(stop).visits(left.addresses, left.types).edges(self._row_of)
 
     @cached_property
     def _release(self) -> Release:

@@ -17,6 +17,7 @@ from refdbg.cpython.stop import Stop
 from refdbg.cpython.traverse import Traverse, Visited
 from refdbg.errors import DecodeError, LayoutNotFound, MemoryFault
 from refdbg.graph.objects import Objects
+from refdbg.graph.rows import Rows
 from refdbg.records import Finding, FindingGraph
 from refdbg.verdicts.over_visit import OverVisit, finding
 
@@ -91,7 +92,7 @@ def over_visits(
 
 def _drawn(
     stop: Stop, referrers: Referrers, visitor: int, visits: Sequence[int], victim: int, field: str,
-    account: Account, row_of: Mapping[int, int],
+    account: Account, row_of: Rows,
 ) -> FindingGraph:
     # The visitor, the victim, and who really owns that. Of the others no visits are asked for.
     standing = list(account.standing())
@@ -124,10 +125,12 @@ def _doubtful(
         type_: _SAMPLES for type_ in set(objects.types)
         if stop.texts.kinds.name(type_) == OBJECT and stop.types[type_].traverse
     }
-    for row in rows:
-        address, type_ = objects.addresses[row], objects.types[row]
+    types = objects.types
+    for row in rows:  # most are of other types
+        type_ = types[row]
         if not left.get(type_):
             continue
+        address = objects.addresses[row]
         visits: Sequence[int] = visited.of(row)
         if not visits or (victims is not None and not any(target in victims for target in visits)):
             continue
@@ -158,7 +161,7 @@ def at_abort(stop: Stop, examined: Objects, interpreter: int) -> tuple[list[Find
     collector's own counts are half made then; its lists and the objects are whole. *examined*: what it has begun with.
     """
     visited = Traverse(stop).visits(examined.addresses, examined.types)
-    counts, visits = examined.refcounts, visited.edges(examined.addresses)
+    counts, visits = examined.refcounts, visited.edges(Rows(examined.addresses))
     decided = replay(counts, visits, range(len(examined)), stop.runtime.immortal_count)
     too_often = {examined.addresses[row]: counts[row] - decided.gc_refs[row] for row in decided.negative}
     if not too_often:

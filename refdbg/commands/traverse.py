@@ -21,6 +21,7 @@ from refdbg.cpython.stop import Stop
 from refdbg.cpython.traverse import Traverse, undecided_types
 from refdbg.errors import CommandError, DecodeError, MemoryFault, RefdbgError
 from refdbg.graph.objects import Objects
+from refdbg.graph.rows import Rows
 
 _VISITS = """Checks a tp_traverse function.
 
@@ -176,7 +177,7 @@ def collect_again(context: Context, arguments: argparse.Namespace) -> GcAgain:
                 tracked.extend(stop.lists.walk(generation.head))
         visited = traverse.visits(tracked.addresses, tracked.types)
         decision = replay(
-            tracked.refcounts, visited.edges(tracked.addresses), range(len(tracked)), stop.runtime.immortal_count
+            tracked.refcounts, visited.edges(Rows(tracked.addresses)), range(len(tracked)), stop.runtime.immortal_count
         )
         negative = {tracked.addresses[row]: row for row in decision.negative}
         unreachable.extend(tracked.pick(decision.unreachable))

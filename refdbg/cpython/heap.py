@@ -15,6 +15,7 @@ from refdbg.cpython.runtime import Interpreter, Runtime
 from refdbg.cpython.types import HIGHEST_ADDRESS, LOWEST_ADDRESS, Types
 from refdbg.errors import DecodeError, LayoutNotFound, MemoryFault
 from refdbg.graph.objects import Coverage, Objects
+from refdbg.graph.rows import Rows
 from refdbg.target.layout import StructView
 from refdbg.target.memory import PAGE_BITS, Region
 
@@ -213,16 +214,29 @@ def writable_data(regions: list[Region]) -> list[Region]:
             and not r.path.startswith("/dev/")]
 
 
-def resident_data(runtime: Runtime, coverage: Coverage) -> Iterator[tuple[int, bytes]]:
-    """(address, bytes) of each stretch of writable memory that is backed, ascending."""
+def resident_stretches(runtime: Runtime) -> Iterator[tuple[Region, int, int]]:
+    """(region, start, end) of each stretch of writable memory that is backed, ascending."""
     target = runtime.target
     for region in writable_data(list(target.regions())):
         for start, end in target.resident(region.start, region.end):
-            data = runtime.memory.read_some(start, end - start)
-            if len(data) < end - start and not region.path.startswith("["):
-                coverage.unreadable += 1
-                coverage.notes.append(f"{end - start - len(data)} bytes at {start + len(data):#x} cannot be read")
-            yield start, data
+            yield region, start, end
+
+
+def resident_data(
+    runtime: Runtime, coverage: Coverage, most: int = _REGION_LIMIT
+) -> Iterator[tuple[int, bytes]]:
+    """(address, bytes) of each stretch of writable memory that is backed, ascending, in pieces of *most* bytes."""
+    for region, start, end in resident_stretches(runtime):
+        for place in range(start, end, most):
+            size = min(most, end - place)
+            data = runtime.memory.read_some(place, size)
+            yield place, data
+            if len(data) < size:
+                if not region.path.startswith("["):
+                    coverage.unreadable += 1
+                    place += len(data)
+                    coverage.notes.append(f"{end - place} bytes at {place:#x} cannot be read")
+                break
 
 
 @dataclass
@@ -234,9 +248,9 @@ class HeapObjects:
     rows: array[int]
 
     @cached_property
-    def index(self) -> dict[int, int]:
+    def index(self) -> Rows:
         """Row by address (``PyObject *``)."""
-        return dict(zip(self.objects.addresses, range(len(self.objects))))
+        return Rows(self.objects.addresses)
 
     @cached_property
     def object_in(self) -> array[int]:

@@ -11,22 +11,25 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
+from mmap import mmap
+from typing import Union
 
-from refdbg.cpython.heap import resident_data
+from refdbg.cpython.heap import resident_stretches
 from refdbg.cpython.owned import Owned
 from refdbg.cpython.stop import Stop
 from refdbg.cpython.total import interned_dicts
 from refdbg.cpython.types import Type
 from refdbg.errors import DecodeError, LayoutNotFound, MemoryFault
-from refdbg.graph.objects import Coverage
 
 _U64 = struct.Struct("<Q")
 _NULL = bytes(8)
 _DUMMY_HASH = 0xFFFF_FFFF_FFFF_FFFF
+_PIECE = 1 << 20  # bytes that are read at once
 _LIMIT = 1 << 26  # words: a container that claims more is damaged
 
 # Appends what an object owns: (the words of its stretch of memory, its place in them, its address).
 _Take = Callable[[memoryview, int, int], None]
+_Bytes = Union[bytes, mmap]
 
 
 @dataclass(frozen=True)
@@ -49,15 +52,30 @@ def known_references(stop: Stop) -> Known:
     return _Reader(stop, Owned(stop.texts)).read()
 
 
+def _copied(stop: Stop, start: int, end: int) -> _Bytes:
+    # The stretch as far as it can be read, in memory that the kernel gets back at once: of malloc's it would not.
+    copy = mmap(-1, end - start)
+    view = memoryview(copy)
+    for place in range(0, len(copy), _PIECE):
+        part = view[place : place + _PIECE]
+        done = stop.runtime.memory.read_into(start + place, part)
+        if done < len(part):
+            return copy[: place + done]
+    return copy
+
+
 class _Reader:
     def __init__(self, stop: Stop, owned: Owned) -> None:
         self._stop = stop
         self._owned = owned
         self._memory = stop.runtime.memory
         self._tables = stop.texts.containers.tables
-        self._stretches = list(resident_data(stop.runtime, Coverage()))
+        self._stretches: list[tuple[int, _Bytes]] = [
+            (start, _copied(stop, start, end)) for _, start, end in resident_stretches(stop.runtime)
+        ]
         self._bases = [base for base, _ in self._stretches]
-        self._base, self._data = 0, b""
+        self._base = 0
+        self._data: _Bytes = b""
         self._names: dict[int, int] = {}  # how many keys a shared table has
         self._starts, self._places, self._targets = array("Q", [0]), array("Q"), array("Q")
         layout = stop.runtime.build.layout
@@ -97,7 +115,7 @@ class _Reader:
                         others.add(len(starts) - 1)
                 starts.append(len(targets))
             row = behind
-        self._stretches, self._data = [], b""  # the copy of the memory: what is bound to this object would keep it
+        del self._stretches, self._data  # the copy of the memory: what is bound to this object would keep it
         types = self._stop.types
         unsure_types = {type_ for type_ in takes.keys() - other_types if self._owned.may_own_more(types[type_])}
         unsure = (row for row, type_ in enumerate(objects.types) if type_ in unsure_types)

@@ -19,7 +19,9 @@ from refdbg.cpython.total import interned_dicts, is_interned
 from refdbg.cpython.types import DICT_SUBCLASS
 from refdbg.errors import DecodeError, MemoryFault, RefdbgError
 from refdbg.graph.objects import Coverage
+from refdbg.graph.rows import NO_ROW
 
+_PIECE = 1 << 20  # bytes that are read at once: they stay in the processor's cache
 _WORDS = 256  # that are searched at once
 _POINTERS = 40  # words from a block's start that an owner may point to: the values of a split dict begin inside
 _LEVELS = 3  # blocks that point to blocks: the nodes of an OrderedDict hang on its node table
@@ -128,7 +130,7 @@ class Referrers:
             return
         for address in addresses:
             pattern = address.to_bytes(8, "little")
-            for start, data in resident_data(self._stop.runtime, self.coverage):
+            for start, data in resident_data(self._stop.runtime, self.coverage, _PIECE):
                 position = data.find(pattern)
                 while position >= 0:
                     if not (start + position) & 7:
@@ -165,8 +167,8 @@ class Referrers:
 
     def _owning(self, owner: int, reference: Reference, target: int) -> Holder:
         # The dict of interned strings owns its strings without counting (Objects/unicodeobject.c).
-        row = self._heap.index.get(target) if owner in self._interned else None
-        if row is not None and is_interned(self._stop, target, self._heap.objects.types[row]):
+        row = self._heap.index.get(target) if owner in self._interned else NO_ROW
+        if row != NO_ROW and is_interned(self._stop, target, self._heap.objects.types[row]):
             return Holder("borrowed", reference.place, owner, f"{reference.label} (interned)", False)
         return Holder("object", reference.place, owner, reference.label, reference.exact, reference.declared)
 
@@ -275,7 +277,7 @@ class Referrers:
         return inside.address if inside is not None else None
 
     def _words(self, wanted: frozenset[int]) -> Iterator[tuple[int, int]]:
-        for start, data in resident_data(self._stop.runtime, self.coverage):
+        for start, data in resident_data(self._stop.runtime, self.coverage, _PIECE):
             words = array("Q", data[: len(data) & ~7])
             # Most pages have none: one call for each decides that.
             for first in range(0, len(words), _WORDS):

@@ -132,7 +132,7 @@ class Stop:
     @cached_property
     def visited_edges(self) -> Edges:
         """Those of the visits that lead to objects of the heap, by their rows."""
-        return self.visits.edges(self.heap.objects.addresses)
+        return self.visits.edges(self.heap.index)
 
     def is_runtime_state(self, address: int) -> bool:
         """Whether *address* lies in ``_PyRuntime``."""

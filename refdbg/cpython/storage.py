@@ -25,7 +25,6 @@ from refdbg.cpython.types import (
 )
 from refdbg.errors import DecodeError, LayoutNotFound, MemoryFault
 from refdbg.graph.edges import Edges
-from refdbg.graph.rows import rows_of
 
 _NO_REFERENCES = UNICODE_SUBCLASS | BYTES_SUBCLASS | LONG_SUBCLASS
 _RAW = ord("r")
@@ -40,7 +39,7 @@ def owned_edges(stop: Stop) -> Edges:
     heap, known = stop.heap, stop.known
     inside = bytearray(b"\1") * len(heap.objects)
     inside.append(0)  # for NO_ROW
-    edges = Edges(known.starts, rows_of(heap.objects.addresses, known.targets)).only(inside)
+    edges = Edges(known.starts, heap.index.of(known.targets)).only(inside)
     rows = sorted(known.others | known.unsure)
     guessed, _sizes = _search(stop, heap, rows)
     more = {
@@ -61,7 +60,7 @@ def _search(stop: Stop, heap: HeapObjects, rows: Sequence[int]) -> tuple[Edges, 
     # The same of these rows only.
     blocks, objects = heap.blocks, heap.objects
     memory = stop.runtime.memory
-    row_of = heap.index
+    row_of = dict(zip(objects.addresses, range(len(objects))))  # asked of many words, one by one
     # A pointer to the values of a split table leads into their block: nobody else may take that before.
     values = _split_values(stop, heap)
     taken = set(values.values())

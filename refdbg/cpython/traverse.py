@@ -12,7 +12,7 @@ from operator import eq
 from refdbg.cpython.stop import Stop
 from refdbg.errors import DecodeError, MemoryFault
 from refdbg.graph.edges import Edges
-from refdbg.graph.rows import rows_of
+from refdbg.graph.rows import Rows
 from refdbg.target.emulator import Emulator
 
 _NOT_TRAVERSED, _TRAVERSED, _ASK = 0, 1, 2
@@ -34,11 +34,11 @@ class Visited:
         """The objects that row's object visits."""
         return self.targets[self.starts[row] : self.starts[row + 1]]
 
-    def edges(self, addresses: Sequence[int]) -> Edges:
-        """The visits between the objects of the rows, whose *addresses* these are; other visits are left out."""
-        inside = bytearray(b"\1") * len(addresses)
+    def edges(self, index: Rows) -> Edges:
+        """The visits between the objects of the rows, whose *index* this is; other visits are left out."""
+        inside = bytearray(b"\1") * (len(self.starts) - 1)
         inside.append(0)  # for NO_ROW
-        return Edges(self.starts, rows_of(addresses, self.targets)).only(inside)
+        return Edges(self.starts, index.of(self.targets)).only(inside)
 
 
 class Traverse:

@@ -206,13 +206,14 @@ def linear_table(python: str, sizes: list[int]) -> str:
         wall, cpu = (sum(getattr(found, kind)[0] for found in steps.values()) for kind in ("wall", "cpu"))
         own = times["in the process"]
         rows.append([
-            f"{memory['objects']:,}", f"{memory['known']:,}", f"{memory['visits']:,}",
+            f"{memory['objects']:,}", f"{memory['heap']:,}", f"{memory['known']:,}", f"{memory['visits']:,}",
             *(f"{found.cpu[0]:.2f}" for found in steps.values()),
             f"{wall:.1f}", f"{cpu:.1f}", f"{1e6 * cpu / memory['objects']:.1f}", f"{own.median:.2f}",
             f"{cpu / own.cpu[0]:.1f}", f"{memory['highest'] / 2**20:.0f}",
         ])  # fmt: skip
     names = [
-        "objects", "known references", "visits", *(f"{what}, cpu s" for what in steps), "all, s", "all, cpu s",
+        "tracked objects", "objects in all", "known references", "visits",
+        *(f"{what}, cpu s" for what in steps), "all, s", "all, cpu s",
         "cpu µs/object", "in the process, s", "× its cpu", "gdb at most, MiB",
     ]  # fmt: skip
     return tabulate(zip(names, *rows), disable_numparse=True, colalign=["left", *("right" for _ in sizes)])

@@ -20,14 +20,14 @@ def crowd(size):
 
 
 def web(size):
-    """Objects with two or three references each, to the one before and to others anywhere."""
+    """Objects with two references each, to the one before and to another anywhere; the third visit is the list's."""
     made = [[]]
     for number in range(1, size):
-        last, other, third = made[-1], made[number // 2], made[number * 7919 % number]
+        last, other = made[-1], made[number // 2]
         kind = number % 4
         made.append(
-            [last, other, third] if kind == 0 else (last, other, third) if kind == 1
-            else {"x": last, "y": other, "z": third} if kind == 2 else Instance(other)
+            [last, other] if kind == 0 else (last, other) if kind == 1
+            else {"x": last, "y": other} if kind == 2 else Instance(other)
         )
     return made
 

@@ -26,6 +26,7 @@ from refdbg.cpython.runtime import Build  # noqa: E402
 from refdbg.cpython.stop import Stop  # noqa: E402
 from refdbg.cpython.traverse import Traverse  # noqa: E402
 from refdbg.debuggers.gdb import GdbSession  # noqa: E402
+from refdbg.graph.rows import Rows  # noqa: E402
 from refdbg.target.capture import Capture  # noqa: E402
 
 samples: list[dict[str, Any]] = []
@@ -137,7 +138,7 @@ def collection(session: GdbSession) -> dict[str, int]:
     heap = step("all its objects", lambda: stop.heap)
     traverse = step("memory for the emulator", lambda: Traverse(stop))
     visited = step("visits", lambda: traverse.visits(tracked.addresses, tracked.types))
-    edges = step("edges", lambda: visited.edges(tracked.addresses))
+    edges = step("edges", lambda: visited.edges(Rows(tracked.addresses)))
     step("decision", lambda: replay(tracked.refcounts, edges, range(len(tracked)), stop.runtime.immortal_count))
     return {
         "objects": len(tracked), "heap": len(heap.objects), "visits": len(visited.targets),
