@@ -94,11 +94,14 @@ def interned_dicts(stop: Stop) -> frozenset[int]:
 def _interned(stop: Stop, heap: HeapObjects) -> int:
     # The two references that the dict of interned strings holds are taken off a string's count, not off the total.
     strings = {type_ for type_ in set(heap.objects.types) if stop.types[type_].flags & UNICODE_SUBCLASS}
+    state = stop.runtime.build.layout("PyASCIIObject")["state.interned"]  # once: there are as many strings as anything
+    offset, shift, mask = state.offset, state.bit_offset, (1 << (state.bit_size or 8 * state.size)) - 1
+    integer = stop.runtime.memory.integer
     found = 0
     for address, type_ in zip(heap.objects.addresses, heap.objects.types):
         if type_ in strings:
             try:
-                found += is_interned(stop, address, type_)
+                found += integer(address + offset, state.size) >> shift & mask == _INTERNED_MORTAL
             except MemoryFault:
                 heap.objects.coverage.unreadable += 1
     return found

@@ -132,7 +132,7 @@ def from_tests(finding: Finding, tests: Sequence[str]) -> Finding:
 
 
 def test_rows(
-    objects: Objects, added: Sequence[int], lost: Sequence[Finding], births: Births, gains: Gains
+    objects: Objects, added: Sequence[int], lost: Sequence[Finding], births: Births, gains: Gains | None
 ) -> list[TestRow]:
     """What each test has left: the *added* rows of the objects, and references of older ones that were *lost*."""
     rows: dict[str, TestRow] = {}
@@ -144,7 +144,7 @@ def test_rows(
     for row in added:
         add(births.test_of(objects.addresses[row]), 1, objects.refcounts[row], 0)
     for each in lost:
-        tests = gains.tests_of(each.objects[0].address, each.explains.references)
+        tests = gains.tests_of(each.objects[0].address, each.explains.references) if gains is not None else []
         add(tests[0] if len(tests) == 1 else "", 0, 0, each.explains.references)
     return sorted(rows.values(), key=lambda row: (not row.test, -row.references - row.older, row.test))
 

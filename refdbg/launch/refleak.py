@@ -181,12 +181,15 @@ class Refleak:
         growths = series.growths()
         last = self._per_test.test if self._per_test else ""
         if self._ends is not None:
-            series.ended = self._disarm()
-            series.gained, series.words = self._candidates(series, stop)
+            series.ended = ended = self._ends
+            self._disarm()
             if series.births is not None:
                 series.births.look(stop, last)
-            series.gains = Gains(stop, series.gained)
-            self._per_test = PerTest(self._session, self._build, series.gains.look)
+            series.gained = {}
+            if not ended.left_by_subinterpreters:  # else what their state held of older objects looks lost
+                series.gained, series.words = self._candidates(series, stop)
+                series.gains = Gains(stop, series.gained)
+                self._per_test = PerTest(self._session, self._build, series.gains.look)
         elif series.ended is not None and min(growths[-2:]) >= 1:
             if series.gains is not None:
                 series.gains.look(stop, last)
@@ -208,16 +211,15 @@ class Refleak:
         found = {address: each for address, each in most if each > 0}
         return found, words(stop, found)
 
-    def _disarm(self) -> Ends | None:
-        ends, self._ends = self._ends, None
-        if ends is not None:
-            ends.delete()
+    def _disarm(self) -> None:
+        if self._ends is not None:
+            self._ends.delete()
+            self._ends = None
         if self._per_test is not None:
             self._per_test.delete()
             if self._per_test.last and self._done:
                 self._done[-1].notes.append(f"which test left what was told apart up to {self._per_test.last}.")
             self._per_test = None
-        return ends
 
     def _explain(self, series: _Series, ends: Ends, stop: Stop) -> None:
         series.explained = True
@@ -245,15 +247,13 @@ class Refleak:
         if mine:
             own, notes = explain_growth(stop, now.objects.pick(mine), self._limit)
             series.notes += notes
-        lost = self._lost(series, stop, now.gained(middle))
-        if ends.left_by_subinterpreters and lost:
+        gains = explain_gains(stop, self._lost(series, stop, now.gained(middle))) if series.gained else []
+        if ends.left_by_subinterpreters:
             series.notes.append(
-                f"{sum(lost.values())} references to {len(lost)} objects that were there before stand in no word: what "
-                "the state of ended interpreters held, or lost ones."
+                "whether references to objects that were there before are lost is not known: interpreters have ended "
+                "that may have held them."
             )
-            lost = {}
-        gains = explain_gains(stop, lost)
-        if series.births is not None and series.gains is not None:
+        if series.births is not None:
             # What only takes the place of others of its type (a cache that is filled anew) comes from no test.
             more = Counter(middle.objects.types)
             more.subtract(then.objects.types)
@@ -262,7 +262,7 @@ class Refleak:
             own = [from_tests(each, series.births.tests_of(row for row in each.objects if row.address in known))
                    for each in own]
             gains = [from_tests(each, series.gains.tests_of(each.objects[0].address, each.explains.references))
-                     for each in gains]
+                     for each in gains if series.gains is not None]
             series.tests = test_rows(middle.objects, added, gains, series.births, series.gains)
         series.findings += with_allocations(stop, own) + gains
         series.findings.sort(key=weight, reverse=True)
