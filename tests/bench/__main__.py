@@ -134,16 +134,17 @@ def _entry() -> list[str]:
     ]  # fmt: skip
 
 
-def _timed(command: list[str]) -> tuple[float, float]:
+def _timed(command: list[str], cwd: str | None = None, statuses: tuple[int, ...] = (0,)) -> tuple[float, float]:
     # Wall and CPU seconds, with the children that it has waited for.
     start = time.perf_counter()
     process = subprocess.Popen(
-        command, env=ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        command, env=ENVIRONMENT, cwd=cwd, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     _, status, usage = os.wait4(process.pid, 0)
     wall = time.perf_counter() - start
     process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
+    if process.returncode not in statuses:
         raise SystemExit(f"exit status {process.returncode}: {' '.join(command)}")
     return wall, usage.ru_utime + usage.ru_stime
 
@@ -262,6 +263,20 @@ def blame_line(python: str, changes: int) -> str:
     return f"blame: {seen} changes, {wall:.1f} s (cpu {cpu:.1f} s), left {left}; goal: 60 s for 100000"
 
 
+def refleak_line(python: str, test: list[str]) -> str:
+    """`refdbg-run --refleak` of regrtest's -R 3:3 against the plain run; *test*: its name and options."""
+    command = [python, "-m", "test", "-R", "3:3", *test]
+    with tempfile.TemporaryDirectory() as folder:
+        refdbg = [*_entry(), "--json", "report", "--refleak"]
+        (plain, own), (wall, cpu) = (_timed([*words, *command], folder, (0, 2)) for words in ([], refdbg))
+        (found,) = json.loads(Path(folder, "report").read_text(encoding="utf-8"))["repetitions"]
+    limit = 2.5 * plain + 5 if plain < 60 else 2 * plain
+    return (
+        f"refleak: {found['test']} {found['references'][found['warmups']:]}, plain {plain:.1f} s (cpu {own:.1f} s), "
+        f"refdbg {wall:.1f} s (cpu {cpu:.1f} s); goal: {limit:.1f} s"
+    )
+
+
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
@@ -273,6 +288,8 @@ def main() -> None:
     parser.add_argument("--linear", type=int, nargs="+", metavar="N",
                         help="only this: refdbg leaks on so many objects each (100000 300000 1000000 4000000: minutes)")
     parser.add_argument("--blame", type=int, metavar="N", help="only this: blame of an object with N changes")
+    parser.add_argument("--refleak", nargs=argparse.REMAINDER, metavar="WORD",
+                        help="only this, and last: regrtest -R 3:3 WORD… with --python, a build with its test suite")
     orders = parser.parse_args()
     python = shutil.which(orders.python)
     if python is None or shutil.which("gdb") is None:
@@ -284,6 +301,10 @@ def main() -> None:
     if orders.blame:
         print(f"{python}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}")
         print(blame_line(python, orders.blame))
+        return
+    if orders.refleak:
+        print(f"{python}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}")
+        print(refleak_line(python, orders.refleak))
         return
     rows: list[list[Any]] = []
     if orders.repetitions:
