@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from refdbg.cpython.census import kinds
 from refdbg.cpython.collection import CollectionWatch, Listener, Running, garbage, outlived
 from refdbg.cpython.finalization import FinalizationWatch, LastEntry
 from refdbg.cpython.runtime import Build, Interpreter
@@ -37,6 +39,8 @@ class _Seen:
     released: dict[str, list[NativeFrame]] = field(default_factory=dict)  # by signature: who did it, too late
     not_freed: NotFreed | None = None
     outlived: Outlived | None = None
+    explained: dict[tuple[Any, ...], set[str]] = field(default_factory=dict)  # by what was left over: the signatures
+    alike: int = 0  # interpreters that have left over the same as one that was explained
 
 
 class Ends:
@@ -50,12 +54,14 @@ class Ends:
         """*limit*: how many objects are listed one by one; *check*: replay each collection's decision.
 
         *look* is called with the process at each collection, *left* with what each interpreter leaves over and its
-        number. *only_at_ends*: of collections watch those only in which an interpreter is finalized. Raises NotPython.
+        number. *only_at_ends*: of collections watch those only in which an interpreter is finalized, and examine one of
+        the interpreters that leave over the same. Raises NotPython.
         """
         self._session = session
         self._limit = limit
         self._look = look
         self._left = left
+        self._only_at_ends = only_at_ends
         self._seen = _Seen()
         self._agreement: Agreement | None = None
         self._left_by_subinterpreters: set[int] = set()
@@ -126,7 +132,11 @@ class Ends:
     def unexplained(self) -> list[str]:
         """What the findings do not explain."""
         checked = [*self._agreement.warnings, self._agreement.summary()] if self._agreement is not None else []
-        return self._seen.notes + self._endings.warnings + checked
+        alike = []
+        if self._seen.alike:
+            who = "another interpreter" if self._seen.alike == 1 else f"{self._seen.alike} more interpreters"
+            alike.append(f"{who} left over as many objects of each kind: counted with the one before, not examined again.")
+        return self._seen.notes + alike + self._endings.warnings + checked
 
     def findings(self) -> list[Finding]:
         """The verdicts so far, those that explain most first."""
@@ -234,14 +244,22 @@ class Ends:
                 seen.notes.append(f"{known} objects were left over by subinterpreters: see there.")
         if seen.not_freed is not None:
             seen.not_freed.left_over(left_over)
-        claims = [each.claim for each in (seen.outlived, seen.not_freed) if each is not None]
-        why = explain(self._left_over(now, left_over, number), last, self._limit, claims)
-        self._late.update(why.late)
-        findings = why.findings
-        if now.allocations.known:
-            from refdbg.commands.allocated import with_allocations  # only a run with tracemalloc pays for it
+        alike = self._kinds(now, left_over) if number and self._only_at_ends else ()
+        if alike in seen.explained:
+            seen.alike += 1
+            findings = [found for found in seen.findings if found.signature in seen.explained[alike]]
+        else:
+            claims = [each.claim for each in (seen.outlived, seen.not_freed) if each is not None]
+            why = explain(self._left_over(now, left_over, number), last, self._limit, claims)
+            self._late.update(why.late)
+            findings = why.findings
+            seen.notes += why.notes
+            if alike:
+                seen.explained[alike] = {found.signature for found in findings}
+            if now.allocations.known:
+                from refdbg.commands.allocated import with_allocations  # only a run with tracemalloc pays for it
 
-            findings = with_allocations(now, findings)
+                findings = with_allocations(now, findings)
         made = self._made(number)
         earlier_findings = {found.signature: found for found in seen.findings}
         for each in findings:
@@ -254,7 +272,10 @@ class Ends:
                 each = replace(each, evidence=(each.evidence + others)[: len(each.evidence) + _MAKERS])
                 each = replace(each if number else same, repetitions=same.repetitions + 1)
             seen.findings.append(each)
-        seen.notes += why.notes
+
+    def _kinds(self, stop: Stop, objects: Objects) -> tuple[Any, ...]:
+        # The same for two interpreters that have left over the same: how many of which kind, with how many references.
+        return sum(objects.refcounts), *sorted(Counter(kinds(stop, objects, range(len(objects))).values()).items())
 
     def _made(self, number: int) -> list[Evidence]:
         maker = self._endings.makers.pop(number, None)
