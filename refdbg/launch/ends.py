@@ -135,7 +135,7 @@ class Ends:
         alike = []
         if self._seen.alike:
             who = "another interpreter" if self._seen.alike == 1 else f"{self._seen.alike} more interpreters"
-            alike.append(f"{who} left over as many objects of each kind: counted with the one before, not examined again.")
+            alike.append(f"{who} left over as many objects of each kind: counted with one before, not examined again.")
         return self._seen.notes + alike + self._endings.warnings + checked
 
     def findings(self) -> list[Finding]:
