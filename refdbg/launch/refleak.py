@@ -24,6 +24,7 @@ from refdbg.cpython.regrtest import Repetition
 from refdbg.cpython.runtime import Build
 from refdbg.cpython.stop import Stop
 from refdbg.cpython.total import reported_total, totals
+from refdbg.errors import NotPython, SymbolNotFound
 from refdbg.graph.objects import Coverage, Objects
 from refdbg.launch.ends import Ends, weight
 from refdbg.launch.per_test import Births, Gains, PerTest, from_tests, test_rows
@@ -82,7 +83,7 @@ class Refleak:
     def __init__(self, session: Session, build: Callable[[Target], Build], limit: int, marker: str = GET_TOTAL) -> None:
         """*marker*: the C function that the program calls after each repetition.
 
-        Raises SymbolNotFound when the program has none.
+        Raises NotPython when the program has none.
         """
         self._session = session
         self._build = build
@@ -93,11 +94,21 @@ class Refleak:
         self._per_test: PerTest | None = None
         self._traced = False
         self.coverage = Coverage()
-        self._watches = [
-            session.break_on((marker,), where_supported(build, self._reached)),
-            # Without a stop in between, the next call from the same place looks like the same stop once more.
-            session.break_on((marker,), lambda hit: False, "return"),
-        ]
+        try:
+            self._watches = [
+                session.break_on((marker,), where_supported(build, self._reached)),
+                # Without a stop in between, the next call from the same place looks like the same stop once more.
+                session.break_on((marker,), lambda hit: False, "return"),
+            ]
+        except SymbolNotFound as error:
+            if marker == GET_TOTAL:
+                raise NotPython(
+                    "this Python counts no references: it has no sys.gettotalrefcount()",
+                    "Use a debug build (Debian: python3.11-dbg; from source: ./configure --with-pydebug).",
+                ) from error
+            raise NotPython(
+                f"the program has no function {marker}", "--marker names a C function: of time.sleep() it is time_sleep."
+            ) from error
 
     def forget(self) -> None:
         """Another program runs now: what was recorded is not about it."""
@@ -121,7 +132,7 @@ class Refleak:
         """Why no repetition was seen, if none was. *traits*: the build's."""
         if self._traced:
             return [_SKIPPED]
-        if self._done or crashed:
+        if self._done or crashed or traits["free_threaded"]:
             return []
         if not traits["debug"]:
             return ["a release build counts no references: use a debug build (--with-pydebug)."]

@@ -231,3 +231,9 @@ def test_signatures_are_the_same_in_two_builds() -> None:
     mine, other = ({f["signature"] for f in report["findings"]} for report in reports)
     assert mine
     assert mine == other
+
+
+def test_a_build_that_counts_no_references_is_refused() -> None:
+    status, said = status_of("--refleak", "/usr/bin/python3", "-c", "print('ran')")
+    assert (status, "ran" in said) == (0, True)
+    assert "counts no references" in said
