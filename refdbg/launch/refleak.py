@@ -107,7 +107,8 @@ class Refleak:
                     "Use a debug build (Debian: python3.11-dbg; from source: ./configure --with-pydebug).",
                 ) from error
             raise NotPython(
-                f"the program has no function {marker}", "--marker names a C function: of time.sleep() it is time_sleep."
+                f"the program has no function {marker}",
+                "--marker names a C function: of time.sleep() it is time_sleep.",
             ) from error
 
     def forget(self) -> None:
