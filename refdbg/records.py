@@ -266,8 +266,8 @@ class Repetitions:
 
     *marker*: the C function that was called after each repetition. *references*: by how much the interpreter's own
     total grew in each, None for the first; the first *warmups* do not count. *verdict*: leak, noise, stops (it grew,
-    then stopped), steady, or too few. *growth*: of one repetition, where it leaks. *tests*: which test methods of
-    unittest have left that, with what ran until the next one began. *findings*: their signatures.
+    then stopped), steady, shrinks, or too few. *growth*: of one repetition, where it leaks. *tests*: which test methods
+    of unittest have left that, with what ran until the next one began. *findings*: their signatures.
     """
 
     test: str

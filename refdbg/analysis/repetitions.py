@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from refdbg.graph.objects import Objects
 
-LEAK, NOISE, STOPS, STEADY, TOO_FEW = "leak", "noise", "stops", "steady", "too few"
+LEAK, NOISE, STOPS, STEADY, SHRINKS, TOO_FEW = "leak", "noise", "stops", "steady", "shrinks", "too few"
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,8 @@ def verdict(growths: Sequence[int]) -> str:
         return TOO_FEW
     if all(growth >= 1 for growth in growths):
         return LEAK
+    if all(growth <= -1 for growth in growths):
+        return SHRINKS
     if not any(growths):
         return STEADY
     if growths[0] > 0 and not growths[-1] and all(a >= b >= 0 for a, b in zip(growths, growths[1:])):

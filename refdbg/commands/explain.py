@@ -63,15 +63,18 @@ def explain(
             f"{sum(end.held(rest).values())} references of {len(rest)} objects are held by each other only, and the "
             "collection that should have freed them was not seen."
         )
-    findings = _distinct(findings)
+    findings = distinct(findings)
     prefix = f"interpreter {number}: " if number else ""
     return Explanation(
         findings, [note if note.startswith("interpreter") else prefix + note for note in notes], late
     )
 
 
-def _distinct(findings: list[Finding]) -> list[Finding]:
-    # Two that are alike in all that is stable (two functions' statics of the same name) are two all the same.
+def distinct(findings: list[Finding]) -> list[Finding]:
+    """The findings, with a number after a signature that an earlier one has.
+
+    Two that are alike in all that is stable (two functions' statics of the same name) are two all the same.
+    """
     met: Counter[str] = Counter()
     found = []
     for each in findings:

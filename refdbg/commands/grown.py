@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from refdbg.answers import HolderPath
+from refdbg.commands.explain import distinct
 from refdbg.commands.last_collection import LastCollection
 from refdbg.commands.left_over import VERDICTS, Keeper, LeftOver
 from refdbg.commands.references import References
@@ -98,9 +99,9 @@ def explain_gains(stop: Stop, gained: Mapping[int, int]) -> list[Finding]:
 
     By address (``PyObject *``): how many in each repetition.
     """
-    return [
+    return distinct([
         grown.finding(describe.row(stop, address), static_name(stop, address), each) for address, each in gained.items()
-    ]
+    ])
 
 
 def static_name(stop: Stop, address: int) -> str:

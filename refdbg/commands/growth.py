@@ -13,7 +13,7 @@ from refdbg.commands.context import Context
 from refdbg.commands.grown import explain_growth
 from refdbg.commands.inspect import number
 from refdbg.commands.leaks import asked_here
-from refdbg.cpython.census import by_kind, by_type, kinds
+from refdbg.cpython.census import by_kind, by_type, kinds, sorts
 from refdbg.cpython.runtime import RUNTIME, Build
 from refdbg.cpython.stop import Stop
 from refdbg.errors import CommandError
@@ -46,7 +46,6 @@ def show(context: Context, arguments: argparse.Namespace) -> Growth:
     was_there = set(_objects(then))
     new = [row for row, each in enumerate(_objects(now)) if each not in was_there]
     objects = now.heap.objects
-    named = kinds(now, objects, new)
     counted = Counter(now.texts.type_name(objects.types[row]) for row in new)
     rows = []
     for name in before.keys() | after.keys():
@@ -57,7 +56,7 @@ def show(context: Context, arguments: argparse.Namespace) -> Growth:
     rows.sort(key=lambda row: (row.before - row.after, -row.bytes, -row.references, row.type))
     kept, recurring = new, []
     if len(earlier) > 1:
-        kept = _stayed(earlier[-2], then, now, set(named.values()))
+        kept = _stayed(earlier[-2], then, now, set(sorts(now, objects, new).values()))
         recurring = by_kind(objects, kept, kinds(now, objects, kept))
     notes = then.heap.objects.coverage.notes + objects.coverage.notes
     findings: list[Finding] = []
@@ -86,13 +85,13 @@ def _opened(path: str, now: Stop) -> Stop:
     return then
 
 
-def _stayed(first: Stop, then: Stop, now: Stop, kinds_now: Container[str]) -> list[int]:
-    # The rows of now that were made between first and then, and of a kind that was made again since.
+def _stayed(first: Stop, then: Stop, now: Stop, made_again: Container[str]) -> list[int]:
+    # The rows of now that were made between first and then, and of a sort that was made again since.
     middle = then.heap.objects
     made = surviving(middle, change(first.heap.objects, middle).new, now.heap.objects)
     alive = now.heap.index
     rows = [alive[middle.addresses[row]] for row in made]
-    return [row for row, kind in kinds(now, now.heap.objects, rows).items() if kind in kinds_now]
+    return [row for row, sort in sorts(now, now.heap.objects, rows).items() if sort in made_again]
 
 
 def _by_type(stop: Stop) -> list[TypeRow]:

@@ -260,8 +260,8 @@ class LeftOver:
     def _group(self, holder: Holder, row: int) -> _Group:
         if holder.kind == "object" and self.stop.statics.object_at(holder.owner) is None:
             return self._kept_by(holder.owner)
-        if holder.kind == "object" or holder.exact:
-            return _DESIGN
+        if holder.kind == "object" or (holder.exact and not (holder.kind == "frame" and self._keeper)):
+            return _DESIGN  # frames keep what they use; of what is new that is worth a word
         verdict = VERDICTS[holder.kind]
         if holder.kind == "static":
             word = self.stop.statics.word_at(holder.place)

@@ -30,6 +30,21 @@ def kinds(stop: Stop, objects: Objects, rows: Iterable[int]) -> dict[int, str]:
     return found
 
 
+def sorts(stop: Stop, objects: Objects, rows: Sequence[int]) -> dict[int, str]:
+    """By row, what each of these objects is apart from names: of a type, or an instance of one, that is among them
+    itself, its metatype's name; of others the name of their type.
+    """
+    mine = {objects.addresses[row] for row in rows}
+    found = {}
+    for row in rows:
+        type_ = objects.types[row]
+        if stop.types.is_type(objects.addresses[row]) or type_ not in mine:
+            found[row] = stop.texts.type_name(type_)
+        else:
+            found[row] = f"an instance of a new {stop.texts.type_name(stop.texts.type_of(type_).address)}"
+    return found
+
+
 def by_kind(objects: Objects, rows: Iterable[int], named: Mapping[int, str]) -> list[TypeRow]:
     """The *rows* counted by what `kinds` has *named* them; those with most references first."""
     found: dict[str, TypeRow] = {}

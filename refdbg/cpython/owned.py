@@ -472,6 +472,8 @@ class Owned:
         else:
             stack = view["f_stacktop"]
             top = len(names) + (stack - view["f_valuestack"]) // 8 if stack else -1
+            if not stack and not view["f_executing"]:
+                top = len(names)  # it has ended: what stands on its stack was consumed
         for reference in self._slots(view.at("f_localsplus"), names, top, code["co_stacksize"]):
             yield replace(reference, offset=reference.place - address)
 

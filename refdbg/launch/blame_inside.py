@@ -117,7 +117,7 @@ class Chooser(Gatherer):
 
     def _nothing(self, report: dict[str, Any]) -> str:
         wanted = self._wanted
-        if not self._left_types:
+        if not self._left_types and not report["findings"]:
             reason = self._reason(report)
             return f"nothing is known to be left over, so there is nothing to blame for {wanted}" + (
                 f": {reason}" if reason else ""

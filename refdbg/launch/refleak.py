@@ -17,7 +17,7 @@ from refdbg.analysis import repetitions
 from refdbg.commands.allocated import by_type, with_allocations
 from refdbg.commands.grown import Words, explain_gains, explain_growth, static_name, words
 from refdbg.cpython import describe, regrtest
-from refdbg.cpython.census import by_kind, kinds
+from refdbg.cpython.census import by_kind, kinds, sorts
 from refdbg.cpython.collection import Running, where_supported
 from refdbg.cpython.events import GET_TOTAL
 from refdbg.cpython.regrtest import Repetition
@@ -159,6 +159,8 @@ class Refleak:
         counted = growths[max(series.warmups - 1, 0) :]
         verdict = repetitions.verdict(counted if series.test else growths)
         notes = list(series.notes)
+        if verdict == repetitions.LEAK and series.explained and not series.findings:
+            notes.append("no finding explains this growth.")
         if verdict == repetitions.LEAK and not series.explained:
             notes.append(
                 f"{len(series.totals)} repetitions are too few to explain it: {_POINTS} are needed. With regrtest use "
@@ -241,7 +243,8 @@ class Refleak:
         stays = repetitions.surviving(middle.objects, earlier.new, now.objects)
         old, new = kinds(stop, middle.objects, stays), kinds(stop, now.objects, later.new)
         left, again = Counter(old.values()), Counter(new.values())
-        leaked = [row for row in stays if old[row] in again]
+        made_again = set(sorts(stop, now.objects, later.new).values())  # a new class has another name each time
+        leaked = [row for row, sort in sorts(stop, middle.objects, stays).items() if sort in made_again]
         series.growth = Growth(
             len(series.totals) - 1, series.growths()[-2], _lines(then, middle, leaked),
             by_kind(middle.objects, leaked, old), all(again[kind] >= number for kind, number in left.items()),
@@ -275,7 +278,7 @@ class Refleak:
                    for each in own]
             gains = [from_tests(each, series.gains.tests_of(each.objects[0].address, each.explains.references))
                      for each in gains if series.gains is not None]
-            series.tests = test_rows(middle.objects, added, gains, series.births, series.gains)
+            series.tests = test_rows(middle.objects, added, gains, series.births, series.gains) if series.test else []
         series.findings += with_allocations(stop, own) + gains
         series.findings.sort(key=weight, reverse=True)
         series.points = []

@@ -12,6 +12,7 @@ import ctypes
 import glob
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -37,6 +38,7 @@ CANNOT_TELL = 125  # what `git bisect run` takes for "skip this one"
 NOT_EXECUTABLE = 126
 USAGE = 2
 _LOG = "debugger.log"
+_WORKERS = re.compile(r"-[a-zA-Z]*j\d*$|--mul")  # regrtest's -j, also among other letters
 _GRACE = 30.0  # seconds that the debugger has to look at a program that --timeout ends
 _FOREVER = 1e6
 _TRACES, _FRAMES = b"PYTHONTRACEMALLOC", b"25"  # --allocations
@@ -214,10 +216,12 @@ def _check(orders: argparse.Namespace) -> frozenset[str]:
         _fail(USAGE, "--update-baseline needs --baseline FILE")
     if orders.marker and not orders.refleak:
         _fail(USAGE, "--marker is for --refleak")
-    if orders.bisect_run and not is_signature(orders.bisect_run):
-        _fail(USAGE, f"{orders.bisect_run!r} is no signature: a report prints one under each finding")
+    if orders.bisect_run is not None and not is_signature(orders.bisect_run):
+        _fail(CANNOT_TELL, f"{orders.bisect_run!r} is no signature: a report prints one under each finding")
+    if orders.blame is not None and not orders.blame.strip():
+        _fail(USAGE, "--blame needs a type, a signature or an address")
     regrtest = {"test", "test.regrtest", "test.__main__"}.intersection(orders.arguments)
-    workers = next((each for each in orders.arguments if each.startswith(("-j", "--multiprocess"))), None)
+    workers = next((each for each in orders.arguments if _WORKERS.match(each)), None)
     if orders.refleak and regrtest and workers:
         _fail(USAGE, f"with {workers} the tests run in child processes, which are not followed: leave it out")
     if not orders.baseline or (orders.update_baseline and not os.path.exists(orders.baseline)):
@@ -228,13 +232,23 @@ def _check(orders: argparse.Namespace) -> frozenset[str]:
         _fail(USAGE, error.text())
 
 
+def _whole(report: dict[str, Any]) -> bool:
+    # Whether everything was seen: the main interpreter's end, or repetitions enough to tell.
+    if report.get("error") or report["partial"] or not report["target"]["python"] or report["target"]["signal"]:
+        return False
+    if "repetitions" in report:
+        told = [each for each in report["repetitions"] if each["verdict"] != "too few"]
+        return bool(told) and all(each["findings"] for each in told if each["verdict"] == "leak")
+    return any(end["id"] == 0 and end["left_over"] is not None for end in report["interpreters"])
+
+
 def _judge(orders: argparse.Namespace, known: frozenset[str], report: dict[str, Any]) -> int | None:
     # The exit status that the findings decide, None where it is the program's own.
-    whole = not report.get("error") and not report["partial"] and bool(report["target"]["python"])
-    if orders.bisect_run:
+    whole = _whole(report)
+    if orders.bisect_run is not None:
         if any(finding["signature"] == orders.bisect_run for finding in report.get("findings", ())):
             return 1
-        return 0 if whole and not report["target"]["signal"] else CANNOT_TELL
+        return 0 if whole else CANNOT_TELL
     if orders.update_baseline:
         try:
             number = update(orders.baseline, report)
@@ -242,7 +256,10 @@ def _judge(orders: argparse.Namespace, known: frozenset[str], report: dict[str, 
         except BadBaseline as error:
             _fail(USAGE, error.text())
     elif orders.error_exitcode:
-        if new_leaks(report, known):
+        unexplained = any(
+            each["verdict"] == "leak" and not each["findings"] for each in report.get("repetitions", ())
+        )
+        if unexplained or new_leaks(report, known):
             return int(orders.error_exitcode)
         if not whole:
             _say("refdbg-run: the program was not watched to its end: whether it leaks is not known")

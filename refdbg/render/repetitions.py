@@ -16,6 +16,8 @@ _VERDICTS = {
     "noise": "It goes up and down: no leak that each repetition repeats.",
     "stops": "It grows, then stops: something that fills up once.",
     "steady": "No repetition leaves anything.",
+    "shrinks": "It shrinks in each: a reference is released that is not owned (a Py_DECREF too many), or something "
+    "empties.",
     "too few": "These are too few repetitions to tell. With regrtest use -R 3:3.",
 }
 
@@ -30,19 +32,19 @@ def repetition_lines(each: dict[str, Any]) -> Iterator[str]:
         yield f"{name} leaked {counted} references, sum={sum(counted)}"
     else:
         yield f"{name}: references {counted}. {_VERDICTS[each['verdict']]}"
-    yield from _growth(each["growth"])
+    yield from _growth(each["growth"], each["verdict"] == "leak")
     yield from _tests(each["tests"])
     yield from (f"  note: {note}" for note in each["notes"])
 
 
-def _growth(growth: dict[str, Any] | None) -> Iterator[str]:
+def _growth(growth: dict[str, Any] | None, leaks: bool) -> Iterator[str]:
     if growth is None:
         return
     kinds = growth["by_type"]
     named = [f"{row['objects']} {row['type']}" for row in kinds[:_NAMED]]
     rest = sum(row["objects"] for row in kinds[_NAMED:])
     named += [f"{rest} more objects"] if rest else []
-    what = "Each repetition leaks" if growth["steady"] else f"Repetition {growth['repetition']} left"
+    what = "Each repetition leaks" if growth["steady"] and leaks else f"Repetition {growth['repetition']} left"
     parts = " + ".join(f"{line['references']} ({line['what']})" for line in growth["lines"])
     parts = parts.replace("+ -", "- ")
     yield f"{what} {', '.join(named) or 'no new object'}: {growth['references']} references = {parts}"

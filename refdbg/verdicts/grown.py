@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import re
-
 from refdbg.records import Evidence, Explains, Finding, ObjectRow
 from refdbg.verdicts.signature import signature
-
-_ADDRESS = re.compile(r"0x[0-9a-f]+")
 
 
 def finding(row: ObjectRow, name: str, each: int) -> Finding:
     """The verdict. *name*: of a static object, else ""; *each*: what a repetition adds."""
     what = name or f"{row.type} {row.repr}"
     number = f"{each} references" if each > 1 else "1 reference"
-    own = signature("lost-reference", "growth", name or f"{row.type} {_ADDRESS.sub('', row.repr)}")
+    # What an object holds is another thing in each run; a type has its name.
+    own = signature("lost-reference", "growth", name or (row.repr if row.type == "type" else row.type))
     return Finding(
         verdict="lost-reference",
         confidence="likely",

@@ -32,7 +32,7 @@ def test_only_the_same_object_survives() -> None:
 @pytest.mark.parametrize(("growths", "expected"), [
     ([56, 56, 56], "leak"), ([5, 5, 6], "leak"), ([10, 1, 1], "leak"),
     ([3, 0, 0], "stops"), ([8, 3, 0], "stops"), ([8, -8, 1], "noise"), ([0, 1, 0], "noise"), ([0, 1, 1], "noise"),
-    ([-2, -2, -2], "noise"), ([0, 0, 0], "steady"), ([7], "too few"), ([], "too few"),
+    ([-2, -2, -2], "shrinks"), ([-2, 0, -2], "noise"), ([0, 0, 0], "steady"), ([7], "too few"), ([], "too few"),
 ])  # fmt: skip
 def test_the_verdict_on_growths(growths: list[int], expected: str) -> None:
     assert repetitions.verdict(growths) == expected
