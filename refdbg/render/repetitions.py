@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from refdbg.records import Allocation, FrameRow
@@ -22,8 +22,8 @@ _VERDICTS = {
 }
 
 
-def repetition_lines(each: dict[str, Any]) -> Iterator[str]:
-    """One test, or a program that is none of regrtest's."""
+def repetition_lines(each: dict[str, Any], findings: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """One test, or a program that is none of regrtest's. *findings*: of the whole report."""
     growths = [number for number in each["references"] if number is not None]
     counted = growths[max(each["warmups"] - 1, 0) :] if each["test"] else growths
     name = each["test"] or "The program"
@@ -33,6 +33,10 @@ def repetition_lines(each: dict[str, Any]) -> Iterator[str]:
     else:
         yield f"{name}: references {counted}. {_VERDICTS[each['verdict']]}"
     yield from _growth(each["growth"], each["verdict"] == "leak")
+    own = [finding for finding in findings if finding["signature"] in each["findings"]]
+    if own:
+        explained = sum(finding["explains"]["references"] * finding["repetitions"] for finding in own)
+        yield f"  the findings below explain {explained} references of one repetition"
     yield from _tests(each["tests"])
     yield from (f"  note: {note}" for note in each["notes"])
 

@@ -44,7 +44,7 @@ def _lines(report: dict[str, Any], width: int) -> Iterator[str]:
         yield f"ended by {target['signal']}"
     yield from _crash(target.get("crash"))
     for each in report.get("repetitions", ()):
-        yield from repetition_lines(each)
+        yield from repetition_lines(each, report["findings"])
     yield from _headline(report)
     if "blame" in report:
         yield from _blame(report["blame"], width)

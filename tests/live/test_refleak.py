@@ -194,7 +194,9 @@ def test_the_statuses_of_a_bisection(tmp_path: Path) -> None:
     assert status_of(*words, python, str(REPEATED), "nothing")[0] == 0
     for program in (["/bin/true"], ["./nothing"], [str(tmp_path)], [python, "-c", "import os; os.abort()"]):
         assert status_of(*words, *program)[0] == 125
-    assert status_of("--bisect-run", "nonsense", python, "-c", "pass")[0] == 2
+    assert status_of("--bisect-run", "nonsense", python, "-c", "pass")[0] == 125
+    assert status_of("--bisect-run", "", python, "-c", "pass")[0] == 125
+    assert status_of(*words[:2], python, "-c", "import os; os._exit(0)")[0] == 125
 
 
 def test_a_program_that_hangs_is_ended() -> None:
