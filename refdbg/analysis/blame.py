@@ -11,7 +11,7 @@ from refdbg.records import Balance, BalanceNode, Call, Remaining, Way
 HOW = (
     "an increment and a decrement balance in the innermost call, or line of Python, that both were made in: a "
     "decrement takes the newest increment before it of its own function, or else the oldest of its source file, or "
-    "else the oldest of all"
+    "else the oldest of all, of the same round of a loop first"
 )
 
 _Key = tuple[str, "str | None", "int | None"]
@@ -87,14 +87,33 @@ def _unmatched(root: _Node, across: bool) -> list[_Step]:
             steps = steps + open_.pop(id(below))
         if len({step.count > 0 for step in steps}) == 2:
             steps.sort(key=lambda step: step.time)
-            steps = _paired(steps, _function, newest=True)
-            steps = _paired(steps, _file, newest=False)
+            rounds = _rounds(steps)
+            rules: list[tuple[Callable[[Way], Hashable], bool]] = [(_function, True), (_file, False)]
             if across or node is root:
-                steps = _paired(steps, lambda way: True, newest=False)
+                rules.append((lambda way: True, False))
+            for alike, newest in rules:
+                for each in rounds:
+                    _paired(each, alike, newest)
+                steps = _paired(steps, alike, newest)
         open_[id(node)] = steps
     # What other pairs have taken the increment of: any that is left.
     rest = sorted(open_[id(root)], key=lambda step: (step.count < 0, step.time))
     return _paired(rest, lambda way: True, newest=False)
+
+
+def _rounds(steps: Sequence[_Step]) -> list[list[_Step]]:
+    # Where a path comes again the line runs again, or the function is called again: what one round has taken is most
+    # often given back in it, and a later round gives nothing back for one that forgot.
+    found: list[list[_Step]] = [[]]
+    met: set[tuple[Way, bool]] = set()
+    for step in steps:
+        own = step.way, step.count > 0
+        if own in met:
+            found.append([])
+            met.clear()
+        met.add(own)
+        found[-1].append(step)
+    return found
 
 
 def _function(way: Way) -> Hashable:

@@ -57,6 +57,14 @@ def test_the_reference_of_the_creation_is_not_its_files() -> None:
     assert sites([(made, 1), (APPEND, 1), (CLEAR, -1)]) == [(1, "make", 4)]
 
 
+def test_a_later_round_of_a_loop_gives_nothing_back_for_one_that_forgot() -> None:
+    got = Way((MODULE, WORK, Call("dict_subscript", "dictobject.c", 1)))
+    right = [(got, 1), (extension(18), 1), (extension(20), -1), (LEAVE, -1)]
+    forgot = [(got, 1), (extension(18), 1), (LEAVE, -1)]
+    for life in (forgot, forgot + right, right + forgot + right, right * 3 + forgot + right * 3):
+        assert sites(life) == [(1, "keep", 18)]
+
+
 def test_a_decrement_is_never_for_a_later_increment() -> None:
     assert sites([(LEAVE, -1), (extension(18), 1)], start=2) == [(1, "keep", 18)]
     assert balance([(LEAVE, -1), (extension(18), 1)], start=2).start == 1
