@@ -43,10 +43,7 @@ def explain_growth(stop: Stop, new: Objects, limit: int) -> tuple[list[Finding],
         notes.append(f"{len(held.rest) - len(stays)} new objects are garbage that the next collection frees.")
     if not len(stays):
         return held.findings, notes
-    tracked = Objects()
-    for interpreter in stop.runtime.interpreters():
-        tracked.extend(stop.lists.tracked(interpreter))
-    collection = LastCollection(stop, tracked, stop, stays, left.held(stays))
+    collection = LastCollection(stop, stop.tracked(), stop, stays, left.held(stays))
     kept, more = collection.findings(0, limit)
     return held.findings + kept, notes + more
 

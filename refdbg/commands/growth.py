@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Container, Iterator
+from collections.abc import Container
 from typing import Any
 
 from refdbg.analysis.repetitions import change, surviving
@@ -43,9 +43,8 @@ def show(context: Context, arguments: argparse.Namespace) -> Growth:
     earlier = [_opened(path, now) for path in arguments.before]
     then = earlier[-1]
     before, after = ({row.type: row for row in _by_type(stop)} for stop in (then, now))
-    was_there = set(_objects(then))
-    new = [row for row, each in enumerate(_objects(now)) if each not in was_there]
     objects = now.heap.objects
+    new = change(then.heap.objects, objects).new
     counted = Counter(now.texts.type_name(objects.types[row]) for row in new)
     rows = []
     for name in before.keys() | after.keys():
@@ -97,10 +96,3 @@ def _stayed(first: Stop, then: Stop, now: Stop, made_again: Container[str]) -> l
 def _by_type(stop: Stop) -> list[TypeRow]:
     sizes = list(map(stop.heap.blocks.sizes.__getitem__, stop.heap.rows))
     return by_type(stop, stop.heap.objects, sizes)
-
-
-def _objects(stop: Stop) -> Iterator[tuple[int, str]]:
-    # (address, name of the type) of each.
-    objects = stop.heap.objects
-    names = {type_: stop.texts.type_name(type_) for type_ in set(objects.types)}
-    return zip(objects.addresses, map(names.__getitem__, objects.types))

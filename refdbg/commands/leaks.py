@@ -16,7 +16,6 @@ from refdbg.commands.left_over import LeftOver
 from refdbg.cpython import describe
 from refdbg.cpython.owned import Owned
 from refdbg.cpython.referrers import Referrers
-from refdbg.graph.objects import Objects
 from refdbg.records import Finding
 
 
@@ -42,10 +41,9 @@ def show_leaks(context: Context, arguments: argparse.Namespace) -> Leaks:
     everything = LeftOver(stop, objects, 0)
     limit = max(arguments.objects, 1)  # a finding names the first
     held = everything.explain(limit, "" if arguments.all else "lost-reference")
-    tracked = Objects()
+    tracked = stop.tracked()
     notes = objects.coverage.notes + everything.not_read() + stop.statics.coverage.notes
     for interpreter in stop.runtime.interpreters():
-        tracked.extend(stop.lists.tracked(interpreter))
         if stop.lists.collecting(interpreter):
             notes.append(
                 f"interpreter {interpreter.number} is in the middle of a collection: what that takes for garbage is "

@@ -8,7 +8,6 @@ from refdbg.cpython.functions import Functions
 from refdbg.cpython.stop import Stop
 from refdbg.cpython.tracemalloc import Trace, Traces
 from refdbg.errors import DecodeError, LayoutNotFound, MemoryFault
-from refdbg.graph.objects import Objects
 from refdbg.records import Allocation, FrameRow
 
 _NOT_TRACED = Trace((), 0)
@@ -60,7 +59,4 @@ class Allocations:
 
     @cached_property
     def _functions(self) -> Functions:
-        objects = Objects()
-        for interpreter in self._stop.runtime.interpreters():
-            objects.extend(self._stop.lists.tracked(interpreter))
-        return Functions(self._stop, objects)
+        return Functions(self._stop, self._stop.tracked())

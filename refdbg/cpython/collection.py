@@ -274,6 +274,20 @@ def where_supported(build: Callable[[Target], Build], on_hit: OnHit) -> OnHit:
     return lambda hit: not build(hit.target).traits.free_threaded and on_hit(hit)
 
 
+def watch_calls(
+    session: Session, build: Callable[[Target], Build], function: str, on_hit: OnHit
+) -> list[Breakpoint]:
+    """Call *on_hit* at each call of *function*, in builds that refdbg supports. Raises SymbolNotFound.
+
+    Also when nothing else stops the program in between: without the stop at its return, the next call from the same
+    place looks like the same stop once more.
+    """
+    return [
+        session.break_on((function,), where_supported(build, on_hit)),
+        session.break_on((function,), lambda hit: False, "return"),
+    ]
+
+
 def _refuse_unsupported(session: Session, build: Callable[[Target], Build]) -> None:
     try:
         known = build(session.target())

@@ -226,9 +226,7 @@ def objects_in_scope(stop: Stop, tracked: bool = False) -> tuple[Objects, str]:
     blocks = None if tracked else known_heap(stop)
     if blocks is not None and len(blocks.objects):  # none where no memory regions are known
         return blocks.objects, "all objects in allocator blocks"
-    found = Objects()
-    for interpreter in stop.runtime.interpreters():
-        found.extend(stop.lists.tracked(interpreter))
+    found = stop.tracked()
     found.coverage.notes += collecting_notes(stop)
     return found, "objects tracked by the collector"
 

@@ -13,6 +13,7 @@ from refdbg.cpython.runtime import Build, Runtime
 from refdbg.cpython.text import Texts
 from refdbg.cpython.types import Types
 from refdbg.errors import DecodeError, MemoryFault, NotPython, RefdbgError
+from refdbg.graph.objects import Objects
 
 if TYPE_CHECKING:
     from refdbg.cpython.allocations import Allocations
@@ -69,6 +70,13 @@ class Stop:
         """The collector's lists. Raises NotPython on a free-threaded build."""
         check_supported(self.runtime.build)
         return GenerationLists(self.runtime)
+
+    def tracked(self) -> Objects:
+        """What the collectors of all interpreters track. Raises NotPython on a free-threaded build."""
+        found = Objects()
+        for interpreter in self.runtime.interpreters():
+            found.extend(self.lists.tracked(interpreter))
+        return found
 
     @cached_property
     def texts(self) -> Texts:

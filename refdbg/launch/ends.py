@@ -113,15 +113,18 @@ class Ends:
         return {"collections": self._seen.collections, "interpreters": ends.endings(), "totals": ends.totals}
 
     def notes(self, traits: Mapping[str, bool], crashed: bool) -> list[str]:
-        """What the findings do not explain, and what could not be watched. *traits*: the build's."""
+        """What the findings do not explain, and what could not be watched.
+
+        *traits*: the build's, {} when it was not seen to start.
+        """
         found = self.unexplained()
-        if self._watch.missing:
+        if self._watch.missing and traits:
             found.append(
                 f"this build has no {' and no '.join(self._watch.missing)} (optimised away): which objects "
                 "a collection finalizes and clears is not known. Use a debug build (Debian: python3.11-dbg)."
             )
-        last = "at_end" if traits["debug"] else "before_clear"
-        if not crashed and not traits["free_threaded"] and not any(
+        last = "at_end" if traits.get("debug") else "before_clear"
+        if traits and not crashed and not traits["free_threaded"] and not any(
             last in end.moments for end in self._endings.endings()
         ):
             found.append(
@@ -139,7 +142,7 @@ class Ends:
         return self._seen.notes + alike + self._endings.warnings + checked
 
     def findings(self) -> list[Finding]:
-        """The verdicts so far, those that explain most first."""
+        """The verdicts so far."""
         seen = self._seen
         found = []
         for each in seen.findings:
@@ -151,7 +154,7 @@ class Ends:
                 each = released_by(each, stack[0].function, [frame.function for frame in stack[1:]], source)
             found.append(each)
         found += [each for part in (seen.outlived, seen.not_freed) if part is not None for each in part.findings()]
-        return sorted(found, key=weight, reverse=True)
+        return found
 
     def _with_check(self, listener: Listener) -> Listener:
         from refdbg.commands.decision import Agreement  # only a run that asks for it pays for it

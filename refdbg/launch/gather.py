@@ -67,7 +67,10 @@ class Watching(Protocol):
         ...
 
     def notes(self, traits: Mapping[str, bool], crashed: bool) -> list[str]:
-        """What the findings do not explain, and what could not be watched. *traits*: the build's."""
+        """What the findings do not explain, and what could not be watched.
+
+        *traits*: the build's, {} when it was not seen to start.
+        """
         ...
 
     def parts(self) -> dict[str, Any]:
@@ -181,12 +184,11 @@ class Gatherer:
     def _report(self, info: TargetInfo) -> dict[str, Any]:
         seen, watching = self.seen, self._watching
         seen.coverage.add(watching.coverage)
-        notes = watching.notes(seen.traits, seen.crash is not None) if seen.traits else []
         return {
             "schema": SCHEMA,
             "refdbg": __version__,
             "partial": seen.partial,
-            "warnings": seen.warnings + notes,
+            "warnings": seen.warnings + watching.notes(seen.traits, seen.crash is not None),
             "target": {
                 "argv": [], "pid": self._pid, "executable": info.executable, "build_id": info.build_id,
                 "python": seen.python, "traits": seen.traits, "debugger": info.debugger,

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
-from refdbg.cpython.collection import where_supported
+from refdbg.cpython.collection import watch_calls, where_supported
 from refdbg.cpython.regrtest import SUBCLASSES, cleaning_up
 from refdbg.cpython.runtime import Build
 from refdbg.cpython.stop import Stop
@@ -41,9 +41,7 @@ class PerTest:
         self._watches: list[Breakpoint] = []
         with suppress(SymbolNotFound):  # no test runner without it
             self._watches = [
-                session.break_on((CLOCK,), where_supported(build, self._begins)),
-                # Without a stop in between, the next call from the same place looks like the same stop once more.
-                session.break_on((CLOCK,), lambda hit: False, "return"),
+                *watch_calls(session, build, CLOCK, self._begins),
                 session.break_on(SUBCLASSES, where_supported(build, self._called)),
             ]
 

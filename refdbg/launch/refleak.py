@@ -18,7 +18,7 @@ from refdbg.commands.allocated import by_type, with_allocations
 from refdbg.commands.grown import Words, explain_gains, explain_growth, static_name, words
 from refdbg.cpython import describe, regrtest
 from refdbg.cpython.census import by_kind, kinds, sorts
-from refdbg.cpython.collection import Running, where_supported
+from refdbg.cpython.collection import Running, watch_calls
 from refdbg.cpython.events import GET_TOTAL
 from refdbg.cpython.regrtest import Repetition
 from refdbg.cpython.runtime import Build
@@ -44,14 +44,6 @@ class _Point:
     objects: Objects
     statics: dict[int, int]
     lines: dict[str, int]
-
-    def gained(self, before: _Point) -> dict[int, int]:
-        # By address, how many references objects of the heap and static ones have more than *before*.
-        found = repetitions.change(before.objects, self.objects).gained
-        for address, count in self.statics.items():
-            if count != before.statics.get(address, count):
-                found[address] = count - before.statics[address]
-        return found
 
 
 @dataclass
@@ -95,11 +87,7 @@ class Refleak:
         self._traced = False
         self.coverage = Coverage()
         try:
-            self._watches = [
-                session.break_on((marker,), where_supported(build, self._reached)),
-                # Without a stop in between, the next call from the same place looks like the same stop once more.
-                session.break_on((marker,), lambda hit: False, "return"),
-            ]
+            watch_calls(session, build, marker, self._reached)
         except SymbolNotFound as error:
             if marker == GET_TOTAL:
                 raise NotPython(
@@ -133,7 +121,7 @@ class Refleak:
         """Why no repetition was seen, if none was. *traits*: the build's."""
         if self._traced:
             return [_SKIPPED]
-        if self._done or crashed or traits["free_threaded"]:
+        if self._done or crashed or not traits or traits["free_threaded"]:
             return []
         if not traits["debug"]:
             return ["a release build counts no references: use a debug build (--with-pydebug)."]
@@ -143,12 +131,12 @@ class Refleak:
         ]
 
     def findings(self) -> list[Finding]:
-        """The verdicts of all tests, those that explain most first; the first test's of equal signatures."""
+        """The verdicts of all tests; of equal signatures the first test's."""
         found: dict[str, Finding] = {}
         for series in self._done:
             for finding in series.findings:
                 found.setdefault(finding.signature, finding)
-        return sorted(found.values(), key=weight, reverse=True)
+        return list(found.values())
 
     def records(self) -> list[Repetitions]:
         """What each test has shown, in their order."""
@@ -221,8 +209,7 @@ class Refleak:
     def _candidates(self, series: _Series, stop: Stop) -> tuple[dict[int, int], Words]:
         # What has gained most, and in how many words that stands.
         before, after = series.points[-2:]
-        most = sorted(after.gained(before).items(), key=lambda item: -item[1])[:_GAINED]
-        found = {address: each for address, each in most if each > 0}
+        found = _most(_gained(before, after, repetitions.change(before.objects, after.objects)), _GAINED)
         return found, words(stop, found)
 
     def _disarm(self) -> None:
@@ -248,7 +235,7 @@ class Refleak:
         series.growth = Growth(
             len(series.totals) - 1, series.growths()[-2], _lines(then, middle, leaked),
             by_kind(middle.objects, leaked, old), all(again[kind] >= number for kind, number in left.items()),
-            _older(stop, middle.gained(then)),
+            _older(stop, _gained(then, middle, earlier)),
             by_type(stop, {middle.objects.addresses[row]: old[row] for row in leaked}),
         )
         series.findings = ends.findings()
@@ -262,7 +249,9 @@ class Refleak:
         if mine:
             own, notes = explain_growth(stop, now.objects.pick(mine), self._limit)
             series.notes += notes
-        gains = explain_gains(stop, self._lost(series, stop, now.gained(middle))) if series.gained else []
+        gains = []
+        if series.gained:
+            gains = explain_gains(stop, self._lost(series, stop, _gained(middle, now, later)))
         if ends.left_by_subinterpreters:
             series.notes.append(
                 "whether references to objects that were there before are lost is not known: interpreters have ended "
@@ -310,13 +299,26 @@ def _point(stop: Stop) -> _Point:
     return _Point(stop.heap.objects, {found.address: found.added for found in stop.statics.objects}, lines)
 
 
+def _gained(before: _Point, after: _Point, change: repetitions.Change) -> dict[int, int]:
+    # By address, how many references objects of the heap and static ones have more than *before*.
+    found = dict(change.gained)
+    for address, count in after.statics.items():
+        if count != before.statics.get(address, count):
+            found[address] = count - before.statics[address]
+    return found
+
+
+def _most(gained: Mapping[int, int], limit: int) -> dict[int, int]:
+    # Those that have gained most, and have not lost.
+    most = sorted(gained.items(), key=lambda item: -item[1])[:limit]
+    return {address: each for address, each in most if each > 0}
+
+
 def _older(stop: Stop, gained: Mapping[int, int]) -> list[TotalLine]:
-    most = sorted(gained.items(), key=lambda item: -item[1])[:_ROWS]
     found = []
-    for address, each in most:
-        if each > 0:
-            row = describe.row(stop, address)
-            found.append(TotalLine(static_name(stop, address) or f"{row.type} {row.repr}", each))
+    for address, each in _most(gained, _ROWS).items():
+        row = describe.row(stop, address)
+        found.append(TotalLine(static_name(stop, address) or f"{row.type} {row.repr}", each))
     return found
 
 
