@@ -104,7 +104,7 @@ def parser() -> argparse.ArgumentParser:
                       "does not count")
     root.add_argument("--bisect-run", metavar="SIGNATURE",
                       help=f"for `git bisect run`: exit with 1 when the leak is there, 0 when it is not, {CANNOT_TELL} "
-                      "when the program could not be watched to its end")
+                      "when it is not but the program failed, or could not be watched to its end")
     root.add_argument("--blame", metavar="TYPE|SIGNATURE|ADDRESS",
                       help="run the program twice, at the same addresses: find a left-over object of this type, of the "
                       "finding with this signature, or at this address, then record who changes its reference count")
@@ -142,13 +142,13 @@ def main() -> NoReturn:
     """The console script."""
     orders = parser().parse_args()
     known = _check(orders)
-    for path in filter(None, (orders.json, orders.text)):
+    for path in filter(None, (orders.json, orders.text, orders.baseline if orders.update_baseline else None)):
         folder = os.path.dirname(os.path.abspath(path))
         if os.path.isdir(path):
             _fail(USAGE, f"cannot write {path}: it is a folder; name a file in it")
         if os.path.exists(path) and not os.access(path, os.W_OK):
             _fail(USAGE, f"cannot write {path}: it may not be written")
-        if not os.path.exists(path) and not os.access(folder, os.W_OK):
+        if not os.path.exists(path) and not (os.path.isdir(folder) and os.access(folder, os.W_OK)):
             _fail(USAGE, f"cannot write {path}: {folder} is not a writable folder")
     program = _program(orders)
     debugger = _debugger(orders.debugger)
@@ -248,7 +248,7 @@ def _judge(orders: argparse.Namespace, known: frozenset[str], report: dict[str, 
     if orders.bisect_run is not None:
         if any(finding["signature"] == orders.bisect_run for finding in report.get("findings", ())):
             return 1
-        return 0 if whole else CANNOT_TELL
+        return 0 if whole and report["target"]["exit_status"] == 0 else CANNOT_TELL
     if orders.update_baseline:
         try:
             number = update(orders.baseline, report)
