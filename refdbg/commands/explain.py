@@ -53,6 +53,7 @@ def explain(
             rest = rest.pick(row for row, address in enumerate(rest.addresses) if address not in known)
     if len(rest) and last is not None:
         then = Stop(Build(last.capture))
+        then.runtime.build.pages = end.stop.runtime.build.pages
         collection = LastCollection(then, last.examined, now, rest, end.held(rest), held.let_go)
         kept, more = collection.findings(number, limit)
         late = collection.late

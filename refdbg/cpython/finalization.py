@@ -15,6 +15,7 @@ from refdbg.cpython import events
 from refdbg.cpython.abandoned import abandoned
 from refdbg.cpython.census import moment
 from refdbg.cpython.collection import Running, object_rows, where_supported
+from refdbg.cpython.heap import Pages
 from refdbg.cpython.owned import Owned
 from refdbg.cpython.runtime import Build, Interpreter
 from refdbg.cpython.stop import Abandoned, Stop
@@ -161,6 +162,7 @@ class FinalizationWatch:
 
     def _new(self, hit: Hit) -> bool:
         stop = self._stop(hit)
+        stop.runtime.build.pages = stop.runtime.build.pages or Pages()  # many stops follow
         if stop.runtime.traits.debug:
             number = stop.runtime.state["interpreters.next_id"]
             objects = stop.heap.objects

@@ -195,6 +195,12 @@ class Blocks:
     apis: bytearray = field(default_factory=bytearray)
     coverage: Coverage = field(default_factory=Coverage)
 
+    def extend(self, more: Blocks) -> None:
+        """Add blocks that lie behind these."""
+        self.starts.extend(more.starts)
+        self.sizes.extend(more.sizes)
+        self.apis += more.apis
+
     def is_start(self, address: int) -> bool:
         """Whether the data of a block begins at *address*."""
         row = bisect_right(self.starts, address) - 1
@@ -265,43 +271,127 @@ class HeapObjects:
         return self.blocks.sizes[self.rows[row]]
 
 
-def heap_objects(runtime: Runtime, types: Types) -> HeapObjects:
+@dataclass
+class _Found:
+    # What a stretch of memory has; rows of blocks counted from its own first. *far*: where the blocks end, of which the
+    # end lies behind the bytes that are kept.
+    blocks: Blocks = field(default_factory=Blocks)
+    objects: Objects = field(default_factory=Objects)
+    rows: array[int] = field(default_factory=lambda: array("Q"))
+    far: list[int] = field(default_factory=list)
+
+    def extend(self, more: _Found) -> None:
+        self.rows.extend(map(len(self.blocks.starts).__add__, more.rows))
+        self.blocks.extend(more.blocks)
+        self.objects.extend(more.objects)
+
+
+class Pages:
+    """The pages of the last scan with what they had: most of them are the same in the next one."""
+
+    def __init__(self) -> None:
+        self._found: dict[int, tuple[bytes, _Found]] = {}
+        self._next: dict[int, tuple[bytes, _Found]] = {}
+
+    def end(self) -> None:
+        """The scan is over."""
+        self._found, self._next = self._next, {}
+
+    def known(self, address: int, content: bytes) -> _Found | None:
+        """What the page at *address* has, where it and what follows is still the same *content*."""
+        known = self._found.get(address)
+        if known is None or known[0] != content:
+            return None
+        self._next[address] = known
+        return known[1]
+
+    def keep(self, address: int, content: bytes, found: _Found) -> None:
+        """What was found there, for the next scan."""
+        self._next[address] = content, found
+
+
+def heap_objects(runtime: Runtime, types: Types, last: Pages | None = None) -> HeapObjects:
     """Every object in the allocator's blocks, tracked or not, and the blocks themselves, in ascending order.
 
     A block is taken when its header stands where malloc and pymalloc align it and its trailer is intact. One of
     the object API is an object when, behind the GC head and pre-header that its type asks for, its type word is
-    a type and its count is sane (Objects/obmalloc.c, Python/gc.c: gc_alloc).
+    a type and its count is sane (Objects/obmalloc.c, Python/gc.c: gc_alloc). *last*: of the scan before, where there
+    will be another one.
     """
-    blocks = Blocks()
-    objects = Objects(coverage=blocks.coverage)
-    rows = array("Q")
-    build = runtime.build
-    # 3.14 keeps flags beside the count (Include/refcount.h); 3.12 and 3.13 count in the lower half and leave the upper
-    # one 0 (Include/object.h, Py_INCREF), which a pointer's is not.
-    count_mask = 0xFFFF_FFFF if build.object["ob_refcnt"].size == 4 else 0xFFFF_FFFF_FFFF_FFFF
-    sane_count = 1 << 32 if build.traits.immortal else SANE_COUNT
-    gc_head = build.gc_head.size
-    smallest = build.object.size
-    # (bytes before the object, with it at least, the words of the block in which its count and its type stand)
-    places = [
-        (prefix, prefix + smallest, (prefix + build.ob_refcnt) // 8, (prefix + build.ob_type) // 8)
-        for prefix in (0, gc_head, 16 + gc_head, 16)
-    ]
-    known: dict[int, int] = {}  # bytes before an object, by its type; -1: no type
-    # The loop runs for each block: what it calls are locals, and words are read from one view of all the data.
-    prefix_of = known.get
-    add_start, add_size, add_api = blocks.starts.append, blocks.sizes.append, blocks.apis.append
-    add_address, add_type, add_count = objects.addresses.append, objects.types.append, objects.refcounts.append
-    add_row = rows.append
-    for start, data in resident_data(runtime, blocks.coverage):
+    found = _Found()
+    scan = _Scan(runtime, types)
+    coverage = found.objects.coverage = found.blocks.coverage
+    for start, data in resident_data(runtime, coverage):
+        if last is None:
+            scan.stretch(start, data, 0, len(data), found)
+            continue
+        for page in scan.pages(start, data, last):
+            found.extend(page)
+    if last is not None:
+        last.end()
+    return HeapObjects(found.objects, found.blocks, found.rows)
+
+
+_PAGE = 1 << PAGE_BITS
+_AHEAD = 640  # bytes behind a page that blocks of pymalloc reach (Include/internal/pycore_obmalloc.h)
+
+
+class _Scan:
+    # One pass over the memory.
+
+    def __init__(self, runtime: Runtime, types: Types) -> None:
+        build = runtime.build
+        self._memory = runtime.memory
+        self._types = types
+        # 3.14 keeps flags beside the count (Include/refcount.h); 3.12 and 3.13 count in the lower half and leave the
+        # upper one 0 (Include/object.h, Py_INCREF), which a pointer's is not.
+        self._count_mask = 0xFFFF_FFFF if build.object["ob_refcnt"].size == 4 else 0xFFFF_FFFF_FFFF_FFFF
+        self._sane_count = 1 << 32 if build.traits.immortal else SANE_COUNT
+        gc_head = build.gc_head.size
+        # (bytes before the object, with it at least, the words of the block in which its count and its type stand)
+        self._places = [
+            (prefix, prefix + build.object.size, (prefix + build.ob_refcnt) // 8, (prefix + build.ob_type) // 8)
+            for prefix in (0, gc_head, 16 + gc_head, 16)
+        ]
+        self._known: dict[int, int] = {}  # bytes before an object, by its type; -1: no type
+
+    def pages(self, start: int, data: bytes, last: Pages) -> Iterator[_Found]:
+        """What each page of *data* has, ascending."""
+        for low in range(0, len(data), _PAGE):
+            content = data[low : low + _PAGE + _AHEAD]
+            found = last.known(start + low, content)
+            if found is None or not all(self._ends(start, data, end - start) for end in found.far):
+                found = _Found()
+                self.stretch(start, data, low, min(low + _PAGE, len(data)), found)
+                last.keep(start + low, content, found)
+            yield found
+
+    def _ends(self, start: int, data: bytes, end: int) -> bool:
+        # The middle of a large block may be untouched (calloc): its trailer is in another stretch then.
+        inside = end + 8 <= len(data)
+        return (data[end : end + 8] if inside else self._memory.read_some(start + end, 8)) == _TRAILER
+
+    def stretch(self, start: int, data: bytes, low: int, high: int, result: _Found) -> None:
+        """Add the blocks whose headers lie in data[low:high]; the data is from *start*."""
+        blocks, objects = result.blocks, result.objects
+        # The loop runs for each block: what it calls are locals, and words are read from one view of all the data.
+        known = self._known
+        prefix_of = known.get
+        count_mask, sane_count, places, ends = self._count_mask, self._sane_count, self._places, self._ends
+        add_start, add_size, add_api = blocks.starts.append, blocks.sizes.append, blocks.apis.append
+        add_address, add_type, add_count = objects.addresses.append, objects.types.append, objects.refcounts.append
+        add_row = result.rows.append
         words = memoryview(data)[: len(data) & ~7].cast("Q")
         end_of_data = len(data)
-        for first, size, api in _headers(data, words):
+        kept = high + _AHEAD - 8
+        for first, size, api in _headers(data, words, low, high):
             at = 8 * first
             end = at + size
-            # The middle of a large block may be untouched (calloc): its trailer is in another stretch then.
-            trailer = data[end : end + 8] if end + 8 <= end_of_data else runtime.memory.read_some(start + end, 8)
-            if trailer != _TRAILER:
+            if end > kept:
+                if not ends(start, data, end):
+                    continue
+                result.far.append(start + end)
+            elif data[end : end + 8] != _TRAILER and not (end + 8 > end_of_data and ends(start, data, end)):
                 continue
             add_start(start + at)
             add_size(size)
@@ -319,7 +409,7 @@ def heap_objects(runtime: Runtime, types: Types) -> HeapObjects:
                     if not 0 < count < sane_count or type_ & 7 or not LOWEST_ADDRESS <= type_ < HIGHEST_ADDRESS:
                         continue
                     # Not met before: what looks like an object further behind may be a part of this one.
-                    before = known[type_] = _prefix(types, type_)
+                    before = known[type_] = _prefix(self._types, type_)
                 if before != prefix:
                     continue
                 count = words[first + count_at] & count_mask
@@ -330,14 +420,15 @@ def heap_objects(runtime: Runtime, types: Types) -> HeapObjects:
                         add_count(count)
                         add_row(len(blocks.starts) - 1)
                     break
-    return HeapObjects(objects, blocks, rows)
 
 
-def _headers(data: bytes, words: memoryview) -> Iterator[tuple[int, int, int]]:
-    # (word at which the data of a block begins, its size, its api) of each block's header where malloc and pymalloc
-    # align one. Two bytes of every 16 are searched, then their words compared: it is all C that runs for all the data.
-    marks = memoryview(data)[8 : len(data) & ~1].cast("H")[::8].tobytes() if len(data) >= 16 else b""
-    places = [at for at in map(re.Match[bytes].start, _MARK.finditer(marks)) if not at & 1]
+def _headers(data: bytes, words: memoryview, low: int, high: int) -> Iterator[tuple[int, int, int]]:
+    # (word at which the data of a block begins, its size, its api) of each block header in data[low:high] where malloc
+    # and pymalloc align one. Two bytes of every 16 are searched, then their words compared: it is all C that runs for
+    # all the data.
+    marks = memoryview(data)[low + 8 : high & ~1].cast("H")[::8].tobytes() if high - low >= 16 else b""
+    base = low // 8
+    places = [base + at for at in map(re.Match[bytes].start, _MARK.finditer(marks)) if not at & 1]
     sizes = array("Q", [words[at] for at in places])
     sizes.byteswap()
     for at, size in zip(places, sizes):

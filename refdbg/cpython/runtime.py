@@ -6,10 +6,14 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from refdbg.errors import LayoutNotFound, MemoryFault, NotPython, SymbolNotFound, TargetError
 from refdbg.target import Target
 from refdbg.target.layout import StructLayout, StructView
+
+if TYPE_CHECKING:
+    from refdbg.cpython.heap import Pages
 
 IMMORTAL = 1 << 31
 LIST_LIMIT = 1 << 16  # interpreters and threads: a longer list is a damaged one
@@ -29,11 +33,13 @@ class Traits:
 class Build:
     """What does not change while the program runs: symbols, struct layouts, build traits.
 
-    Raises NotPython when the process is no CPython with debug info.
+    *pages*: of the last stop, None unless many stops are looked at. Raises NotPython when the process is no CPython
+    with debug info.
     """
 
     def __init__(self, target: Target) -> None:
         self.target = target
+        self.pages: Pages | None = None
         try:
             self.runtime_address = target.address_of(RUNTIME)
         except SymbolNotFound as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -84,10 +84,10 @@ class Statics:
         types = self._types
         spans = [(segment.start, segment.end) for _, segment, _, _ in self._words]
         lowest, highest = min(s for s, _ in spans), max(e for _, e in spans)
-        candidates = {word for *_, words in self._words for word in set(words) if lowest <= word < highest}
+        near = sorted({word for *_, words in self._words for word in set(words) if lowest <= word < highest})
         static_types = {
-            word for word in candidates
-            if any(start <= word < end for start, end in spans) and types.is_type(word) and not types[word].is_heap
+            word for start, end in spans for word in near[bisect_left(near, start) : bisect_left(near, end)]
+            if types.is_type(word) and not types[word].is_heap
         }
         build = self._runtime.build
         immortal = build.traits.immortal

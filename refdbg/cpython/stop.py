@@ -98,7 +98,7 @@ class Stop:
                 "this is a release build: untracked objects cannot be found",
                 "Use a debug build (--with-pydebug), or a command that reads tracked objects only.",
             )
-        return heap_objects(self.runtime, self.types)
+        return heap_objects(self.runtime, self.types, self.runtime.build.pages)
 
     @cached_property
     def traces(self) -> Traces:

@@ -20,6 +20,7 @@ from refdbg.cpython import describe, regrtest
 from refdbg.cpython.census import by_kind, kinds, sorts
 from refdbg.cpython.collection import Running, watch_calls
 from refdbg.cpython.events import GET_TOTAL
+from refdbg.cpython.heap import Pages
 from refdbg.cpython.regrtest import Repetition
 from refdbg.cpython.runtime import Build
 from refdbg.cpython.stop import Stop
@@ -170,6 +171,7 @@ class Refleak:
 
     def _reached(self, hit: Hit) -> bool:
         stop = Stop(self._build(hit.target))
+        stop.runtime.build.pages = stop.runtime.build.pages or Pages()  # many stops follow
         if not stop.runtime.traits.debug or stop.runtime.finalizing(next(iter(stop.runtime.interpreters()))):
             return False
         self._traced = stop.traces.tracing
