@@ -276,9 +276,9 @@ def heap_objects(runtime: Runtime, types: Types) -> HeapObjects:
     objects = Objects(coverage=blocks.coverage)
     rows = array("Q")
     build = runtime.build
-    # 3.14 keeps flags beside the count (Include/refcount.h); 3.12 and 3.13 count in the lower half and leave the upper
-    # one 0 (Include/object.h, Py_INCREF), which a pointer's is not.
-    count_mask = 0xFFFF_FFFF if build.object["ob_refcnt"].size == 4 else 0xFFFF_FFFF_FFFF_FFFF
+    # 3.12 and 3.13 count in the lower half and leave the upper one 0 (Include/object.h, Py_INCREF), which a pointer's
+    # is not.
+    count_mask = build.count_mask
     sane_count = 1 << 32 if build.traits.immortal else SANE_COUNT
     gc_head = build.gc_head.size
     smallest = build.object.size

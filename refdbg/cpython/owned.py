@@ -232,7 +232,7 @@ class Owned:
         if self._heap is not None and self._heap.blocks.row_of(address) is not None:
             return address in self._heap.index
         try:
-            count = self._memory.u64(address + self._build.ob_refcnt)
+            count = self._memory.u64(address + self._build.ob_refcnt) & self._build.count_mask
             return 0 < count < SANE_COUNT and self._texts.types.is_type(self._memory.u64(address + self._build.ob_type))
         except MemoryFault:
             return False

@@ -141,11 +141,12 @@ def _dict_keys(stop: Stop, heap: HeapObjects) -> int:
         if not heap.blocks.is_start(table) and (table != empty or not empty):
             continue  # what looked like a dict in a library's data was none
         try:
-            value = memory.integer(table + count.offset, count.size)
+            value = memory.integer(table + count.offset, count.size, signed=True)
         except MemoryFault:
             heap.objects.coverage.unreadable += 1
             continue
-        if not stop.runtime.is_immortal(value):
+        # Since 3.14 the static table's count is negative, and never changes.
+        if value >= 0 and not stop.runtime.is_immortal(value):
             # The static table starts with a count of 1 that was never added to the total.
             total += value - (table == empty)
     return total

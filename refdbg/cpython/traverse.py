@@ -49,7 +49,7 @@ class Traverse:
     def __init__(self, stop: Stop) -> None:
         """Raises EmulationError, MissingDependency."""
         self._stop = stop
-        # Words of a frame that are marked as borrowed are kept from this visitor only (Python/gc.c, _PyGC_VisitStackRef)
+        # What a frame's words borrow is kept from this visitor only (Python/gc.c, _PyGC_VisitStackRef).
         visitor = address_of(stop.runtime, "visit_decref") if are_tagged(stop.runtime.build) else 0
         self._emulator = Emulator(stop.runtime.target, visitor)
         build = stop.runtime.build
