@@ -439,9 +439,8 @@ class Owned:
         layout = self._build.layout("_PyInterpreterFrame")
         for name in FRAME_FIELDS:
             if name in layout:
-                reference = self._at(frame, layout.offset(name), name)
-                if is_owned(reference.target):
-                    yield replace(reference, offset=None)
+                place = frame + layout.offset(name)
+                yield Reference(self._counted(self._memory.u64(place)), name, place, None)
         code = pointed(self._memory.u64(frame + layout.first("f_executable", "f_code").offset))
         if self._texts.kinds.of(self._texts.type_of(code).address).name != "code":
             return  # 3.12+: None in C's own entry
@@ -455,14 +454,24 @@ class Owned:
             top = self._memory.integer(frame + layout.offset("stacktop"), 4, signed=True)
         yield from self._slots(start, names, top, view["co_stacksize"])
 
+    def _counted(self, word: int) -> int:
+        # The object that a frame's word holds; 0 for one that is borrowed, for who owns it is elsewhere. What is
+        # immortal is always borrowed there (3.14+), and nobody counts who owns it.
+        target = pointed(word)
+        if target and not is_owned(word):
+            count = self._memory.u64(target + self._build.ob_refcnt) & self._build.count_mask
+            return target if self._texts.runtime.is_immortal(count) else 0
+        return target
+
     def _names(self, address: int) -> list[int]:
         return [item.target for item in islice(self._texts.containers.tuple_items(address), _SLOTS_LIMIT)]
 
     def _slots(self, start: int, names: list[int], top: int, stack: int) -> Iterator[Reference]:
         # *top*: how many of the slots are in use; -1 while the frame executes, when nobody but C's stack knows.
         known = len(names) if top < 0 else min(top, _SLOTS_LIMIT)
-        for place, target in self._texts.containers.words(start, known):
-            if not is_owned(target):
+        for place, word in self._texts.containers.words(start, known):
+            target = self._counted(word)
+            if not target:
                 continue
             index = (place - start) // 8
             name = self._texts.string(names[index]) if index < len(names) else None

@@ -16,7 +16,9 @@ _INTERNED_MORTAL = 1  # SSTATE_INTERNED_MORTAL in every version
 def totals(stop: Stop, function: str, twice: int = 0) -> Totals:
     """Every contribution to the interpreter's own total of references, as lines that sum up to it.
 
-    *twice*: how many references the interpreters that are gone have added in error (see `interned_twice`). Raises SymbolNotFound in a build that does not count references.
+    *twice*: how many references the interpreters that are gone have added in error (see `interned_twice`).
+
+    Raises SymbolNotFound in a build that does not count references.
     """
     heap = stop.heap
     dummy = _set_dummy(stop)
