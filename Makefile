@@ -7,13 +7,13 @@ PATCHED := $(basename $(notdir $(wildcard tests/cpython/patches/*.patch)))
 STAMP := .venv/installed
 TEST_STAMP := .venv/installed-for-tests
 
-.PHONY: demo test check bench venv test-venv packages cpython clean
+.PHONY: demo test check bench venv test-venv packages cpython sid clean
 
 demo: venv
 	@echo "== python3.11-dbg -X showrefcount -c 'import decimal', under refdbg-run"
 	$(BIN)/refdbg-run python3.11-dbg -X showrefcount -c 'import decimal'
 
-test: test-venv check cpython
+test: test-venv check cpython sid
 	@echo "== tests"
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
@@ -47,6 +47,10 @@ $(TEST_STAMP): $(STAMP)
 cpython: packages
 	@echo "== debug CPythons (cached outside the checkout; the first time takes minutes)"
 	tests/cpython/build 3.9 3.13 3.11-trace-refs 3.11-shared 3.11 $(PATCHED)
+
+sid: test-venv
+	@echo "== debug builds of 3.14 and 3.15, in a root of Debian sid (cached outside the checkout; the first time takes minutes)"
+	-$(BIN)/python -m tests.support.sid
 
 clean:
 	rm -rf .venv build *.egg-info

@@ -18,6 +18,7 @@ OTHER_THREADS = ("_PyThreadState_RemoveExcept", "_PyThreadState_DeleteExcept")  
 INTERPRETER_CLEAR = ("finalize_interp_clear", "interpreter_clear", "PyInterpreterState_Clear")
 GC_FINI = ("_PyGC_Fini",)
 TRACES_FREED = ("_PyTraceMalloc_Stop", "tracemalloc_stop")  # 3.12+, until 3.11: tracemalloc's tables go
+INTERNED_CLEARED = ("_PyUnicode_ClearInterned",)  # 3.12+
 INTERPRETER_DELETE = ("PyInterpreterState_Delete",)
 PRINT_TOTAL = ("_PyDebug_PrintTotalRefs",)
 GET_TOTAL = "sys_gettotalrefcount"  # sys.gettotalrefcount(), of builds that count references

@@ -102,7 +102,17 @@ FIELDS: dict[str, tuple[tuple[str, Fields], ...]] = {
     "memoryview": (("PyMemoryViewObject", {"mbuf": "managed buffer"}),),
     "dict view": (("_PyDictViewObject", {"dv_dict": "mapping"}),),
     "generic alias": (("gaobject", {"origin": "__origin__", "args": "__args__", "parameters": "__parameters__"}),),
-    "union": (("unionobject", {"args": "__args__", "parameters": "__parameters__"}),),
+    "union": (
+        (
+            "unionobject",
+            {
+                "args": "__args__",
+                "hashable_args": "hashable __args__",  # 3.14+
+                "unhashable_args": "unhashable __args__",  # 3.14+
+                "parameters": "__parameters__",
+            },
+        ),
+    ),
     "partial": (("partialobject", {"fn": "func", "args": "args", "kw": "keywords", "dict": "__dict__"}),),
     # Besides, the list owns its entries: see LRU_LINKS.
     "lru cache": (

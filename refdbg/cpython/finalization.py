@@ -21,7 +21,7 @@ from refdbg.cpython.runtime import Build, Interpreter
 from refdbg.cpython.stop import Abandoned, Stop
 from refdbg.cpython.storage import owned_edges
 from refdbg.cpython.test_methods import main_stack, running
-from refdbg.cpython.total import totals
+from refdbg.cpython.total import interned_twice, totals
 from refdbg.cpython.types import TYPE_SUBCLASS
 from refdbg.errors import DecodeError, SymbolNotFound, TargetError
 from refdbg.graph.objects import Coverage, Objects
@@ -88,6 +88,7 @@ class FinalizationWatch:
         self._names: dict[int, str] = {}  # of heap types, before their names are released
         self.makers: dict[int, Maker] = {}  # by interpreter number
         self._traced: Stop | None = None  # the process before tracemalloc's tables went
+        self._twice = 0  # references that are in the total and nowhere else
         self.totals: Totals | None = None
         self.coverage = Coverage()
         self.warnings: list[str] = []
@@ -98,6 +99,7 @@ class FinalizationWatch:
             (events.INTERPRETER_CLEAR, self._clear),
             (events.GC_FINI, self._gc_fini),
             (events.TRACES_FREED, self._traces_freed),
+            (events.INTERNED_CLEARED, self._interned_cleared),
             (events.INTERPRETER_DELETE, self._delete),
             (events.PRINT_TOTAL, self._print_total),
             (events.THE_END, self._end),
@@ -105,7 +107,7 @@ class FinalizationWatch:
             try:
                 self.breakpoints.append(session.break_on(role, where_supported(build, on_hit)))
             except SymbolNotFound as error:
-                if role != events.TRACES_FREED:  # of no use but to a run with tracemalloc
+                if role not in (events.TRACES_FREED, events.INTERNED_CLEARED):  # of no use to most runs
                     self.warnings.append(f"{error}: what would be seen there is missing from the report")
 
     def delete(self) -> None:
@@ -122,6 +124,7 @@ class FinalizationWatch:
         self._names.clear()
         self._abandoned = Abandoned()
         self._traced = None
+        self._twice = 0
         self.makers.clear()
         self.totals = None
         self.coverage = Coverage()
@@ -285,6 +288,11 @@ class FinalizationWatch:
         shared = {row for row in roots if not mine.isdisjoint(edges.of(row))}
         return edges.reach(list(roots - shared), mine | shared) | shared
 
+    def _interned_cleared(self, hit: Hit) -> bool:
+        stop = self._stop(hit)
+        self._twice += interned_twice(stop, stop.runtime.interpreter(hit.argument("interp")))
+        return False
+
     def _print_total(self, hit: Hit) -> bool:
         self._sum(hit)
         return False
@@ -302,7 +310,7 @@ class FinalizationWatch:
         stop = self._stop(hit)
         if not stop.runtime.traits.debug:
             return
-        self.totals = totals(stop, hit.function)
+        self.totals = totals(stop, hit.function, self._twice)
         if len(stop.heap.objects):
             self.totals = replace(self.totals, owners=self._owners(stop))
         if self._deleted:  # 3.11+: the interpreter is gone already

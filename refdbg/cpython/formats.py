@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from refdbg.cpython import lines
 from refdbg.cpython.kinds import Kind
+from refdbg.cpython.stackrefs import pointed
 from refdbg.cpython.types import Type
 from refdbg.errors import DecodeError, MemoryFault
 
@@ -255,7 +256,7 @@ def _frame(s: Subject) -> str:
     if "f_frame" in layout:  # 3.11+
         frame = s.word("PyFrameObject", "f_frame")
         inner = build.layout("_PyInterpreterFrame")
-        code = memory.u64(frame + inner.first("f_executable", "f_code").offset)
+        code = pointed(memory.u64(frame + inner.first("f_executable", "f_code").offset))
         instruction = memory.u64(frame + inner.first("instr_ptr", "prev_instr").offset)
         offset = instruction - code - code_layout.offset("co_code_adaptive")
     else:

@@ -13,6 +13,7 @@ from refdbg.cpython import lines
 from refdbg.cpython.containers import Containers
 from refdbg.cpython.runtime import Runtime, Thread
 from refdbg.cpython.scalars import Scalars
+from refdbg.cpython.stackrefs import are_tagged, pointed
 from refdbg.cpython.types import DICT_SUBCLASS, UNICODE_SUBCLASS, Types
 from refdbg.errors import DecodeError, LayoutNotFound, MemoryFault, TargetError
 from refdbg.target.layout import StructLayout
@@ -193,7 +194,7 @@ class Frames:
             yield from self._objects.namespace(self._chain.namespace(frame.address))
         slots = self._chain.slots(frame.address)
         for index, (name, kind) in enumerate(self._chain.names(code)):
-            value = self._memory.u64(slots + 8 * index)
+            value = pointed(self._memory.u64(slots + 8 * index))
             if kind & _FREE and not code.optimized:
                 continue  # a class body's free variables are not its names
             if value and kind & (_CELL | _FREE):
@@ -276,9 +277,7 @@ def _chain(runtime: Runtime, objects: _Objects) -> _Chain:
         frame = runtime.build.layout("_PyInterpreterFrame")
     except LayoutNotFound:  # until 3.10
         return _FrameObjects(runtime, objects)
-    if "f_executable.bits" in frame:
-        raise LayoutNotFound("the frames of this CPython hold tagged references (_PyStackRef)",
-                             "refdbg 0.1 reads the frames of CPython 3.9 to 3.13.")
+    are_tagged(runtime.build)
     return _InterpreterFrames(runtime, objects, frame)
 
 
@@ -322,7 +321,7 @@ class _InterpreterFrames:
     def code(self, frame: int) -> int:
         if self._memory.integer(frame + self._owner, 1) > _OWNED_BY_FRAME_OBJECT:
             return 0
-        return self._memory.u64(frame + self._code)
+        return pointed(self._memory.u64(frame + self._code))
 
     def complete(self, frame: int, code: _Code) -> bool:
         if self._memory.integer(frame + self._owner, 1) == _OWNED_BY_GENERATOR:

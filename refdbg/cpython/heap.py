@@ -343,9 +343,9 @@ class _Scan:
         build = runtime.build
         self._memory = runtime.memory
         self._types = types
-        # 3.14 keeps flags beside the count (Include/refcount.h); 3.12 and 3.13 count in the lower half and leave the
-        # upper one 0 (Include/object.h, Py_INCREF), which a pointer's is not.
-        self._count_mask = 0xFFFF_FFFF if build.object["ob_refcnt"].size == 4 else 0xFFFF_FFFF_FFFF_FFFF
+        # 3.12 and 3.13 count in the lower half and leave the upper one 0 (Include/object.h, Py_INCREF), which a
+        # pointer's is not.
+        self._count_mask = build.count_mask
         self._sane_count = 1 << 32 if build.traits.immortal else SANE_COUNT
         gc_head = build.gc_head.size
         # (bytes before the object, with it at least, the words of the block in which its count and its type stand)
@@ -456,12 +456,26 @@ def generation_of(lists: GenerationLists, interpreters: list[Interpreter], addre
 
 def stats(runtime: Runtime, interpreter: Interpreter) -> list[tuple[int, int, int]]:
     """(collections, collected, uncollectable) of each generation so far (struct gc_generation_stats)."""
-    row = runtime.build.interpreter["gc.generation_stats"]
-    inner = row.struct
+    rows = runtime.build.interpreter["gc.generation_stats"]
+    place = interpreter.address + rows.offset
+    if rows.inner is None:  # 3.15+
+        places = _newest_stats(runtime, runtime.memory.u64(place))
+    else:
+        places = [place + number * rows.size for number in range(rows.count)]
+    views = [runtime.view(address, "gc_generation_stats") for address in places]
+    return [(view["collections"], view["collected"], view["uncollectable"]) for view in views]
+
+
+def _newest_stats(runtime: Runtime, buffers: int) -> list[int]:
+    # Rings of the sums after each collection (Python/gc.c, gc_get_prev_stats). *buffers*: ``struct gc_stats *``
+    layout = runtime.build.layout("gc_stats")
     found = []
-    for number in range(row.count):
-        view = StructView(runtime.memory, interpreter.address + row.offset + number * row.size, inner)
-        found.append((view["collections"], view["collected"], view["uncollectable"]))
+    for ring in (layout["young"], layout["old"]):
+        for number in range(ring.count):
+            start = buffers + ring.offset + number * ring.size
+            index = runtime.memory.integer(start + ring.struct.offset("index"), 1)
+            items = ring.struct["items"]
+            found.append(start + items.offset + min(index, items.count - 1) * items.size)
     return found
 
 

@@ -18,6 +18,7 @@ from refdbg.cpython.heap import SANE_COUNT, HeapObjects
 from refdbg.cpython.instances import INLINE_VALUES
 from refdbg.cpython.kinds import OBJECT, Kind
 from refdbg.cpython.runtime import Runtime
+from refdbg.cpython.stackrefs import is_owned, pointed
 from refdbg.cpython.text import Texts
 from refdbg.cpython.types import Type, Types
 from refdbg.errors import DecodeError, LayoutNotFound, MemoryFault
@@ -30,6 +31,7 @@ _GUESSED = ("capsule", "module")  # kinds whose other words are guessed
 _KEY_ROOM = 40
 _FRAME_CLEARED = 4  # enum _framestate (Include/internal/pycore_frame.h)
 _OWNED_BY_FRAME_OBJECT = 2  # enum _frameowner
+_STACK_POINTER = "stackpointer"  # _PyInterpreterFrame's, where the numbers of enum _framestate may be others, too
 _STATIC_BUILTIN = 1 << 1  # Py_TPFLAGS: since 3.12 such a type's dict is in the interpreter state
 _STATE_LIMIT = 1 << 20
 _SLOTS_LIMIT = 1 << 16
@@ -230,7 +232,7 @@ class Owned:
         if self._heap is not None and self._heap.blocks.row_of(address) is not None:
             return address in self._heap.index
         try:
-            count = self._memory.u64(address + self._build.ob_refcnt)
+            count = self._memory.u64(address + self._build.ob_refcnt) & self._build.count_mask
             return 0 < count < SANE_COUNT and self._texts.types.is_type(self._memory.u64(address + self._build.ob_type))
         except MemoryFault:
             return False
@@ -408,9 +410,13 @@ class Owned:
         layout = self._build.layout("PyGenObject")
         if "gi_iframe" not in layout:
             return  # until 3.10: the frame is an object
+        frame = address + layout.offset("gi_iframe")
         state = layout["gi_frame_state"]
-        if self._memory.integer(address + state.offset, 1, signed=True) < _FRAME_CLEARED:
-            frame = address + layout.offset("gi_iframe")
+        # 3.14+: what a cleared frame does not own any more is not on its stack, and its words are empty.
+        if (
+            _STACK_POINTER in self._build.layout("_PyInterpreterFrame")
+            or self._memory.integer(address + state.offset, 1, signed=True) < _FRAME_CLEARED
+        ):
             for reference in self.frame_words(frame):
                 yield replace(reference, offset=reference.place - address)
 
@@ -433,14 +439,29 @@ class Owned:
         layout = self._build.layout("_PyInterpreterFrame")
         for name in FRAME_FIELDS:
             if name in layout:
-                yield replace(self._at(frame, layout.offset(name), name), offset=None)
-        code = self._memory.u64(frame + layout.first("f_executable", "f_code").offset)
+                place = frame + layout.offset(name)
+                yield Reference(self._counted(self._memory.u64(place)), name, place, None)
+        code = pointed(self._memory.u64(frame + layout.first("f_executable", "f_code").offset))
         if self._texts.kinds.of(self._texts.type_of(code).address).name != "code":
             return  # 3.12+: None in C's own entry
         view = self._texts.runtime.view(code, "PyCodeObject")
         names = self._names(view["co_localsplusnames"])
-        top = self._memory.integer(frame + layout.offset("stacktop"), 4, signed=True)
-        yield from self._slots(frame + layout.offset("localsplus"), names, top, view["co_stacksize"])
+        start = frame + layout.offset("localsplus")
+        if _STACK_POINTER in layout:  # 3.14+
+            pointer = self._memory.u64(frame + layout.offset(_STACK_POINTER))
+            top = (pointer - start) // 8 if pointer else -1
+        else:
+            top = self._memory.integer(frame + layout.offset("stacktop"), 4, signed=True)
+        yield from self._slots(start, names, top, view["co_stacksize"])
+
+    def _counted(self, word: int) -> int:
+        # The object that a frame's word holds; 0 for one that is borrowed, for who owns it is elsewhere. What is
+        # immortal is always borrowed there (3.14+), and nobody counts who owns it.
+        target = pointed(word)
+        if target and not is_owned(word):
+            count = self._memory.u64(target + self._build.ob_refcnt) & self._build.count_mask
+            return target if self._texts.runtime.is_immortal(count) else 0
+        return target
 
     def _names(self, address: int) -> list[int]:
         return [item.target for item in islice(self._texts.containers.tuple_items(address), _SLOTS_LIMIT)]
@@ -448,7 +469,10 @@ class Owned:
     def _slots(self, start: int, names: list[int], top: int, stack: int) -> Iterator[Reference]:
         # *top*: how many of the slots are in use; -1 while the frame executes, when nobody but C's stack knows.
         known = len(names) if top < 0 else min(top, _SLOTS_LIMIT)
-        for place, target in self._texts.containers.words(start, known):
+        for place, word in self._texts.containers.words(start, known):
+            target = self._counted(word)
+            if not target:
+                continue
             index = (place - start) // 8
             name = self._texts.string(names[index]) if index < len(names) else None
             label = f"local {name}" if name else f"stack[{index - len(names)}]"

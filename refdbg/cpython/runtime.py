@@ -53,6 +53,9 @@ class Build:
             raise NotPython(f"this CPython has no debug info ({error})") from error
         self.ob_type = self.object.offset("ob_type")
         self.ob_refcnt = self.object.first("ob_refcnt", "ob_ref_local").offset
+        # 3.14 keeps flags in the highest bits of the word that counts (Include/refcount.h).
+        flags = self.object.offset("ob_flags") - self.ob_refcnt if "ob_overflow" in self.object else 8
+        self.count_mask = (1 << 8 * flags) - 1
         self.traits = Traits(
             debug=self.has_symbol("_Py_RefTotal"),
             trace_refs="_ob_next" in self.object,

@@ -90,7 +90,7 @@ class Statics:
             if types.is_type(word) and not types[word].is_heap
         }
         build = self._runtime.build
-        immortal = build.traits.immortal
+        immortal, mask = build.traits.immortal, build.count_mask
         type_index, count_index = build.ob_type // 8, build.ob_refcnt // 8
         for library, segment, start, words in self._words:
             taken = 0  # a word inside a static type is a field of it
@@ -100,13 +100,13 @@ class Statics:
                 address = start + 8 * (index - type_index)
                 if address < taken:
                     continue
-                count = words[index - type_index + count_index]
+                count = words[index - type_index + count_index] & mask
                 never_counted = immortal and count >> 31 == 1
                 if never_counted:
                     pass
                 elif count >= _LARGEST_STATIC_COUNT or (count > _LOWEST_POINTER and self._is_mapped(count)):
                     continue  # a pointer: a C struct whose second word is a type
-                initial = count if never_counted else segment.initial_word(address + build.ob_refcnt)
+                initial = count if never_counted else segment.initial_word(address + build.ob_refcnt) & mask
                 if not never_counted and immortal and initial >> 31 == 1:
                     initial = 0  # it stopped being immortal: what it had is in no total
                 size = max(types[word].basicsize, 16)

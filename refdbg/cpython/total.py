@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from refdbg.cpython.heap import HeapObjects
+from refdbg.cpython.runtime import Interpreter
 from refdbg.cpython.stop import Stop
 from refdbg.cpython.types import DICT_SUBCLASS, HEAPTYPE, TYPE_SUBCLASS, UNICODE_SUBCLASS
 from refdbg.errors import MemoryFault, SymbolNotFound
@@ -12,8 +13,10 @@ from refdbg.target.layout import StructView
 _INTERNED_MORTAL = 1  # SSTATE_INTERNED_MORTAL in every version
 
 
-def totals(stop: Stop, function: str) -> Totals:
+def totals(stop: Stop, function: str, twice: int = 0) -> Totals:
     """Every contribution to the interpreter's own total of references, as lines that sum up to it.
+
+    *twice*: how many references the interpreters that are gone have added in error (see `interned_twice`).
 
     Raises SymbolNotFound in a build that does not count references.
     """
@@ -26,9 +29,11 @@ def totals(stop: Stop, function: str) -> Totals:
     lines = [
         TotalLine("heap objects", sum(c for c in heap.objects.refcounts if not stop.runtime.is_immortal(c))),
         TotalLine("statics", sum(found.added for found in stop.statics.objects)),
-        TotalLine("interned strings", 2 * _interned(stop, heap)),
+        TotalLine("interned strings", 2 * _interned(stop, heap) if _counts_interned(stop) else 0),
         TotalLine("dict keys", _dict_keys(stop, heap)),
     ]
+    if twice:
+        lines.append(TotalLine("interned strings, counted twice by CPython", twice))
     if dummy:
         lines.append(TotalLine("the set's dummy, not counted", -dummy))
     attributed = sum(line.references for line in lines)
@@ -73,6 +78,31 @@ def is_interned(stop: Stop, address: int, type_: int) -> bool:
         return False
     layout = stop.runtime.build.layout("PyASCIIObject")
     return StructView(stop.runtime.memory, address, layout)["state.interned"] == _INTERNED_MORTAL
+
+
+def _counts_interned(stop: Stop) -> bool:
+    # Whether the references of the dict of interned strings are in the total: 3.14 takes them off (intern_common).
+    return "ob_overflow" not in stop.runtime.build.object
+
+
+def interned_twice(stop: Stop, interpreter: Interpreter) -> int:
+    """How many references _PyUnicode_ClearInterned is about to add to the total that nobody holds.
+
+    Since 3.14 both _Py_RefcntAdd and the function itself count the two that it gives back to each string that lives on.
+    """
+    if _counts_interned(stop) or stop.runtime.build.traits.free_threaded:
+        return 0
+    field = "cached_objects.interned_strings"
+    views = {
+        each.main: StructView(stop.runtime.memory, each.address, stop.runtime.build.interpreter)
+        for each in (*stop.runtime.interpreters(), interpreter)
+    }
+    strings = views[interpreter.main][field]
+    if not strings or (not interpreter.main and strings == views[True][field]):
+        return 0  # it belongs to the main interpreter
+    keys = (entry.key for entry in stop.texts.containers.dict_items(strings))
+    type_ = stop.runtime.build.ob_type
+    return 2 * sum(is_interned(stop, key, stop.runtime.memory.u64(key + type_)) for key in keys)
 
 
 def interned_dicts(stop: Stop) -> frozenset[int]:
@@ -141,11 +171,12 @@ def _dict_keys(stop: Stop, heap: HeapObjects) -> int:
         if not heap.blocks.is_start(table) and (table != empty or not empty):
             continue  # what looked like a dict in a library's data was none
         try:
-            value = memory.integer(table + count.offset, count.size)
+            value = memory.integer(table + count.offset, count.size, signed=True)
         except MemoryFault:
             heap.objects.coverage.unreadable += 1
             continue
-        if not stop.runtime.is_immortal(value):
+        # Since 3.14 the static table's count is negative, and never changes.
+        if value >= 0 and not stop.runtime.is_immortal(value):
             # The static table starts with a count of 1 that was never added to the total.
             total += value - (table == empty)
     return total

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from itertools import accumulate, compress, repeat
 from operator import eq
 
+from refdbg.cpython.kinds import address_of
+from refdbg.cpython.stackrefs import are_tagged
 from refdbg.cpython.stop import Stop
 from refdbg.errors import DecodeError, MemoryFault
 from refdbg.graph.edges import Edges
@@ -47,7 +49,9 @@ class Traverse:
     def __init__(self, stop: Stop) -> None:
         """Raises EmulationError, MissingDependency."""
         self._stop = stop
-        self._emulator = Emulator(stop.runtime.target)
+        # What a frame's words borrow is kept from this visitor only (Python/gc.c, _PyGC_VisitStackRef).
+        visitor = address_of(stop.runtime, "visit_decref") if are_tagged(stop.runtime.build) else 0
+        self._emulator = Emulator(stop.runtime.target, visitor)
         build = stop.runtime.build
         self._type_offset = build.ob_type
         self._slot = build.type.offset("tp_traverse")

@@ -100,8 +100,12 @@ class _Pass:
 class Emulator:
     """Calls functions of one stopped process."""
 
-    def __init__(self, target: Target) -> None:
-        """Copies the process's memory. Raises EmulationError, MissingDependency."""
+    def __init__(self, target: Target, visitor: int = 0) -> None:
+        """Copies the process's memory. Raises EmulationError, MissingDependency.
+
+        *visitor*: a C function that what is called is given as `visit`, where it makes a difference whose address
+        that is; in the copy it does what `visit` does.
+        """
         self._cpu = Cpu(target)
         self._variants = Variants(self._cpu, self._call)
         self._slots = (-1, -1)
@@ -113,6 +117,9 @@ class Emulator:
         self._objects_at, self._firsts_at, self._visited_at = (base + n * GIB for n in (1, 2, 3))
         self._code = self._cpu.map_buffer(base, PAGE)
         self._code[: len(_CODE)] = _CODE
+        self._visit = visitor or base + _VISIT_OFFSET
+        if visitor:
+            self._cpu.poke(visitor, b"\x48\xb8" + struct.pack("<Q", base + _VISIT_OFFSET) + b"\xff\xe0")  # mov rax; jmp
         self._control = self._cpu.map_buffer(self._control_at, PAGE).cast("Q")
         self._cpu.map_buffer(base + 0x100000, _STACK)
         self._objects = self._cpu.map_buffer(self._objects_at, 8 * _ROOM)
@@ -267,7 +274,7 @@ class Emulator:
             (u.UC_X86_REG_R12, self._objects_at + 8 * end),
             (u.UC_X86_REG_R13, self._control_at),
             (u.UC_X86_REG_R14, self._firsts_at + 8 * row),
-            (u.UC_X86_REG_R15, self._cpu.base + _VISIT_OFFSET),
+            (u.UC_X86_REG_R15, self._visit),
             (u.UC_X86_REG_RSP, self._stack_top),
         ])  # fmt: skip
         self._control[3] = self._objects_at + 8 * row

@@ -43,6 +43,9 @@ graphroot = "{work}/store"
 runroot = "{run}"
 """
 
+#: For mmdebstrap's hook, afterwards: the sources themselves must not stay in what it has made.
+NO_SOURCES = 'cd "$1" && rm -rf etc/apt/sources.list etc/apt/sources.list.d/*'
+
 #: Folder of the container in which this machine's pip configuration is mounted.
 PIP_MOUNT = "/run/host-pip"
 
@@ -100,6 +103,13 @@ def install_packages() -> None:
         call(install, env)
 
 
+def bootstrap(suite: str, target: Path, sources: Path, *options: str, work: str) -> None:
+    """Make a minimal Debian with mmdebstrap. *target*: a tarball or a folder; *work*: for what it makes meanwhile."""
+    call(["mmdebstrap", "--mode=root", "--variant=minbase", "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr",
+          *options, suite, str(target), str(sources)],
+         {**os.environ, "TMPDIR": work})
+
+
 def base_tarball() -> Path:
     """The base image's files as a tarball, made when it is missing or the machine's apt sources have changed."""
     recipe = "\n".join([SUITE, os.uname().machine, MOUNT_POINTS, APT_SOURCES.read_text(encoding="utf-8")])
@@ -113,12 +123,8 @@ def base_tarball() -> Path:
     with tempfile.TemporaryDirectory(prefix="mmdebstrap-", dir=memory if roomy else tarball.parent) as folder:
         made = Path(folder, "base.tar.gz")
         made.parent.chmod(0o755)  # apt's own user looks in
-        call(["mmdebstrap", "--mode=root", "--variant=minbase", "--include=usr-is-merged",
-              "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr",
-              # afterwards, as what replaces it: the sources themselves must not stay in the image
-              f'--customize-hook=cd "$1" && rm -rf etc/apt/sources.list etc/apt/sources.list.d/* && {MOUNT_POINTS}',
-              SUITE, str(made), str(APT_SOURCES)],
-             {**os.environ, "TMPDIR": folder})
+        bootstrap(SUITE, made, APT_SOURCES, "--include=usr-is-merged",
+                  f"--customize-hook={NO_SOURCES} && {MOUNT_POINTS}", work=folder)
         part = tarball.with_name(f"{tarball.name}.{os.getpid()}")
         shutil.copyfile(made, part)
         part.replace(tarball)  # two test runs at once do no harm
