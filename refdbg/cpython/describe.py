@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 from refdbg.answers import GenerationRow, InterpreterRow, ObjectInfo, Status, TypeInfo, TypeSlot
 from refdbg.cpython import heap
-from refdbg.cpython.heap import HeapObjects
 from refdbg.cpython.owned import Owned, check_object
 from refdbg.cpython.places import runtime_name
 from refdbg.cpython.runtime import Interpreter
@@ -99,11 +98,6 @@ def size(stop: Stop, address: int) -> int:
     else:
         items = abs(stop.texts.scalars.size(address))
     return type_.basicsize + type_.itemsize * items
-
-
-def known_heap(stop: Stop) -> HeapObjects | None:
-    """Every object in the allocator's blocks; None in a release build, whose blocks have no headers."""
-    return stop.heap if stop.runtime.traits.debug else None
 
 
 def block_size(stop: Stop, start: int) -> int | None:
@@ -222,8 +216,8 @@ def _names(stop: Stop, tuple_: int) -> list[str]:
 
 
 def objects_in_scope(stop: Stop, tracked: bool = False) -> tuple[Objects, str]:
-    """The objects that can be found, and in words which those are: all of a debug build, else the tracked ones."""
-    blocks = None if tracked else known_heap(stop)
+    """The objects that can be found, and in words which those are."""
+    blocks = None if tracked else stop.heap
     if blocks is not None and len(blocks.objects):  # none where no memory regions are known
         return blocks.objects, "all objects in allocator blocks"
     found = stop.tracked()

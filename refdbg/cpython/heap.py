@@ -188,11 +188,13 @@ _OBJECT_API = ord("o")
 
 @dataclass
 class Blocks:
-    """The allocator's blocks that are in use: address of the data, size in bytes, api ('o', 'm', 'r')."""
+    """The allocator's blocks that are in use: address of the data, size in bytes, api ('o', 'm', 'r'; all 'o' without
+    headers)."""
 
     starts: array[int] = field(default_factory=lambda: array("Q"))
     sizes: array[int] = field(default_factory=lambda: array("Q"))
     apis: bytearray = field(default_factory=bytearray)
+    divided: list[tuple[int, int]] = field(default_factory=list)  # [start, end) in which all else is free
     coverage: Coverage = field(default_factory=Coverage)
 
     def is_start(self, address: int) -> bool:
@@ -206,6 +208,11 @@ class Blocks:
         if row >= 0 and address < self.starts[row] + max(self.sizes[row], 1):
             return row
         return None
+
+    def is_free(self, address: int) -> bool:
+        """Whether *address* is known to be in no block: words there are left of what was freed."""
+        row = bisect_right(self.divided, (address, HIGHEST_ADDRESS)) - 1
+        return row >= 0 and address < self.divided[row][1] and self.row_of(address) is None
 
 
 def writable_data(regions: list[Region]) -> list[Region]:
