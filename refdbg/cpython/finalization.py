@@ -143,8 +143,7 @@ class FinalizationWatch:
             everything.extend(running.tracked)
             everything.extend(spared)
             ending = self._ending(running.interpreter)
-            if stop.runtime.traits.debug:
-                ending.last_collection = LastEntry(Capture(stop.runtime.target), running.tracked, spared)
+            ending.last_collection = LastEntry(Capture(stop.runtime.target), running.tracked, spared)
             ending.moments["last_collection"] = moment(
                 stop, running.reason, "tracked when the last collection began", everything
             )
@@ -161,15 +160,14 @@ class FinalizationWatch:
 
     def _new(self, hit: Hit) -> bool:
         stop = self._stop(hit)
-        if stop.runtime.traits.debug:
-            number = stop.runtime.state["interpreters.next_id"]
-            objects = stop.heap.objects
-            self._before[number] = dict(zip(objects.addresses, objects.types))
-            frames = main_stack(stop, hit.thread)
-            test = running(stop, frames)
-            self.makers[number] = Maker(
-                [FrameRow(frame.function, frame.file, frame.line) for frame in frames[:_MAKER]], *(test or ("", None))
-            )
+        number = stop.runtime.state["interpreters.next_id"]
+        objects = stop.heap.objects
+        self._before[number] = dict(zip(objects.addresses, objects.types))
+        frames = main_stack(stop, hit.thread)
+        test = running(stop, frames)
+        self.makers[number] = Maker(
+            [FrameRow(frame.function, frame.file, frame.line) for frame in frames[:_MAKER]], *(test or ("", None))
+        )
         return False
 
     def _interpreter(self, hit: Hit, stop: Stop) -> Interpreter:
@@ -179,8 +177,7 @@ class FinalizationWatch:
 
     def _forget_threads(self, hit: Hit) -> bool:
         stop = self._stop(hit)
-        if stop.runtime.traits.debug:
-            self._abandoned = abandoned(stop, hit.argument("tstate"))
+        self._abandoned = abandoned(stop, hit.argument("tstate"))
         return False
 
     def _clear(self, hit: Hit) -> bool:
@@ -226,7 +223,7 @@ class FinalizationWatch:
             return False
         before = self._before.pop(interpreter.number, None)
         if before is None:
-            return False  # a release build, or it was made before refdbg came
+            return False  # it was made before refdbg came
         heap = stop.heap
         ending = self._ending(interpreter)
         rows = [
@@ -298,11 +295,10 @@ class FinalizationWatch:
 
     def _sum(self, hit: Hit) -> None:
         stop = self._stop(hit)
-        if not stop.runtime.traits.debug:
-            return
-        self.totals = totals(stop, hit.function)
-        if len(stop.heap.objects):
-            self.totals = replace(self.totals, owners=self._owners(stop))
+        if stop.runtime.traits.debug:  # else nobody counts
+            self.totals = totals(stop, hit.function)
+            if len(stop.heap.objects):
+                self.totals = replace(self.totals, owners=self._owners(stop))
         if self._deleted:  # 3.11+: the interpreter is gone already
             self._main_left_over(hit, stop)
 
