@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 
 from refdbg.cpython import events
 from refdbg.cpython.census import by_type
 from refdbg.cpython.frames import Frame
-from refdbg.cpython.heap import stats, thresholds
+from refdbg.cpython.heap import Generation, stats, thresholds
 from refdbg.cpython.runtime import Build, Interpreter, Runtime, Thread
 from refdbg.cpython.stop import Stop, check_supported
 from refdbg.errors import DecodeError, MemoryFault, RefdbgError, SymbolNotFound, TargetError
@@ -94,13 +95,18 @@ class CollectionWatch:
             session.break_on(events.COLLECTION, where_supported(build, self._begin)),
             session.break_on(events.COLLECTION, where_supported(build, self._end), "return"),
         ]
-        self.missing: list[str] = []  # functions that the compiler has inlined
+        self._steps: dict[str, Breakpoint | None] = {}
         for role, on_hit in ((events.FINALIZERS, self._finalize), (events.CLEARING, self._clear)):
-            try:
-                self.breakpoints.append(session.break_on(role, where_supported(build, on_hit)))
-            except SymbolNotFound:
-                self.missing += role
+            self._steps[role[0]] = None
+            with suppress(SymbolNotFound):
+                self._steps[role[0]] = session.break_on(role, where_supported(build, on_hit))
+        self.breakpoints += filter(None, self._steps.values())
         self._decision: list[Breakpoint] = []
+
+    @property
+    def missing(self) -> list[str]:
+        """The functions that the compiler has left no trace of, once there is a Python."""
+        return [name for name, placed in self._steps.items() if placed is None or not placed.placed]
 
     def delete(self) -> None:
         """Stop watching."""
@@ -198,8 +204,10 @@ class CollectionWatch:
         running = self._current(hit)
         if running is None:
             return False
+        if running.list_head:
+            return False  # inlined, and its first instruction is a loop's
         stop = running.stop
-        running.list_head = hit.argument("collectable")
+        running.list_head = _list_head(hit, "unreachable")
         running.unreachable = stop.lists.walk(running.list_head)
         running.finalizers = finalizers(stop, running.unreachable)
         running.by_type = by_type(stop, running.unreachable)
@@ -210,18 +218,16 @@ class CollectionWatch:
         running = self._current(hit)
         if running is None:
             return False
+        if running.cleared is not None:
+            return False
         lists = running.stop.lists
-        running.list_head = hit.argument("collectable")
+        running.list_head = _list_head(hit, "final_unreachable")
         running.cleared = lists.walk(running.list_head)
-        running.older_head = hit.argument("old")
-        found = set(running.unreachable.addresses)
-        if len(found) > len(running.cleared):
-            # handle_resurrected_objects has just appended the resurrected to the older generation.
-            for address in lists.backward(running.older_head):
-                if address not in found:
-                    break
-                running.resurrected += 1
-                running.brought_back.append(address)
+        running.older_head = (
+            hit.argument("old") if "old" in hit.parameters
+            else _older_head(lists.generations(running.interpreter), running.generation)
+        )
+        _count_resurrected(running)
         return self._listener.clear(running)
 
     def _end(self, hit: Hit) -> bool:
@@ -230,6 +236,11 @@ class CollectionWatch:
             return False
         self._running[hit.thread].pop()
         stop = running.stop
+        if running.list_head and running.cleared is None:  # inlined, and passed over where nothing is cleared
+            running.cleared = Objects()
+            running.older_head = _older_head(stop.lists.generations(running.interpreter), running.generation)
+            _count_resurrected(running)
+            self._listener.clear(running)
         after = stats(stop.runtime, running.interpreter)
         counted = [
             (new[1] - old[1], new[2] - old[2]) for old, new in zip(running.before, after) if new[0] != old[0]
@@ -267,6 +278,28 @@ class CollectionWatch:
             objects=running.objects,
             seconds=None if ended is None or running.started is None else round(ended - running.started, 6),
         )
+
+
+def _list_head(hit: Hit, variable: str) -> int:
+    # What finalize_garbage and delete_garbage are called with (``PyGC_Head *``). *variable*: gc_collect_main's name of
+    # it, where they were inlined into that. Raises LayoutNotFound.
+    return hit.argument("collectable") if "collectable" in hit.parameters else hit.variable(variable)
+
+
+def _count_resurrected(running: Running) -> None:
+    # handle_resurrected_objects has just appended them to the older generation.
+    found = set(running.unreachable.addresses)
+    if len(found) > len(running.cleared or ()):
+        for address in running.stop.lists.backward(running.older_head):
+            if address not in found:
+                break
+            running.resurrected += 1
+            running.brought_back.append(address)
+
+
+def _older_head(generations: list[Generation], number: int) -> int:
+    # The list that what survives a collection of generation *number* joins (``PyGC_Head *``).
+    return generations[min(number + 1, len(generations) - 2)].head
 
 
 def where_supported(build: Callable[[Target], Build], on_hit: OnHit) -> OnHit:

@@ -91,6 +91,8 @@ class FinalizationWatch:
         self.coverage = Coverage()
         self.warnings: list[str] = []
         self.breakpoints: list[Breakpoint] = []
+        self._roles: dict[Sequence[str], Breakpoint] = {}
+        self._missing: list[Sequence[str]] = []
         for role, on_hit in (
             (events.NEW_INTERPRETER, self._new),
             (events.OTHER_THREADS, self._forget_threads),
@@ -102,15 +104,24 @@ class FinalizationWatch:
             (events.THE_END, self._end),
         ):
             try:
-                self.breakpoints.append(session.break_on(role, where_supported(build, on_hit)))
-            except SymbolNotFound as error:
-                if role != events.TRACES_FREED:  # of no use but to a run with tracemalloc
-                    self.warnings.append(f"{error}: what would be seen there is missing from the report")
+                self._roles[role] = session.break_on(role, where_supported(build, on_hit))
+                self.breakpoints.append(self._roles[role])
+            except SymbolNotFound:
+                self._missing.append(role)
 
     def delete(self) -> None:
         """Stop watching."""
         for breakpoint_ in self.breakpoints:
             breakpoint_.delete()
+
+    def missing(self) -> list[str]:
+        """What is missing from the record, once there is a Python: functions that it has not."""
+        needless = (events.TRACES_FREED, events.PRINT_TOTAL)  # of no use but with tracemalloc, and in debug builds
+        roles = self._missing + [role for role, breakpoint_ in self._roles.items() if not breakpoint_.placed]
+        return [
+            f"no function {' / '.join(role)}: what would be seen there is missing from the report"
+            for role in roles if role not in needless
+        ]
 
     def forget(self) -> None:
         """Another program runs now: what was recorded is not about it."""

@@ -258,7 +258,7 @@ class _Reader:
         return None
 
     def _shape(self, address: int) -> tuple[int, int]:
-        # The bytes before an object of the type, and with it at least; (-1, 0) when there is no live type at the address.
+        # The bytes before an object of the type, and with it at least; (-1, 0) when no live type is at the address.
         types = self._types
         try:
             if not types.is_type(address):

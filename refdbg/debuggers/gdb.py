@@ -250,10 +250,10 @@ def _address_of(name: str) -> int | None:
 class GdbHit(DebuggerHit):
     """One stop at a watched function."""
 
-    def __init__(self, target: GdbTarget, function: str, parameters: Sequence[str]) -> None:
+    def __init__(self, target: GdbTarget, watch: GdbBreakpoint) -> None:
         self.target = target
         ptid = gdb.selected_thread().ptid
-        super().__init__(function, parameters, int(ptid[1] or ptid[0]), _architecture())
+        super().__init__(target, watch, int(ptid[1] or ptid[0]), _architecture())
 
     def _register(self, name: str) -> int:
         return _register(name)
@@ -374,6 +374,8 @@ class GdbBreakpoint(FunctionWatch):
     def place(self) -> bool:
         """Set the breakpoint in the first function that exists; False when there is none (yet)."""
         for name in self._functions:
+            if self._place_copies(name):
+                return True
             symbol = _symbol(name)
             if symbol is None or not symbol.is_function:
                 continue
@@ -390,13 +392,30 @@ class GdbBreakpoint(FunctionWatch):
             return True
         return False
 
+    def _place_copies(self, name: str) -> bool:
+        runtime = gdb.lookup_global_symbol(RUNTIME)
+        if runtime is None or not self.find_copies(runtime.symtab.objfile.filename, name):
+            return False
+        self.function = name
+        base = f"(char *) &{RUNTIME}"
+        for distance, copy in self.copies.items():
+            if self._where == "entry":
+                self._stops.append(_Stop(self, f"*({base} + {distance})"))
+            else:
+                start = int(runtime.value().address) + distance
+                self._stops += [
+                    _Stop(self, f"*({base} + {distance + offset})")
+                    for offset in _returns(start, start + copy.end - copy.place)
+                ]
+        return True
+
     def hit(self) -> bool:
         """Called by gdb at a stop; True keeps the program stopped."""
         frame = gdb.newest_frame()
         if self._gdb.seen_before((gdb.selected_thread().ptid, frame.pc(), int(frame.read_register("sp")))):
             return False
         target = self._gdb.target()
-        return self.reached(target, lambda: GdbHit(target, self.function, self.parameters))
+        return self.reached(target, lambda: GdbHit(target, self))
 
     def remove(self) -> None:
         """Take the breakpoints out; `place` sets them again."""
