@@ -26,11 +26,13 @@ def add_commands(subcommands: Any) -> None:
 
 
 def show_census(context: Context, arguments: argparse.Namespace) -> Census:
-    """The objects by type. Raises RefdbgError."""
+    """The objects by type. Raises RefdbgError: --all needs debug info."""
     stop = context.stop
+    if arguments.all:
+        stop.heap  # noqa: B018  raises with the reason in a stripped build
     objects, scope = describe.objects_in_scope(stop, arguments.tracked)
     sizes = None
-    if not arguments.tracked and objects is stop.heap.objects:
+    if scope == describe.ALL_OBJECTS:
         sizes = list(map(stop.heap.blocks.sizes.__getitem__, stop.heap.rows))
     rows = by_type(stop, objects, sizes)
     return Census(

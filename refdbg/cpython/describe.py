@@ -53,6 +53,7 @@ _FLAGS = {
 # What decides over the life of instances.
 _SLOTS = ("tp_dealloc", "tp_traverse", "tp_clear", "tp_finalize", "tp_del", "tp_is_gc", "tp_alloc", "tp_free")
 _ATTRIBUTES_LIMIT = 200
+ALL_OBJECTS = "all objects in allocator blocks"
 
 
 def refcount(stop: Stop, address: int) -> int:
@@ -217,11 +218,14 @@ def _names(stop: Stop, tuple_: int) -> list[str]:
 
 def objects_in_scope(stop: Stop, tracked: bool = False) -> tuple[Objects, str]:
     """The objects that can be found, and in words which those are."""
-    blocks = None if tracked else stop.heap
-    if blocks is not None and len(blocks.objects):  # none where no memory regions are known
-        return blocks.objects, "all objects in allocator blocks"
+    unknown: list[str] = []
+    try:
+        if not tracked and len(stop.heap.objects):  # none where no memory regions are known
+            return stop.heap.objects, ALL_OBJECTS
+    except LayoutNotFound as error:  # stripped
+        unknown = [f"objects that the collector does not track are not known ({error})"]
     found = stop.tracked()
-    found.coverage.notes += collecting_notes(stop)
+    found.coverage.notes += [*unknown, *collecting_notes(stop)]
     return found, "objects tracked by the collector"
 
 

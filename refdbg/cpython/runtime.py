@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
+from refdbg.cpython.stripped import described
 from refdbg.errors import LayoutNotFound, MemoryFault, NotPython, SymbolNotFound, TargetError
 from refdbg.target import Target
 from refdbg.target.layout import StructLayout, StructView
@@ -33,7 +34,7 @@ class Build:
     """
 
     def __init__(self, target: Target) -> None:
-        self.target = target
+        self.target = target = described(target, RUNTIME)
         try:
             self.runtime_address = target.address_of(RUNTIME)
         except SymbolNotFound as error:
