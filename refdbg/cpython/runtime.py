@@ -34,6 +34,7 @@ class Build:
     """
 
     def __init__(self, target: Target) -> None:
+        self.origin = target  # as the session has it
         self.target = target = described(target, RUNTIME)
         try:
             self.runtime_address = target.address_of(RUNTIME)
@@ -56,6 +57,11 @@ class Build:
             immortal="ob_refcnt_split" in self.object or "ob_overflow" in self.object,
         )
         self._check_layout()
+
+    @property
+    def stripped(self) -> bool:
+        """Whether it has no debug info, and what is known of it is what it tells itself."""
+        return self.target is not self.origin
 
     def layout(self, struct: str) -> StructLayout:
         """The layout of a C struct. Raises LayoutNotFound."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from functools import cached_property, partial
 from typing import Any, cast
 
@@ -20,9 +21,9 @@ from refdbg.target.memory import Memory
 
 _COOKIE = b"xdebugpy"
 _SOURCE = "_Py_DebugOffsets and checked structure (stripped)"
-_HINT = (
-    "Of a stripped Python `refdbg status`, `census`, `type`, `objects` and `frames` are answered; for more install its debug "
-    "info, or build it with -g."
+HINT = (
+    "Of a stripped Python `refdbg status`, `census`, `type`, `objects` and `frames` are answered; for more install its "
+    "debug info, or build it with -g."
 )
 # Behind the cookie, the version and a word that says whether the build is free-threaded: 64-bit words, by version.
 _WORDS = {
@@ -47,6 +48,8 @@ _WORDS = {
     """,
 }
 _FIRST_WORD = 24
+# An extension module's debug info may have some of them, never all.
+_NEEDED = ("PyInterpreterState", "_PyRuntimeState", "PyThreadState", "PyCodeObject", "PyComplexObject")
 _LARGEST = 1 << 24  # no struct is larger: other words are no offsets
 # Include/cpython/object.h: the words of PyTypeObject from tp_name on, in their order since 3.8.
 _TYPE_FIELDS = (
@@ -94,7 +97,8 @@ def described(target: Target, runtime: str) -> Target:
     Raises NotPython for a build that cannot be read without debug info, or whose structure is another one.
     """
     try:
-        target.layout("PyInterpreterState")
+        for struct in _NEEDED:
+            target.layout(struct)
         return target
     except LayoutNotFound:
         pass
@@ -197,7 +201,7 @@ class _Stripped:
         if found is None:
             make = self._makers.get(struct)
             if make is None:
-                raise LayoutNotFound(f"this Python is stripped: nothing is known of its struct {struct}", _HINT)
+                raise LayoutNotFound(f"this Python is stripped: nothing is known of its struct {struct}", HINT)
             found = make()
             if struct in _OF_TYPES and not self._has_size(_OF_TYPES[struct], found.size):
                 raise _unfit(f"its struct {struct}")
@@ -216,6 +220,8 @@ class _Stripped:
         """As Target has it; built-in types also by their names."""
         if symbol == self._name:
             return self._address
+        if symbol == "Py_Version":
+            return self._address + len(_COOKIE)
         try:
             return self._target.address_of(symbol)
         except SymbolNotFound:
@@ -343,7 +349,7 @@ class _Stripped:
         if not found:
             raise LayoutNotFound(
                 "this Python is stripped and has no interpreter (yet, or any more): its structure cannot be checked",
-                _HINT,
+                HINT,
             )
         return found
 
@@ -503,6 +509,8 @@ class _Stripped:
             if todo[-1] == todo[0]:
                 todo.append(address)
         todo += [value for _, value in self._builtins() if u64(value + 8) == todo[0]]
+        with suppress(MemoryFault):
+            todo += [u64(code + 8) for code in self._running()]
         for type_ in todo:
             if type_ in seen:
                 continue
@@ -528,6 +536,17 @@ class _Stripped:
             raise _unfit("the dict of its builtins")
         pairs = array("Q", self._memory.read(table + keys.size + (1 << index), 16 * count))
         yield from ((name, value) for name, value in zip(pairs[::2], pairs[1::2]) if name and value)
+
+    def _running(self) -> Iterator[int]:
+        # The code objects that the first thread runs. Raises MemoryFault.
+        u64, at = self._memory.u64, self._offsets
+        thread = u64(self._interpreter + at["interpreter_state.threads_head"])
+        frame = u64(thread + at["thread_state.current_frame"]) if thread else 0
+        for _ in range(_TRIED):
+            if not frame:
+                return
+            yield u64(frame + at["interpreter_frame.executable"])
+            frame = u64(frame + at["interpreter_frame.previous"])
 
     def _check_dicts(self) -> None:
         # Most builtin types have their own name there.
