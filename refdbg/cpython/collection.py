@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
@@ -127,10 +127,20 @@ class CollectionWatch:
             for role, on_hit in (
                 (events.EXAMINING, self._examine), (events.SUBTRACTED, self._subtract), (events.DEDUCED, self._deduce),
             ):
-                self._decision.append(self._session.break_on(role, where_supported(self._build, on_hit)))
+                self._decision.append(self._break_on_own_code(role, where_supported(self._build, on_hit)))
         except SymbolNotFound:
             self.ignore_decision()
             raise
+
+    def _break_on_own_code(self, role: Sequence[str], on_hit: OnHit) -> Breakpoint:
+        # The first of the functions that was not inlined: what they are called with counts.
+        for function in role:
+            with suppress(SymbolNotFound):
+                found = self._session.break_on((function,), on_hit)
+                if not found.inlined:
+                    return found
+                found.delete()
+        raise SymbolNotFound(" / ".join(role))
 
     def ignore_decision(self) -> None:
         """Watch that no more."""
@@ -181,21 +191,21 @@ class CollectionWatch:
 
     def _examine(self, hit: Hit) -> bool:
         running = self._current(hit)
-        if running is not None and running.examined is None:
+        if running is not None and running.examined is None and hit.parameters:
             running.examined = running.stop.lists.walk(hit.argument(hit.parameters[0]))
             self._listener.examine(running)
         return False
 
     def _subtract(self, hit: Hit) -> bool:
         running = self._current(hit)
-        if running is not None and running.examined is not None:
+        if running is not None and running.examined is not None and hit.parameters:
             running.subtracted = running.stop.lists.walk(hit.argument(hit.parameters[0]))
             self._listener.subtracted(running)
         return False
 
     def _deduce(self, hit: Hit) -> bool:
         running = self._current(hit)
-        if running is not None and running.examined is not None:
+        if running is not None and running.examined is not None and hit.parameters:
             running.deduced = running.stop.lists.walk(hit.argument("unreachable"))
             self._listener.deduced(running)
         return False

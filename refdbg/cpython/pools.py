@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from refdbg.cpython.heap import Blocks, HeapObjects, resident_stretches
 from refdbg.cpython.runtime import Runtime
+from refdbg.cpython.text import Texts
 from refdbg.cpython.types import (
     DICT_SUBCLASS,
     HEAPTYPE,
@@ -22,7 +23,6 @@ from refdbg.cpython.types import (
     LOWEST_ADDRESS,
     TYPE_SUBCLASS,
     UNICODE_SUBCLASS,
-    Types,
 )
 from refdbg.errors import DecodeError, LayoutNotFound, MemoryFault, SymbolNotFound
 from refdbg.graph.objects import Objects
@@ -162,18 +162,20 @@ def has_debug_headers(runtime: Runtime) -> bool:
     return False
 
 
-def pool_objects(runtime: Runtime, types: Types, tracked: Objects) -> HeapObjects:
+def pool_objects(texts: Texts, tracked: Objects) -> HeapObjects:
     """Every object in pymalloc's pools and in malloc's blocks, and the pools' blocks in use, in ascending order.
 
     Of malloc's blocks only those that are objects, or the storage of one. *tracked*: what the collectors track.
     Raises LayoutNotFound.
     """
-    return _Reader(runtime, types, tracked).read()
+    return _Reader(texts, tracked).read()
 
 
 class _Reader:
-    def __init__(self, runtime: Runtime, types: Types, tracked: Objects) -> None:
-        self._runtime, self._memory, self._types = runtime, runtime.memory, types
+    def __init__(self, texts: Texts, tracked: Objects) -> None:
+        self._runtime, self._memory, self._types = texts.runtime, texts.memory, texts.types
+        self._kinds, self._containers = texts.kinds, texts.containers
+        runtime = texts.runtime
         self._tracked = frozenset(tracked.addresses)
         build = runtime.build
         self._count_mask = 0xFFFF_FFFF if build.object["ob_refcnt"].size == 4 else 0xFFFF_FFFF_FFFF_FFFF
@@ -336,6 +338,7 @@ class _Reader:
         ]
         sets = {self._runtime.target.address_of(name) for name in ("PySet_Type", "PyFrozenSet_Type")}
         offsets: dict[int, list[int]] = {}
+        deques: set[int] = set()
         tp_flags = self._runtime.build.type.offset("tp_flags")
         for part in parts:
             for address, type_ in zip(part.objects.addresses, part.objects.types):
@@ -346,6 +349,11 @@ class _Reader:
                     if not sets.isdisjoint(self._types.mro(type_)):
                         known = [set_.offset("table")]
                     offsets[type_] = known
+                    if self._kinds.name(type_) == "deque":
+                        deques.add(type_)
+                if type_ in deques:
+                    with suppress(MemoryFault, DecodeError):
+                        yield from (item.place for item in self._containers.deque_items(address))
                 for offset in known:
                     with suppress(MemoryFault):
                         if offset == kinds[2][1][0] and not memory.u64(address + tp_flags) & HEAPTYPE:

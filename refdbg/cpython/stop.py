@@ -96,7 +96,7 @@ class Stop:
         check_supported(self.runtime.build)
         if has_debug_headers(self.runtime):
             return heap_objects(self.runtime, self.types)
-        return pool_objects(self.runtime, self.types, self.tracked())
+        return pool_objects(self.texts, self.tracked())
 
     @cached_property
     def traces(self) -> Traces:

@@ -312,6 +312,11 @@ class FunctionWatch:
         self.copies = {copy.place - known.runtime: copy for copy in found}
         return bool(self.copies)
 
+    @property
+    def inlined(self) -> bool:
+        """Whether it has no code of its own."""
+        return any(copy.inside for copy in self.copies.values())
+
     def copy_at(self, place: int, target: Debugged) -> CodeCopy | None:
         """The copy that the program stands at the begin of."""
         return self.copies.get(place - target.address_of(RUNTIME))

@@ -298,6 +298,9 @@ class _Stop(gdb.Breakpoint):  # type: ignore[misc]
 
 class _Watch(gdb.Breakpoint):  # type: ignore[misc]
     # A hardware watchpoint on one word.
+    placed = True
+    inlined = False
+
     def __init__(self, session: GdbSession, address: int, on_change: OnChange) -> None:
         self._session = session
         self._word = WordWatch(session.target(), address, on_change)

@@ -474,6 +474,9 @@ def _keep(names: dict[str, object]) -> None:
 
 class _Watch:
     # A hardware watchpoint on one word.
+    placed = True
+    inlined = False
+
     def __init__(self, session: LldbSession, target: lldb.SBTarget, address: int, on_change: OnChange) -> None:
         self._session = session
         self._target = target

@@ -235,6 +235,11 @@ class Breakpoint(Protocol):
         """Whether a loaded file has it."""
         ...
 
+    @property
+    def inlined(self) -> bool:
+        """Whether it has no code of its own: then its parameters are not known."""
+        ...
+
     def delete(self) -> None:
         """Stop watching."""
         ...
