@@ -18,10 +18,10 @@ from refdbg.errors import DecodeError, MemoryFault, RefdbgError, SymbolNotFound,
 from refdbg.graph.objects import Objects
 from refdbg.records import Collection, Finalizer, FrameRow, ObjectRow, TypeRow
 from refdbg.target import Breakpoint, Hit, OnHit, Session, Target
-from refdbg.target.layout import StructView
 
 _STACK = 20  # Python frames kept per collection
 _SAVE_ALL = 1 << 5  # DEBUG_SAVEALL, Include/internal/pycore_gc.h
+_OLDEST = 2
 _AUTO = -1  # since 3.13 the collector may choose the generation itself (GENERATION_AUTO)
 
 
@@ -150,12 +150,13 @@ class CollectionWatch:
 
     def _begin(self, hit: Hit) -> bool:
         stop = Stop(self._build(hit.target))
-        tstate = hit.argument("tstate")
+        tstate = _thread_state(stop, hit)
         interpreter = stop.runtime.interpreter_of(tstate)
         finalizing = stop.runtime.finalizing(interpreter)
         if self._only_at_ends and not finalizing:
             return False
-        generation = _signed(hit.argument("generation"))
+        # A clone for _PyGC_CollectNoFail has no such parameter: it collects all (3.8).
+        generation = _signed(hit.argument("generation")) if "generation" in hit.parameters else _OLDEST
         if generation == _AUTO:
             generation = select_generation(thresholds(stop.runtime, interpreter))
         lists = stop.lists.generations(interpreter)
@@ -288,6 +289,13 @@ class CollectionWatch:
             objects=running.objects,
             seconds=None if ended is None or running.started is None else round(ended - running.started, 6),
         )
+
+
+def _thread_state(stop: Stop, hit: Hit) -> int:
+    # The thread that collects (``PyThreadState *``): until 3.8 the one that holds the GIL.
+    if "tstate" in hit.parameters:
+        return hit.argument("tstate")
+    return stop.runtime.state["gilstate.tstate_current"]
 
 
 def _list_head(hit: Hit, variable: str) -> int:
@@ -433,9 +441,9 @@ def function_name(stop: Stop, address: int) -> str:
 
 def garbage(stop: Stop, interpreter: Interpreter) -> list[int]:
     """The items of gc.garbage: what the collector found and did not free (``PyObject *``)."""
-    view = StructView(stop.runtime.memory, interpreter.address, stop.runtime.build.interpreter)
     try:
-        return [item.target for item in stop.texts.containers.list_items(view["gc.garbage"])]
+        view = stop.runtime.collector(interpreter)
+        return [item.target for item in stop.texts.containers.list_items(view["garbage"])]
     except (DecodeError, MemoryFault):
         return []
 
@@ -463,8 +471,7 @@ def outlived(running: Running, uncollectable: int) -> dict[int, int]:
 
 def saves_all(stop: Stop, interpreter: Interpreter) -> bool:
     """Whether gc.set_debug(gc.DEBUG_SAVEALL) makes the collector keep what it finds."""
-    view = StructView(stop.runtime.memory, interpreter.address, stop.runtime.build.interpreter)
-    return bool(view["gc.debug"] & _SAVE_ALL)
+    return bool(stop.runtime.collector(interpreter)["debug"] & _SAVE_ALL)
 
 
 def _del_method(stop: Stop, type_: int) -> tuple[str, str | None, int | None]:

@@ -15,7 +15,6 @@ from refdbg.cpython.types import Type
 from refdbg.errors import DecodeError, LayoutNotFound, MemoryFault, NotPython
 from refdbg.graph.objects import Objects
 from refdbg.records import ObjectRow
-from refdbg.target.layout import StructView
 
 _COUNT_MASK = 0xFFFF_FFFF
 
@@ -317,7 +316,7 @@ def status(stop: Stop) -> Status:
 
 def _enabled(stop: Stop, interpreter: Interpreter) -> bool | None:
     try:
-        return bool(StructView(stop.runtime.memory, interpreter.address, stop.runtime.build.interpreter)["gc.enabled"])
+        return bool(stop.runtime.collector(interpreter)["enabled"])
     except (LayoutNotFound, MemoryFault):
         return None
 

@@ -184,6 +184,8 @@ class FinalizationWatch:
     def _interpreter(self, hit: Hit, stop: Stop) -> Interpreter:
         if "interp" in hit.parameters:
             return stop.runtime.interpreter(hit.argument("interp"))
+        if "tstate" not in hit.parameters:  # _PyGC_Fini until 3.8, for all of them
+            return next(each for each in stop.runtime.interpreters() if each.main)
         return stop.runtime.interpreter_of(hit.argument("tstate"))
 
     def _forget_threads(self, hit: Hit) -> bool:

@@ -62,8 +62,8 @@ class GenerationLists:
 
     def generations(self, interpreter: Interpreter) -> list[Generation]:
         """The generations, youngest first, and the permanent one."""
-        gc = self._runtime.build.interpreter["gc"].struct
-        base = interpreter.address + self._runtime.build.interpreter.offset("gc")
+        collector = self._runtime.collector(interpreter)
+        gc, base = collector.layout, collector.address
         found = []
         if "generations" in gc:
             row = gc["generations"]
@@ -164,7 +164,7 @@ class GenerationLists:
 
     def collecting(self, interpreter: Interpreter) -> bool:
         """Whether the interpreter's collector is at work: its lists are not complete then."""
-        return bool(StructView(self._memory, interpreter.address, self._runtime.build.interpreter)["gc.collecting"])
+        return bool(self._runtime.collector(interpreter)["collecting"])
 
     def is_tracked(self, address: int) -> bool:
         """Whether the collector tracks the object (its GC head is linked). *address*: ``PyObject *``, of a GC type."""
@@ -372,11 +372,12 @@ def generation_of(lists: GenerationLists, interpreters: list[Interpreter], addre
 
 def stats(runtime: Runtime, interpreter: Interpreter) -> list[tuple[int, int, int]]:
     """(collections, collected, uncollectable) of each generation so far (struct gc_generation_stats)."""
-    row = runtime.build.interpreter["gc.generation_stats"]
+    collector = runtime.collector(interpreter)
+    row = collector.layout["generation_stats"]
     inner = row.struct
     found = []
     for number in range(row.count):
-        view = StructView(runtime.memory, interpreter.address + row.offset + number * row.size, inner)
+        view = StructView(runtime.memory, collector.address + row.offset + number * row.size, inner)
         found.append((view["collections"], view["collected"], view["uncollectable"]))
     return found
 
@@ -384,11 +385,12 @@ def stats(runtime: Runtime, interpreter: Interpreter) -> list[tuple[int, int, in
 def thresholds(runtime: Runtime, interpreter: Interpreter) -> list[tuple[int, int]]:
     """(threshold, count) of each generation, empty where the build has no such lists."""
     try:
-        row = runtime.build.interpreter["gc.generations"]
+        collector = runtime.collector(interpreter)
+        row = collector.layout["generations"]
     except LayoutNotFound:
         return []
     found = []
     for number in range(row.count):
-        view = StructView(runtime.memory, interpreter.address + row.offset + number * row.size, row.struct)
+        view = StructView(runtime.memory, collector.address + row.offset + number * row.size, row.struct)
         found.append((view["threshold"], view["count"]))
     return found

@@ -352,7 +352,7 @@ class _Reader:
                     if self._kinds.name(type_) == "deque":
                         deques.add(type_)
                 if type_ in deques:
-                    with suppress(MemoryFault, DecodeError):
+                    with suppress(MemoryFault, DecodeError, LayoutNotFound):
                         yield from (item.place for item in self._containers.deque_items(address))
                 for offset in known:
                     with suppress(MemoryFault):

@@ -179,6 +179,12 @@ class Runtime:
         """The interpreter of a thread state. *thread*: ``PyThreadState *``."""
         return self.interpreter(self.view(thread, "PyThreadState")["interp"])
 
+    def collector(self, interpreter: Interpreter) -> StructView:
+        """The state of the interpreter's collector (``struct _gc_runtime_state``); until 3.8 all share one."""
+        own = self.build.interpreter
+        where = StructView(self.memory, interpreter.address, own) if "gc" in own else self.state
+        return StructView(self.memory, where.at("gc"), where.layout["gc"].struct)
+
     def finalizing(self, interpreter: Interpreter) -> bool:
         """Whether the interpreter is being finalized (Python/pylifecycle.c, Py_FinalizeEx, Py_EndInterpreter)."""
         own = StructView(self.memory, interpreter.address, self.build.interpreter)
