@@ -27,6 +27,7 @@ from refdbg.target import (
 from refdbg.target.core import CoreMemory
 from refdbg.target.ctype import CType, layout_of
 from refdbg.target.dwarf import CodeCopy, DebugInfo
+from refdbg.target.elf import build_id as build_id_of
 from refdbg.target.images import Images
 from refdbg.target.layout import StructLayout
 from refdbg.target.memory import Memory, Region
@@ -100,6 +101,20 @@ def check_program(debugger: str, core: CoreMemory, program: str, build_id: str) 
         raise NoProcess(
             f"{program} is another build than the core file is of (build id {build_id}, not {wanted})",
             f"The core file is of {core.executable}: name that build of it with `file PROGRAM`.",
+        )
+
+
+def check_running(pid: int, program: str, build_id: str) -> None:
+    """Raises NoProcess when the debugger's program is not the one that the process runs: another build's debug info."""
+    try:
+        with open(f"/proc/{pid}/exe", "rb") as file:
+            wanted = build_id_of(elftools.ELFFile(file))
+    except (OSError, elftools.ELFError):
+        return
+    if wanted and build_id and wanted != build_id:
+        raise NoProcess(
+            f"{program} is another build than process {pid} runs (build id {build_id}, not {wanted})",
+            f"Name the right one: `file /proc/{pid}/exe`.",
         )
 
 

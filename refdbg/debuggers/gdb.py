@@ -21,6 +21,7 @@ from refdbg.debuggers.debugged import (
     WordWatch,
     cannot_attach,
     check_program,
+    check_running,
     convention,
     printable,
 )
@@ -97,6 +98,8 @@ class GdbTarget(Debugged):
         build_id = next((o.build_id or "" for o in gdb.objfiles() if o.filename == main), "")
         if isinstance(direct, CoreMemory):
             check_program("gdb", direct, main or "", build_id)
+        elif kind == "native" and inferior.pid:
+            check_running(inferior.pid, main or "", build_id)
         super().__init__(
             TargetInfo(main or "", inferior.pid or None, kind not in ("core", "none"), f"gdb {version}", build_id),
             direct,
