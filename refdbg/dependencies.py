@@ -53,7 +53,10 @@ class _Lazy:
         raise AttributeError(f"{self._package} has no {name}")
 
 
-elftools = _Lazy("pyelftools", "elftools.elf.elffile", "elftools.common.exceptions", "elftools.dwarf.callframe")
+elftools = _Lazy(
+    "pyelftools", "elftools.elf.elffile", "elftools.common.exceptions", "elftools.dwarf.callframe",
+    "elftools.dwarf.locationlists",
+)
 tabulate = _Lazy("tabulate", "tabulate")
 unicorn = _Lazy("unicorn", "unicorn", "unicorn.x86_const")
 pygments = _Lazy("pygments", "pygments", "pygments.lexers", "pygments.formatters")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,8 @@ from refdbg.commands.inspect import number, object_address
 from refdbg.cpython.census import by_type
 from refdbg.cpython.collection import CollectionWatch, Listener, Running, object_rows
 from refdbg.cpython.stop import Stop
-from refdbg.errors import CommandError
+from refdbg.cpython.stripped import HINT
+from refdbg.errors import CommandError, TargetError
 from refdbg.graph.objects import Objects
 from refdbg.records import Collection, TypeRow
 from refdbg.render import as_json, as_text
@@ -115,7 +117,10 @@ class _Collector:
         return found
 
     def watch(self, limit: int) -> None:
-        """Watch from now on. Raises SymbolNotFound."""
+        """Watch from now on. Raises SymbolNotFound, CommandError."""
+        with suppress(TargetError):  # nothing is loaded so far
+            if self._context.build().stripped:
+                raise CommandError("this Python is stripped: where the steps of its collector are is not known", HINT)
         if self._watch is not None:
             self._watch.limit = max(limit, self._watch.limit)
             return

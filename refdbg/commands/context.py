@@ -41,7 +41,7 @@ class Context:
     def build(self, target: Target | None = None) -> Build:
         """The loaded CPython. Raises NoProcess, NotPython."""
         target = target or self.session.target()
-        if self._build is None or self._build.target is not target:
+        if self._build is None or self._build.origin is not target:
             self._build = Build(target)
         return self._build
 

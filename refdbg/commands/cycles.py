@@ -18,7 +18,6 @@ from refdbg.cpython.referrers import Holder, Referrers
 from refdbg.cpython.stop import Stop
 from refdbg.cpython.storage import edges_and_sizes
 from refdbg.cpython.traverse import undecided_types
-from refdbg.errors import CommandError
 from refdbg.graph.components import Components, components
 from refdbg.graph.edges import Edges
 from refdbg.graph.objects import Objects
@@ -64,7 +63,7 @@ def show_cycles(context: Context, arguments: argparse.Namespace) -> Cycles:
     cyclic = graph.found.cyclic
     dead = [members for members in cyclic if graph.is_garbage(members)]
     live = [members for members in cyclic if not graph.is_garbage(members)]
-    referrers = Referrers(stop, references.owned) if stop.runtime.traits.debug else None
+    referrers = Referrers(stop, references.owned)
     if address is None:
         groups = [_Group(graph, members, []) for members in dead]
     else:
@@ -114,7 +113,7 @@ def _visited(stop: Stop, references: References) -> _Graph:
 
 
 def _of_object(
-    stop: Stop, graph: _Graph, referrers: Referrers | None, address: int, notes: list[str]
+    stop: Stop, graph: _Graph, referrers: Referrers, address: int, notes: list[str]
 ) -> list[_Group]:
     # The groups that contain the object, or those that hold it, nearest first.
     row_of = {each: row for row, each in enumerate(graph.objects.addresses)}
@@ -127,13 +126,10 @@ def _of_object(
         return [unseen]
     if row is not None:
         starts = [row]
-    elif referrers is not None:  # the collector does not track it: by its holders
+    else:  # the collector does not track it: by its holders
         notes.append("the collector does not track this object: these groups contain or hold the objects that hold it")
         owners = {holder.owner for holder in referrers.of(address) if holder.kind == "object"}
         starts = [row_of[owner] for owner in owners if owner in row_of]
-    else:
-        raise CommandError("the collector does not track this object: in a release build its holders are not known",
-                           "Use a debug build (--with-pydebug).")
     addresses = graph.objects.addresses
     groups = []
     for index, way in holding(graph.edges, starts, graph.found).items():
@@ -144,8 +140,6 @@ def _of_object(
 
 def _unseen(stop: Stop, address: int) -> _Group | None:
     # A cycle through the object by references that it owns, where the collector sees none.
-    if not stop.runtime.traits.debug:
-        return None
     heap = stop.heap
     try:
         row = heap.objects.addresses.index(address)
@@ -160,7 +154,7 @@ def _unseen(stop: Stop, address: int) -> _Group | None:
 
 
 def _component(
-    stop: Stop, references: References, referrers: Referrers | None, group: _Group
+    stop: Stop, references: References, referrers: Referrers, group: _Group
 ) -> tuple[Component, list[int], list[tuple[Keeper, Holder]]]:
     # The record, the rows of its cycles, and what keeps it with the words that do.
     graph, addresses = group.graph, group.graph.objects.addresses
@@ -173,7 +167,7 @@ def _component(
         cycles = passing(graph.edges, through, group.rows, _CYCLES)
     else:
         cycles = covering(graph.edges, group.rows, _CYCLES)
-    keepers, more = _keepers(stop, references, referrers, group, own) if referrers is not None else ([], 0)
+    keepers, more = _keepers(stop, references, referrers, group, own)
     members = graph.objects.pick(group.rows)
     return Component(
         len(group.rows), sum(count for count in members.refcounts if not stop.runtime.is_immortal(count)),

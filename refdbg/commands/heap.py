@@ -17,7 +17,7 @@ def add_commands(subcommands: Any) -> None:
     census = subcommands.add_parser("census", help="count the objects by type")
     which = census.add_mutually_exclusive_group()
     which.add_argument("--tracked", action="store_true", help="only what the collector tracks")
-    which.add_argument("--all", action="store_true", help="every object, tracked or not (the default in debug builds)")
+    which.add_argument("--all", action="store_true", help="every object, tracked or not (the default)")
     census.add_argument("--limit", type=number, default=30, metavar="N", help="show at most N types")
     census.set_defaults(run=show_census)
 
@@ -26,15 +26,14 @@ def add_commands(subcommands: Any) -> None:
 
 
 def show_census(context: Context, arguments: argparse.Namespace) -> Census:
-    """The objects by type. Raises RefdbgError: --all needs a debug build."""
+    """The objects by type. Raises RefdbgError: --all needs debug info."""
     stop = context.stop
     if arguments.all:
-        stop.heap  # noqa: B018  raises with the reason in a release build
+        stop.heap  # noqa: B018  raises with the reason in a stripped build
     objects, scope = describe.objects_in_scope(stop, arguments.tracked)
-    heap = None if arguments.tracked else describe.known_heap(stop)
     sizes = None
-    if heap is not None and objects is heap.objects:
-        sizes = list(map(heap.blocks.sizes.__getitem__, heap.rows))
+    if scope == describe.ALL_OBJECTS:
+        sizes = list(map(stop.heap.blocks.sizes.__getitem__, stop.heap.rows))
     rows = by_type(stop, objects, sizes)
     return Census(
         scope, len(objects), sum(row.references for row in rows), sum(sizes) if sizes is not None else None, len(rows),

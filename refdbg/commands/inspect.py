@@ -137,7 +137,7 @@ def show_referents(context: Context, arguments: argparse.Namespace) -> Referents
     """What an object refers to. Raises RefdbgError."""
     stop = context.stop
     address = object_address(context, arguments.expression)
-    owned = Owned(stop.texts, lambda: describe.known_heap(stop))
+    owned = Owned(stop.texts, lambda: stop.heap)
     references = owned.references(address)
     rows = [ReferenceRow(each.label, describe.row(stop, each.target), each.exact) for each in references]
     return Referents(describe.row(stop, address), rows, owned.coverage.notes)

@@ -162,6 +162,11 @@ class LeftOver:
                 f"{references} references of {len(mortal)} objects are kept by design: static types and other static "
                 f"objects hold them{self._designers(direct)}."
             )
+        if immortal and not self.stop.runtime.traits.debug:  # a debug build frees the interned ones
+            notes.append(
+                f"{len(immortal)} immortal objects are left over by design: a release build never frees them, and who "
+                "refers to them is not counted."
+            )
         if others:
             references = sum(self._direct[_OTHERS].values()) + sum(self._held[row] for row in others)
             notes.append(f"{references} references of {len(others)} objects: objects that are not left over hold them.")

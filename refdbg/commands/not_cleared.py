@@ -142,7 +142,7 @@ class _Fields:
     def __init__(self, stop: Stop, decision: Decision) -> None:
         self._stop = stop
         self._decision = decision
-        self._owned = Owned(stop.texts, lambda: describe.known_heap(stop))
+        self._owned = Owned(stop.texts, lambda: stop.heap)
         self._inside: dict[int, list[Reference]] = {}  # by row
         self._alike: dict[frozenset[int], _Blame | None] = {}
 

@@ -183,8 +183,6 @@ class _Called:
 
 def _holder(stop: Stop, decision: Decision, row: int) -> tuple[str, ObjectRow | None]:
     # What else than the objects that came back holds the object: its label, and its owner if that is an object.
-    if not stop.runtime.traits.debug:
-        return "", None  # the heap of a release build cannot be searched
     address = decision.objects.addresses[row]
     visitors = Counter(decision.objects.addresses[each] for each in decision.visitors.of(row))
     holders = Referrers(stop, Owned(stop.texts, lambda: stop.heap)).of(address)
@@ -204,7 +202,7 @@ def _drawn(
     addresses = decision.objects.addresses
     shown = rows[:_DRAWN]
     near = islice(spread(decision.visits.of, shown, range(len(addresses))), NODES)
-    owned = Owned(stop.texts, lambda: describe.known_heap(stop))
+    owned = Owned(stop.texts, lambda: stop.heap)
 
     def visits(address: int) -> list[int] | None:
         row = decision.row_of.get(address)

@@ -36,7 +36,7 @@ class References:
         """Raises EmulationError, MissingDependency."""
         self._stop = stop
         self.traverse = Traverse(stop)
-        self.owned = Owned(self._stop.texts, lambda: describe.known_heap(self._stop))
+        self.owned = Owned(self._stop.texts, lambda: self._stop.heap)
         self._links: dict[int, list[Link]] = {}
         self._rows: dict[int, ObjectRow] = {}
 

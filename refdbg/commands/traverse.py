@@ -134,7 +134,7 @@ def _type_visits(context: Context, address: int, limit: int) -> TypeVisits:
 
 def _owned(context: Context, address: int) -> list[audit.Owned]:
     stop = context.stop
-    owned = Owned(stop.texts, lambda: describe.known_heap(stop))
+    owned = Owned(stop.texts, lambda: stop.heap)
     return [
         audit.Owned(reference.label, reference.target, reference.exact, reference.declared,
                     _excuse(stop, reference))

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 
 from refdbg.cpython import events
 from refdbg.cpython.census import by_type
 from refdbg.cpython.frames import Frame
-from refdbg.cpython.heap import stats, thresholds
+from refdbg.cpython.heap import Generation, stats, thresholds
 from refdbg.cpython.runtime import Build, Interpreter, Runtime, Thread
 from refdbg.cpython.stop import Stop, check_supported
 from refdbg.errors import DecodeError, MemoryFault, RefdbgError, SymbolNotFound, TargetError
 from refdbg.graph.objects import Objects
 from refdbg.records import Collection, Finalizer, FrameRow, ObjectRow, TypeRow
 from refdbg.target import Breakpoint, Hit, OnHit, Session, Target
-from refdbg.target.layout import StructView
 
 _STACK = 20  # Python frames kept per collection
 _SAVE_ALL = 1 << 5  # DEBUG_SAVEALL, Include/internal/pycore_gc.h
+_OLDEST = 2
 _AUTO = -1  # since 3.13 the collector may choose the generation itself (GENERATION_AUTO)
 
 
@@ -94,13 +95,18 @@ class CollectionWatch:
             session.break_on(events.COLLECTION, where_supported(build, self._begin)),
             session.break_on(events.COLLECTION, where_supported(build, self._end), "return"),
         ]
-        self.missing: list[str] = []  # functions that the compiler has inlined
+        self._steps: dict[str, Breakpoint | None] = {}
         for role, on_hit in ((events.FINALIZERS, self._finalize), (events.CLEARING, self._clear)):
-            try:
-                self.breakpoints.append(session.break_on(role, where_supported(build, on_hit)))
-            except SymbolNotFound:
-                self.missing += role
+            self._steps[role[0]] = None
+            with suppress(SymbolNotFound):
+                self._steps[role[0]] = session.break_on(role, where_supported(build, on_hit))
+        self.breakpoints += filter(None, self._steps.values())
         self._decision: list[Breakpoint] = []
+
+    @property
+    def missing(self) -> list[str]:
+        """The functions that the compiler has left no trace of, once there is a Python."""
+        return [name for name, placed in self._steps.items() if placed is None or not placed.placed]
 
     def delete(self) -> None:
         """Stop watching."""
@@ -121,10 +127,20 @@ class CollectionWatch:
             for role, on_hit in (
                 (events.EXAMINING, self._examine), (events.SUBTRACTED, self._subtract), (events.DEDUCED, self._deduce),
             ):
-                self._decision.append(self._session.break_on(role, where_supported(self._build, on_hit)))
+                self._decision.append(self._break_on_own_code(role, where_supported(self._build, on_hit)))
         except SymbolNotFound:
             self.ignore_decision()
             raise
+
+    def _break_on_own_code(self, role: Sequence[str], on_hit: OnHit) -> Breakpoint:
+        # The first of the functions that was not inlined: what they are called with counts.
+        for function in role:
+            with suppress(SymbolNotFound):
+                found = self._session.break_on((function,), on_hit)
+                if not found.inlined:
+                    return found
+                found.delete()
+        raise SymbolNotFound(" / ".join(role))
 
     def ignore_decision(self) -> None:
         """Watch that no more."""
@@ -134,12 +150,13 @@ class CollectionWatch:
 
     def _begin(self, hit: Hit) -> bool:
         stop = Stop(self._build(hit.target))
-        tstate = hit.argument("tstate")
+        tstate = _thread_state(stop, hit)
         interpreter = stop.runtime.interpreter_of(tstate)
         finalizing = stop.runtime.finalizing(interpreter)
         if self._only_at_ends and not finalizing:
             return False
-        generation = _signed(hit.argument("generation"))
+        # A clone for _PyGC_CollectNoFail has no such parameter: it collects all (3.8).
+        generation = _signed(hit.argument("generation")) if "generation" in hit.parameters else _OLDEST
         if generation == _AUTO:
             generation = select_generation(thresholds(stop.runtime, interpreter))
         lists = stop.lists.generations(interpreter)
@@ -175,21 +192,21 @@ class CollectionWatch:
 
     def _examine(self, hit: Hit) -> bool:
         running = self._current(hit)
-        if running is not None and running.examined is None:
+        if running is not None and running.examined is None and hit.parameters:
             running.examined = running.stop.lists.walk(hit.argument(hit.parameters[0]))
             self._listener.examine(running)
         return False
 
     def _subtract(self, hit: Hit) -> bool:
         running = self._current(hit)
-        if running is not None and running.examined is not None:
+        if running is not None and running.examined is not None and hit.parameters:
             running.subtracted = running.stop.lists.walk(hit.argument(hit.parameters[0]))
             self._listener.subtracted(running)
         return False
 
     def _deduce(self, hit: Hit) -> bool:
         running = self._current(hit)
-        if running is not None and running.examined is not None:
+        if running is not None and running.examined is not None and hit.parameters:
             running.deduced = running.stop.lists.walk(hit.argument("unreachable"))
             self._listener.deduced(running)
         return False
@@ -198,8 +215,10 @@ class CollectionWatch:
         running = self._current(hit)
         if running is None:
             return False
+        if running.list_head:
+            return False  # inlined, and its first instruction is a loop's
         stop = running.stop
-        running.list_head = hit.argument("collectable")
+        running.list_head = _list_head(hit, "unreachable")
         running.unreachable = stop.lists.walk(running.list_head)
         running.finalizers = finalizers(stop, running.unreachable)
         running.by_type = by_type(stop, running.unreachable)
@@ -210,18 +229,16 @@ class CollectionWatch:
         running = self._current(hit)
         if running is None:
             return False
+        if running.cleared is not None:
+            return False
         lists = running.stop.lists
-        running.list_head = hit.argument("collectable")
+        running.list_head = _list_head(hit, "final_unreachable")
         running.cleared = lists.walk(running.list_head)
-        running.older_head = hit.argument("old")
-        found = set(running.unreachable.addresses)
-        if len(found) > len(running.cleared):
-            # handle_resurrected_objects has just appended the resurrected to the older generation.
-            for address in lists.backward(running.older_head):
-                if address not in found:
-                    break
-                running.resurrected += 1
-                running.brought_back.append(address)
+        running.older_head = (
+            hit.argument("old") if "old" in hit.parameters
+            else _older_head(lists.generations(running.interpreter), running.generation)
+        )
+        _count_resurrected(running)
         return self._listener.clear(running)
 
     def _end(self, hit: Hit) -> bool:
@@ -230,6 +247,11 @@ class CollectionWatch:
             return False
         self._running[hit.thread].pop()
         stop = running.stop
+        if running.list_head and running.cleared is None:  # inlined, and passed over where nothing is cleared
+            running.cleared = Objects()
+            running.older_head = _older_head(stop.lists.generations(running.interpreter), running.generation)
+            _count_resurrected(running)
+            self._listener.clear(running)
         after = stats(stop.runtime, running.interpreter)
         counted = [
             (new[1] - old[1], new[2] - old[2]) for old, new in zip(running.before, after) if new[0] != old[0]
@@ -267,6 +289,35 @@ class CollectionWatch:
             objects=running.objects,
             seconds=None if ended is None or running.started is None else round(ended - running.started, 6),
         )
+
+
+def _thread_state(stop: Stop, hit: Hit) -> int:
+    # The thread that collects (``PyThreadState *``): until 3.8 the one that holds the GIL.
+    if "tstate" in hit.parameters:
+        return hit.argument("tstate")
+    return stop.runtime.state["gilstate.tstate_current"]
+
+
+def _list_head(hit: Hit, variable: str) -> int:
+    # What finalize_garbage and delete_garbage are called with (``PyGC_Head *``). *variable*: gc_collect_main's name of
+    # it, where they were inlined into that. Raises LayoutNotFound.
+    return hit.argument("collectable") if "collectable" in hit.parameters else hit.variable(variable)
+
+
+def _count_resurrected(running: Running) -> None:
+    # handle_resurrected_objects has just appended them to the older generation.
+    found = set(running.unreachable.addresses)
+    if len(found) > len(running.cleared or ()):
+        for address in running.stop.lists.backward(running.older_head):
+            if address not in found:
+                break
+            running.resurrected += 1
+            running.brought_back.append(address)
+
+
+def _older_head(generations: list[Generation], number: int) -> int:
+    # The list that what survives a collection of generation *number* joins (``PyGC_Head *``).
+    return generations[min(number + 1, len(generations) - 2)].head
 
 
 def where_supported(build: Callable[[Target], Build], on_hit: OnHit) -> OnHit:
@@ -390,9 +441,9 @@ def function_name(stop: Stop, address: int) -> str:
 
 def garbage(stop: Stop, interpreter: Interpreter) -> list[int]:
     """The items of gc.garbage: what the collector found and did not free (``PyObject *``)."""
-    view = StructView(stop.runtime.memory, interpreter.address, stop.runtime.build.interpreter)
     try:
-        return [item.target for item in stop.texts.containers.list_items(view["gc.garbage"])]
+        view = stop.runtime.collector(interpreter)
+        return [item.target for item in stop.texts.containers.list_items(view["garbage"])]
     except (DecodeError, MemoryFault):
         return []
 
@@ -420,8 +471,7 @@ def outlived(running: Running, uncollectable: int) -> dict[int, int]:
 
 def saves_all(stop: Stop, interpreter: Interpreter) -> bool:
     """Whether gc.set_debug(gc.DEBUG_SAVEALL) makes the collector keep what it finds."""
-    view = StructView(stop.runtime.memory, interpreter.address, stop.runtime.build.interpreter)
-    return bool(view["gc.debug"] & _SAVE_ALL)
+    return bool(stop.runtime.collector(interpreter)["debug"] & _SAVE_ALL)
 
 
 def _del_method(stop: Stop, type_: int) -> tuple[str, str | None, int | None]:

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 from refdbg.answers import GenerationRow, InterpreterRow, ObjectInfo, Status, TypeInfo, TypeSlot
 from refdbg.cpython import heap
-from refdbg.cpython.heap import HeapObjects
 from refdbg.cpython.owned import Owned, check_object
 from refdbg.cpython.places import runtime_name
 from refdbg.cpython.runtime import Interpreter
@@ -16,7 +15,6 @@ from refdbg.cpython.types import Type
 from refdbg.errors import DecodeError, LayoutNotFound, MemoryFault, NotPython
 from refdbg.graph.objects import Objects
 from refdbg.records import ObjectRow
-from refdbg.target.layout import StructView
 
 _COUNT_MASK = 0xFFFF_FFFF
 
@@ -54,6 +52,7 @@ _FLAGS = {
 # What decides over the life of instances.
 _SLOTS = ("tp_dealloc", "tp_traverse", "tp_clear", "tp_finalize", "tp_del", "tp_is_gc", "tp_alloc", "tp_free")
 _ATTRIBUTES_LIMIT = 200
+ALL_OBJECTS = "all objects in allocator blocks"
 
 
 def refcount(stop: Stop, address: int) -> int:
@@ -99,11 +98,6 @@ def size(stop: Stop, address: int) -> int:
     else:
         items = abs(stop.texts.scalars.size(address))
     return type_.basicsize + type_.itemsize * items
-
-
-def known_heap(stop: Stop) -> HeapObjects | None:
-    """Every object in the allocator's blocks; None in a release build, whose blocks have no headers."""
-    return stop.heap if stop.runtime.traits.debug else None
 
 
 def block_size(stop: Stop, start: int) -> int | None:
@@ -222,12 +216,15 @@ def _names(stop: Stop, tuple_: int) -> list[str]:
 
 
 def objects_in_scope(stop: Stop, tracked: bool = False) -> tuple[Objects, str]:
-    """The objects that can be found, and in words which those are: all of a debug build, else the tracked ones."""
-    blocks = None if tracked else known_heap(stop)
-    if blocks is not None and len(blocks.objects):  # none where no memory regions are known
-        return blocks.objects, "all objects in allocator blocks"
+    """The objects that can be found, and in words which those are."""
+    unknown: list[str] = []
+    try:
+        if not tracked and len(stop.heap.objects):  # none where no memory regions are known
+            return stop.heap.objects, ALL_OBJECTS
+    except LayoutNotFound as error:  # stripped
+        unknown = [f"objects that the collector does not track are not known ({error})"]
     found = stop.tracked()
-    found.coverage.notes += collecting_notes(stop)
+    found.coverage.notes += [*unknown, *collecting_notes(stop)]
     return found, "objects tracked by the collector"
 
 
@@ -319,7 +316,7 @@ def status(stop: Stop) -> Status:
 
 def _enabled(stop: Stop, interpreter: Interpreter) -> bool | None:
     try:
-        return bool(StructView(stop.runtime.memory, interpreter.address, stop.runtime.build.interpreter)["gc.enabled"])
+        return bool(stop.runtime.collector(interpreter)["enabled"])
     except (LayoutNotFound, MemoryFault):
         return None
 

@@ -93,6 +93,8 @@ class FinalizationWatch:
         self.coverage = Coverage()
         self.warnings: list[str] = []
         self.breakpoints: list[Breakpoint] = []
+        self._roles: dict[Sequence[str], Breakpoint] = {}
+        self._missing: list[Sequence[str]] = []
         for role, on_hit in (
             (events.NEW_INTERPRETER, self._new),
             (events.OTHER_THREADS, self._forget_threads),
@@ -105,15 +107,25 @@ class FinalizationWatch:
             (events.THE_END, self._end),
         ):
             try:
-                self.breakpoints.append(session.break_on(role, where_supported(build, on_hit)))
-            except SymbolNotFound as error:
-                if role not in (events.TRACES_FREED, events.INTERNED_CLEARED):  # of no use to most runs
-                    self.warnings.append(f"{error}: what would be seen there is missing from the report")
+                self._roles[role] = session.break_on(role, where_supported(build, on_hit))
+                self.breakpoints.append(self._roles[role])
+            except SymbolNotFound:
+                self._missing.append(role)
 
     def delete(self) -> None:
         """Stop watching."""
         for breakpoint_ in self.breakpoints:
             breakpoint_.delete()
+
+    def missing(self) -> list[str]:
+        """What is missing from the record, once there is a Python: functions that it has not."""
+        # Of no use but with tracemalloc, in newer versions, and in debug builds.
+        needless = (events.TRACES_FREED, events.INTERNED_CLEARED, events.PRINT_TOTAL)
+        roles = self._missing + [role for role, breakpoint_ in self._roles.items() if not breakpoint_.placed]
+        return [
+            f"no function {' / '.join(role)}: what would be seen there is missing from the report"
+            for role in roles if role not in needless
+        ]
 
     def forget(self) -> None:
         """Another program runs now: what was recorded is not about it."""
@@ -147,8 +159,7 @@ class FinalizationWatch:
             everything.extend(running.tracked)
             everything.extend(spared)
             ending = self._ending(running.interpreter)
-            if stop.runtime.traits.debug:
-                ending.last_collection = LastEntry(Capture(stop.runtime.target), running.tracked, spared)
+            ending.last_collection = LastEntry(Capture(stop.runtime.target), running.tracked, spared)
             ending.moments["last_collection"] = moment(
                 stop, running.reason, "tracked when the last collection began", everything
             )
@@ -166,26 +177,26 @@ class FinalizationWatch:
     def _new(self, hit: Hit) -> bool:
         stop = self._stop(hit)
         stop.runtime.build.pages = stop.runtime.build.pages or Pages()  # many stops follow
-        if stop.runtime.traits.debug:
-            number = stop.runtime.state["interpreters.next_id"]
-            objects = stop.heap.objects
-            self._before[number] = dict(zip(objects.addresses, objects.types))
-            frames = main_stack(stop, hit.thread)
-            test = running(stop, frames)
-            self.makers[number] = Maker(
-                [FrameRow(frame.function, frame.file, frame.line) for frame in frames[:_MAKER]], *(test or ("", None))
-            )
+        number = stop.runtime.state["interpreters.next_id"]
+        objects = stop.heap.objects
+        self._before[number] = dict(zip(objects.addresses, objects.types))
+        frames = main_stack(stop, hit.thread)
+        test = running(stop, frames)
+        self.makers[number] = Maker(
+            [FrameRow(frame.function, frame.file, frame.line) for frame in frames[:_MAKER]], *(test or ("", None))
+        )
         return False
 
     def _interpreter(self, hit: Hit, stop: Stop) -> Interpreter:
         if "interp" in hit.parameters:
             return stop.runtime.interpreter(hit.argument("interp"))
+        if "tstate" not in hit.parameters:  # _PyGC_Fini until 3.8, for all of them
+            return next(each for each in stop.runtime.interpreters() if each.main)
         return stop.runtime.interpreter_of(hit.argument("tstate"))
 
     def _forget_threads(self, hit: Hit) -> bool:
         stop = self._stop(hit)
-        if stop.runtime.traits.debug:
-            self._abandoned = abandoned(stop, hit.argument("tstate"))
+        self._abandoned = abandoned(stop, hit.argument("tstate"))
         return False
 
     def _clear(self, hit: Hit) -> bool:
@@ -231,7 +242,7 @@ class FinalizationWatch:
             return False
         before = self._before.pop(interpreter.number, None)
         if before is None:
-            return False  # a release build, or it was made before refdbg came
+            return False  # it was made before refdbg came
         heap = stop.heap
         ending = self._ending(interpreter)
         rows = [
@@ -308,11 +319,10 @@ class FinalizationWatch:
 
     def _sum(self, hit: Hit) -> None:
         stop = self._stop(hit)
-        if not stop.runtime.traits.debug:
-            return
-        self.totals = totals(stop, hit.function, self._twice)
-        if len(stop.heap.objects):
-            self.totals = replace(self.totals, owners=self._owners(stop))
+        if stop.runtime.traits.debug:  # else nobody counts
+            self.totals = totals(stop, hit.function, self._twice)
+            if len(stop.heap.objects):
+                self.totals = replace(self.totals, owners=self._owners(stop))
         if self._deleted:  # 3.11+: the interpreter is gone already
             self._main_left_over(hit, stop)
 

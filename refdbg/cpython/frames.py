@@ -300,7 +300,9 @@ class _InterpreterFrames:
         self._frame_object = frame.offset("frame_obj")
         # 3.12+ has a frame of C's own below each that C has called.
         self._entry = frame.offset("is_entry") if "is_entry" in frame else None
-        self._line = runtime.build.layout("PyFrameObject").offset("f_lineno")
+        self._line: int | None = None
+        with suppress(LayoutNotFound):  # a stripped build's is not known
+            self._line = runtime.build.layout("PyFrameObject").offset("f_lineno")
         self._slots = frame.offset("localsplus")
         self._locals = frame.offset("f_locals")
         code = runtime.build.layout("PyCodeObject")
@@ -342,6 +344,8 @@ class _InterpreterFrames:
 
     def traced_line(self, frame: int) -> int:
         # PyFrame_GetLineNumber: a trace function may have set it.
+        if self._line is None:
+            return 0
         frame_object = self._memory.u64(frame + self._frame_object)
         return self._memory.integer(frame_object + self._line, 4, signed=True) if frame_object else 0
 

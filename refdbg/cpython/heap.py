@@ -62,8 +62,8 @@ class GenerationLists:
 
     def generations(self, interpreter: Interpreter) -> list[Generation]:
         """The generations, youngest first, and the permanent one."""
-        gc = self._runtime.build.interpreter["gc"].struct
-        base = interpreter.address + self._runtime.build.interpreter.offset("gc")
+        collector = self._runtime.collector(interpreter)
+        gc, base = collector.layout, collector.address
         found = []
         if "generations" in gc:
             row = gc["generations"]
@@ -164,7 +164,7 @@ class GenerationLists:
 
     def collecting(self, interpreter: Interpreter) -> bool:
         """Whether the interpreter's collector is at work: its lists are not complete then."""
-        return bool(StructView(self._memory, interpreter.address, self._runtime.build.interpreter)["gc.collecting"])
+        return bool(self._runtime.collector(interpreter)["collecting"])
 
     def is_tracked(self, address: int) -> bool:
         """Whether the collector tracks the object (its GC head is linked). *address*: ``PyObject *``, of a GC type."""
@@ -188,11 +188,13 @@ _OBJECT_API = ord("o")
 
 @dataclass
 class Blocks:
-    """The allocator's blocks that are in use: address of the data, size in bytes, api ('o', 'm', 'r')."""
+    """The allocator's blocks that are in use: address of the data, size in bytes, api ('o', 'm', 'r'; all 'o' without
+    headers)."""
 
     starts: array[int] = field(default_factory=lambda: array("Q"))
     sizes: array[int] = field(default_factory=lambda: array("Q"))
     apis: bytearray = field(default_factory=bytearray)
+    divided: list[tuple[int, int]] = field(default_factory=list)  # [start, end) in which all else is free
     coverage: Coverage = field(default_factory=Coverage)
 
     def extend(self, more: Blocks) -> None:
@@ -212,6 +214,11 @@ class Blocks:
         if row >= 0 and address < self.starts[row] + max(self.sizes[row], 1):
             return row
         return None
+
+    def is_free(self, address: int) -> bool:
+        """Whether *address* is known to be in no block: words there are left of what was freed."""
+        row = bisect_right(self.divided, (address, HIGHEST_ADDRESS)) - 1
+        return row >= 0 and address < self.divided[row][1] and self.row_of(address) is None
 
 
 def writable_data(regions: list[Region]) -> list[Region]:
@@ -456,13 +463,16 @@ def generation_of(lists: GenerationLists, interpreters: list[Interpreter], addre
 
 def stats(runtime: Runtime, interpreter: Interpreter) -> list[tuple[int, int, int]]:
     """(collections, collected, uncollectable) of each generation so far (struct gc_generation_stats)."""
-    rows = runtime.build.interpreter["gc.generation_stats"]
-    place = interpreter.address + rows.offset
+    collector = runtime.collector(interpreter)
+    rows = collector.layout["generation_stats"]
+    place = collector.address + rows.offset
     if rows.inner is None:  # 3.15+
+        inner = runtime.build.layout("gc_generation_stats")
         places = _newest_stats(runtime, runtime.memory.u64(place))
     else:
+        inner = rows.struct
         places = [place + number * rows.size for number in range(rows.count)]
-    views = [runtime.view(address, "gc_generation_stats") for address in places]
+    views = [StructView(runtime.memory, address, inner) for address in places]
     return [(view["collections"], view["collected"], view["uncollectable"]) for view in views]
 
 
@@ -482,11 +492,12 @@ def _newest_stats(runtime: Runtime, buffers: int) -> list[int]:
 def thresholds(runtime: Runtime, interpreter: Interpreter) -> list[tuple[int, int]]:
     """(threshold, count) of each generation, empty where the build has no such lists."""
     try:
-        row = runtime.build.interpreter["gc.generations"]
+        collector = runtime.collector(interpreter)
+        row = collector.layout["generations"]
     except LayoutNotFound:
         return []
     found = []
     for number in range(row.count):
-        view = StructView(runtime.memory, interpreter.address + row.offset + number * row.size, row.struct)
+        view = StructView(runtime.memory, collector.address + row.offset + number * row.size, row.struct)
         found.append((view["threshold"], view["count"]))
     return found

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from refdbg.cpython.stripped import described
 from refdbg.errors import LayoutNotFound, MemoryFault, NotPython, SymbolNotFound, TargetError
 from refdbg.target import Target
 from refdbg.target.layout import StructLayout, StructView
@@ -38,7 +39,8 @@ class Build:
     """
 
     def __init__(self, target: Target) -> None:
-        self.target = target
+        self.origin = target  # as the session has it
+        self.target = target = described(target, RUNTIME)
         self.pages: Pages | None = None
         try:
             self.runtime_address = target.address_of(RUNTIME)
@@ -64,6 +66,11 @@ class Build:
             immortal="ob_refcnt_split" in self.object or "ob_overflow" in self.object,
         )
         self._check_layout()
+
+    @property
+    def stripped(self) -> bool:
+        """Whether it has no debug info, and what is known of it is what it tells itself."""
+        return self.target is not self.origin
 
     def layout(self, struct: str) -> StructLayout:
         """The layout of a C struct. Raises LayoutNotFound."""
@@ -180,6 +187,12 @@ class Runtime:
     def interpreter_of(self, thread: int) -> Interpreter:
         """The interpreter of a thread state. *thread*: ``PyThreadState *``."""
         return self.interpreter(self.view(thread, "PyThreadState")["interp"])
+
+    def collector(self, interpreter: Interpreter) -> StructView:
+        """The state of the interpreter's collector (``struct _gc_runtime_state``); until 3.8 all share one."""
+        own = self.build.interpreter
+        where = StructView(self.memory, interpreter.address, own) if "gc" in own else self.state
+        return StructView(self.memory, where.at("gc"), where.layout["gc"].struct)
 
     def finalizing(self, interpreter: Interpreter) -> bool:
         """Whether the interpreter is being finalized (Python/pylifecycle.c, Py_FinalizeEx, Py_EndInterpreter)."""

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 from refdbg.cpython.frames import Frames
 from refdbg.cpython.heap import GenerationLists, HeapObjects, heap_objects
+from refdbg.cpython.pools import has_debug_headers, pool_objects
 from refdbg.cpython.runtime import Build, Runtime
 from refdbg.cpython.text import Texts
 from refdbg.cpython.types import Types
-from refdbg.errors import DecodeError, MemoryFault, NotPython, RefdbgError
+from refdbg.errors import DecodeError, MemoryFault, NotPython
 from refdbg.graph.objects import Objects
 
 if TYPE_CHECKING:
@@ -91,14 +92,11 @@ class Stop:
 
     @cached_property
     def heap(self) -> HeapObjects:
-        """Every object in the allocator's blocks. Raises RefdbgError for a build without block headers."""
+        """Every object in the allocator's blocks. Raises RefdbgError."""
         check_supported(self.runtime.build)
-        if not self.runtime.traits.debug:
-            raise RefdbgError(
-                "this is a release build: untracked objects cannot be found",
-                "Use a debug build (--with-pydebug), or a command that reads tracked objects only.",
-            )
-        return heap_objects(self.runtime, self.types, self.runtime.build.pages)
+        if has_debug_headers(self.runtime):
+            return heap_objects(self.runtime, self.types, self.runtime.build.pages)
+        return pool_objects(self.texts, self.tracked())
 
     @cached_property
     def traces(self) -> Traces:

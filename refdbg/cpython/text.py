@@ -13,7 +13,7 @@ from refdbg.cpython.kinds import Kinds
 from refdbg.cpython.runtime import Runtime
 from refdbg.cpython.scalars import Scalars
 from refdbg.cpython.types import UNICODE_SUBCLASS, Type, Types
-from refdbg.errors import DecodeError, RefdbgError
+from refdbg.errors import DecodeError, LayoutNotFound, RefdbgError, SymbolNotFound
 
 _STRING_LIMIT = 1 << 20
 _DAMAGE = (RefdbgError, ValueError, OverflowError, struct.error, RecursionError)
@@ -96,6 +96,8 @@ class Texts:
             return "…"
         try:
             return self._format(address, depth, max(room, 1))
+        except (LayoutNotFound, SymbolNotFound):  # stripped: its struct is not known
+            return f"<{self.type_name(self.memory.u64(address + self._ob_type))} object at {address:#x}>"
         except _DAMAGE:
             return f"<unreadable {address:#x}>"
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import BinaryIO
 
+from refdbg.dependencies import elftools
 from refdbg.errors import LayoutNotFound, MemoryFault, NoProcess, RefdbgError, SymbolNotFound
 from refdbg.target import (
     Change,
@@ -25,6 +26,8 @@ from refdbg.target import (
 )
 from refdbg.target.core import CoreMemory
 from refdbg.target.ctype import CType, layout_of
+from refdbg.target.dwarf import CodeCopy, DebugInfo
+from refdbg.target.elf import build_id as build_id_of
 from refdbg.target.images import Images
 from refdbg.target.layout import StructLayout
 from refdbg.target.memory import Memory, Region
@@ -49,6 +52,10 @@ _CONVENTIONS = {
     "x86-64": Convention(("rdi", "rsi", "rdx", "rcx", "r8", "r9"), "rax", "ret"),
     "aarch64": Convention(("x0", "x1", "x2", "x3", "x4", "x5", "x6", "x7"), "x0", "ret"),
 }
+
+
+# System V psABI, "DWARF Register Number Mapping".
+_DWARF_REGISTERS = ("rax", "rdx", "rcx", "rbx", "rsi", "rdi", "rbp", "rsp", *(f"r{n}" for n in range(8, 16)))
 
 
 def convention(architecture: str) -> Convention:
@@ -94,6 +101,20 @@ def check_program(debugger: str, core: CoreMemory, program: str, build_id: str) 
         raise NoProcess(
             f"{program} is another build than the core file is of (build id {build_id}, not {wanted})",
             f"The core file is of {core.executable}: name that build of it with `file PROGRAM`.",
+        )
+
+
+def check_running(pid: int, program: str, build_id: str) -> None:
+    """Raises NoProcess when the debugger's program is not the one that the process runs: another build's debug info."""
+    try:
+        with open(f"/proc/{pid}/exe", "rb") as file:
+            wanted = build_id_of(elftools.ELFFile(file))
+    except (OSError, elftools.ELFError):
+        return
+    if wanted and build_id and wanted != build_id:
+        raise NoProcess(
+            f"{program} is another build than process {pid} runs (build id {build_id}, not {wanted})",
+            f"Name the right one: `file /proc/{pid}/exe`.",
         )
 
 
@@ -211,16 +232,29 @@ class Debugged:
 class DebuggerHit:
     """One stop at a watched function, by the registers of the innermost frame."""
 
-    def __init__(self, function: str, parameters: Sequence[str], thread: int, architecture: str) -> None:
-        self.function = function
-        self.parameters = parameters
+    def __init__(self, target: Debugged, watch: FunctionWatch, thread: int, architecture: str) -> None:
+        self._debugged = target
+        self.function = watch.function
         self.thread = thread
         self._architecture = architecture
+        self._copy = watch.copy_at(self._register("pc"), target) if watch.copies else None
+        self.parameters = watch.parameters if self._copy is None else list(self._copy.registers)
 
     def _register(self, name: str) -> int:
         raise NotImplementedError
 
+    def variable(self, name: str) -> int:
+        if self._copy is not None and name in self._copy.variables and self._architecture == "x86-64":
+            begin = self._debugged.unwinder.frame_begin(*map(self._register, ("pc", "sp", "rbp")))
+            if begin is not None:
+                return begin + self._copy.variables[name]
+        raise LayoutNotFound(f"where {name} of {self.function} is cannot be known")
+
     def argument(self, name: str) -> int:
+        if self._copy is not None:
+            if name not in self._copy.registers or self._architecture != "x86-64":
+                raise LayoutNotFound(f"{self.function} has no parameter {name!r}: it was optimised away")
+            return self._register(_DWARF_REGISTERS[self._copy.registers[name]])
         registers = convention(self._architecture).arguments
         if name not in self.parameters or self.parameters.index(name) >= len(registers):
             raise LayoutNotFound(f"{self.function} has no parameter {name!r}")
@@ -239,6 +273,7 @@ class Reports:
 
     def __init__(self) -> None:
         self.busy = False
+        self.code: dict[str, _Code] = {}  # by the path of a file with debug info
         self._last_stop: object = None
 
     def seen_before(self, here: object) -> bool:
@@ -252,6 +287,18 @@ class Reports:
         return again
 
 
+class _Code:
+    # The debug info of an interpreter's file, and where _PyRuntime is in it.
+    def __init__(self, path: str) -> None:
+        file = open(path, "rb")  # noqa: SIM115 - as long as the debugger runs
+        self.debug = DebugInfo(file)
+        table = elftools.ELFFile(file).get_section_by_name(".symtab")
+        found = table.get_symbol_by_name(RUNTIME) if table is not None else None
+        if not found:
+            raise elftools.ELFError(f"no symbol {RUNTIME}")
+        self.runtime = int(found[0]["st_value"])
+
+
 class FunctionWatch:
     """A function watched at its entry, or at each of its return instructions."""
 
@@ -262,6 +309,32 @@ class FunctionWatch:
         self._where = where
         self.parameters: list[str] = []
         self.function = functions[0]
+        self.copies: dict[int, CodeCopy] = {}  # of an optimised function, by their distance from _PyRuntime
+
+    def find_copies(self, path: str, name: str) -> bool:
+        """Whether the optimiser has inlined or cloned the function: then `copies` are where it is watched.
+
+        *path*: the file with the debug info of _PyRuntime.
+        """
+        self.copies = {}
+        known = self._session.code.get(path)
+        if known is None:
+            try:
+                known = self._session.code[path] = _Code(path)
+            except (OSError, elftools.ELFError):
+                return False
+        found = [copy for copy in known.debug.copies(name) if self._where == "entry" or not copy.inside]
+        self.copies = {copy.place - known.runtime: copy for copy in found}
+        return bool(self.copies)
+
+    @property
+    def inlined(self) -> bool:
+        """Whether it has no code of its own."""
+        return any(copy.inside for copy in self.copies.values())
+
+    def copy_at(self, place: int, target: Debugged) -> CodeCopy | None:
+        """The copy that the program stands at the begin of."""
+        return self.copies.get(place - target.address_of(RUNTIME))
 
     def reached(self, target: Debugged, hit: Callable[[], Hit]) -> bool:
         """The program stands there. Never raises; True keeps it stopped."""

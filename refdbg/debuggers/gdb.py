@@ -21,6 +21,7 @@ from refdbg.debuggers.debugged import (
     WordWatch,
     cannot_attach,
     check_program,
+    check_running,
     convention,
     printable,
 )
@@ -97,6 +98,8 @@ class GdbTarget(Debugged):
         build_id = next((o.build_id or "" for o in gdb.objfiles() if o.filename == main), "")
         if isinstance(direct, CoreMemory):
             check_program("gdb", direct, main or "", build_id)
+        elif kind == "native" and inferior.pid:
+            check_running(inferior.pid, main or "", build_id)
         super().__init__(
             TargetInfo(main or "", inferior.pid or None, kind not in ("core", "none"), f"gdb {version}", build_id),
             direct,
@@ -250,10 +253,10 @@ def _address_of(name: str) -> int | None:
 class GdbHit(DebuggerHit):
     """One stop at a watched function."""
 
-    def __init__(self, target: GdbTarget, function: str, parameters: Sequence[str]) -> None:
+    def __init__(self, target: GdbTarget, watch: GdbBreakpoint) -> None:
         self.target = target
         ptid = gdb.selected_thread().ptid
-        super().__init__(function, parameters, int(ptid[1] or ptid[0]), _architecture())
+        super().__init__(target, watch, int(ptid[1] or ptid[0]), _architecture())
 
     def _register(self, name: str) -> int:
         return _register(name)
@@ -298,6 +301,9 @@ class _Stop(gdb.Breakpoint):  # type: ignore[misc]
 
 class _Watch(gdb.Breakpoint):  # type: ignore[misc]
     # A hardware watchpoint on one word.
+    placed = True
+    inlined = False
+
     def __init__(self, session: GdbSession, address: int, on_change: OnChange) -> None:
         self._session = session
         self._word = WordWatch(session.target(), address, on_change)
@@ -374,6 +380,8 @@ class GdbBreakpoint(FunctionWatch):
     def place(self) -> bool:
         """Set the breakpoint in the first function that exists; False when there is none (yet)."""
         for name in self._functions:
+            if self._place_copies(name):
+                return True
             symbol = _symbol(name)
             if symbol is None or not symbol.is_function:
                 continue
@@ -390,13 +398,30 @@ class GdbBreakpoint(FunctionWatch):
             return True
         return False
 
+    def _place_copies(self, name: str) -> bool:
+        runtime = gdb.lookup_global_symbol(RUNTIME)
+        if runtime is None or not self.find_copies(runtime.symtab.objfile.filename, name):
+            return False
+        self.function = name
+        base = f"(char *) &{RUNTIME}"
+        for distance, copy in self.copies.items():
+            if self._where == "entry":
+                self._stops.append(_Stop(self, f"*({base} + {distance})"))
+            else:
+                start = int(runtime.value().address) + distance
+                self._stops += [
+                    _Stop(self, f"*({base} + {distance + offset})")
+                    for offset in _returns(start, start + copy.end - copy.place)
+                ]
+        return True
+
     def hit(self) -> bool:
         """Called by gdb at a stop; True keeps the program stopped."""
         frame = gdb.newest_frame()
         if self._gdb.seen_before((gdb.selected_thread().ptid, frame.pc(), int(frame.read_register("sp")))):
             return False
         target = self._gdb.target()
-        return self.reached(target, lambda: GdbHit(target, self.function, self.parameters))
+        return self.reached(target, lambda: GdbHit(target, self))
 
     def remove(self) -> None:
         """Take the breakpoints out; `place` sets them again."""

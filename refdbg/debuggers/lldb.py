@@ -325,11 +325,11 @@ def _architecture(target: lldb.SBTarget) -> str:
 class LldbHit(DebuggerHit):
     """One stop at a watched function."""
 
-    def __init__(self, target: LldbTarget, frame: lldb.SBFrame, function: str, parameters: Sequence[str]) -> None:
+    def __init__(self, target: LldbTarget, frame: lldb.SBFrame, watch: LldbBreakpoint) -> None:
         self.target = target
         self._frame = frame
         thread = frame.GetThread()
-        super().__init__(function, parameters, thread.GetThreadID(), _architecture(thread.GetProcess().GetTarget()))
+        super().__init__(target, watch, thread.GetThreadID(), _architecture(thread.GetProcess().GetTarget()))
 
     def _register(self, name: str) -> int:
         return _register(self._frame, name)
@@ -371,6 +371,8 @@ class LldbBreakpoint(FunctionWatch):
         if not _has_runtime(module):
             return
         for name in self._functions:
+            if self._place_copies(stop, module, name):
+                return
             function = _function(module, name)
             if function is None:
                 continue
@@ -381,12 +383,30 @@ class LldbBreakpoint(FunctionWatch):
                 stop.AddLocation(address)
             return
 
+    def _place_copies(self, stop: lldb.SBBreakpoint, module: lldb.SBModule, name: str) -> bool:
+        runtime = module.FindSymbol(RUNTIME).GetStartAddress().GetFileAddress()
+        if not self.find_copies(module.GetSymbolFileSpec().fullpath or module.GetFileSpec().fullpath, name):
+            return False
+        self.function = name
+        for distance, copy in self.copies.items():
+            start = module.ResolveFileAddress(runtime + distance)
+            if self._where == "entry":
+                stop.AddLocation(start)
+            else:
+                for address in self._returning(self._target.ReadInstructions(start, (copy.end - copy.place) // 2)):
+                    if address.GetFileAddress() < runtime + distance + copy.end - copy.place:
+                        stop.AddLocation(address)
+        return True
+
     def _returns(self, function: lldb.SBFunction) -> list[lldb.SBAddress]:
         # The function's return instructions: where its result is known and its work done.
+        return self._returning(function.GetInstructions(self._target))
+
+    def _returning(self, instructions: lldb.SBInstructionList) -> list[lldb.SBAddress]:
         returning = convention(_architecture(self._target)).returning
         return [
             instruction.GetAddress()
-            for instruction in function.GetInstructions(self._target)
+            for instruction in instructions
             if instruction.GetMnemonic(self._target).startswith(returning)
         ]
 
@@ -396,7 +416,7 @@ class LldbBreakpoint(FunctionWatch):
         if self._lldb.seen_before((thread.GetThreadID(), frame.GetPC(), frame.GetSP())):
             return False
         target = self._lldb.at(thread.GetProcess())
-        return self.reached(target, lambda: LldbHit(target, frame, self.function, self.parameters))
+        return self.reached(target, lambda: LldbHit(target, frame, self))
 
     @property
     def placed(self) -> bool:
@@ -454,6 +474,9 @@ def _keep(names: dict[str, object]) -> None:
 
 class _Watch:
     # A hardware watchpoint on one word.
+    placed = True
+    inlined = False
+
     def __init__(self, session: LldbSession, target: lldb.SBTarget, address: int, on_change: OnChange) -> None:
         self._session = session
         self._target = target

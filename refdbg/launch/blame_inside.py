@@ -34,8 +34,7 @@ def report_of(session: Session, orders: dict[str, Any]) -> dict[str, Any]:
 
 def layout_of(stop: Stop) -> dict[str, int]:
     """What two runs have in common when their objects are at the same addresses; {} where that cannot be known."""
-    traits = stop.runtime.traits
-    if traits.free_threaded or not traits.debug:
+    if stop.runtime.traits.free_threaded:
         return {}
     objects = stop.heap.objects
     words = array("Q", objects.addresses)

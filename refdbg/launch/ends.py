@@ -123,9 +123,10 @@ class Ends:
                 f"this build has no {' and no '.join(self._watch.missing)} (optimised away): which objects "
                 "a collection finalizes and clears is not known. Use a debug build (Debian: python3.11-dbg)."
             )
-        last = "at_end" if traits.get("debug") else "before_clear"
+        if traits:
+            found += self._endings.missing()
         if traits and not crashed and not traits["free_threaded"] and not any(
-            last in end.moments for end in self._endings.endings()
+            "at_end" in end.moments for end in self._endings.endings()
         ):
             found.append(
                 "the interpreter was not finalized (os._exit, a signal, or exec): what it leaves over is not known."

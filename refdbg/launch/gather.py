@@ -168,13 +168,14 @@ class Gatherer:
             self.seen.warnings.append(f"{halt.signal} in a collection, whose visits were not checked: {error}")
 
     def _explain_silence(self) -> None:
-        waiting = self.session.waiting()
-        if not waiting:
-            return
+        if not self.session.waiting() or self.seen.python:
+            return  # what the compiler has left no trace of waits as well
         if self.session.has_python():
             self.seen.warnings.append(
                 "this Python has no debug info: nothing of its collector could be seen. "
-                "Use a debug build (Debian: python3.11-dbg; from source: ./configure --with-pydebug)."
+                "Install it, or use a debug build (Debian: python3.11-dbg; from source: ./configure --with-pydebug). "
+                "Of a stripped CPython 3.13 `refdbg status`, `census` and `frames` tell something, in a debugger or by "
+                "`refdbg --pid`."
             )
         else:
             self.seen.warnings.append(

@@ -99,8 +99,11 @@ def _headline(report: dict[str, Any]) -> Iterator[str]:
     left = [end["left_over"] for end in report["interpreters"] if end["id"] == 0 and end["left_over"]]
     if not left or not left[0]["objects"]:
         return
-    references = report["totals"]["references_reported"] if report["totals"] else left[0]["references"]
-    yield f"{left[0]['objects']} objects are left over; the interpreter counts {references} references at its end."
+    if report["totals"]:
+        counted = f"the interpreter counts {report['totals']['references_reported']} references at its end."
+    else:
+        counted = f"they have {left[0]['references']} references (a release build prints no total to check that by)."
+    yield f"{left[0]['objects']} objects are left over; {counted}"
     explained: dict[str, list[dict[str, Any]]] = {}
     for finding in report["findings"]:
         if finding["interpreter"] == 0 and finding["verdict"] in _EXPLAIN:

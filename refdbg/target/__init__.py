@@ -162,8 +162,12 @@ class Hit(Protocol):
     """One stop at a watched function."""
 
     function: str
-    parameters: Sequence[str]
     thread: int
+
+    @property
+    def parameters(self) -> Sequence[str]:
+        """The names of its parameters."""
+        ...
 
     @property
     def target(self) -> Target:
@@ -172,6 +176,13 @@ class Hit(Protocol):
 
     def argument(self, name: str) -> int:
         """The value of the function's parameter *name* at its entry. Raises LayoutNotFound."""
+        ...
+
+    def variable(self, name: str) -> int:
+        """The address of a variable on the stack, of the function that this one was inlined into.
+
+        Raises LayoutNotFound.
+        """
         ...
 
     def callers(self, limit: int) -> Iterator[str]:
@@ -218,6 +229,16 @@ class Breakpoint(Protocol):
     """A watched function, or a watched word: what it is called."""
 
     function: str
+
+    @property
+    def placed(self) -> bool:
+        """Whether a loaded file has it."""
+        ...
+
+    @property
+    def inlined(self) -> bool:
+        """Whether it has no code of its own: then its parameters are not known."""
+        ...
 
     def delete(self) -> None:
         """Stop watching."""

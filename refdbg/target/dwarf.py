@@ -10,7 +10,8 @@ import os
 import re
 import struct
 from bisect import bisect_right
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, BinaryIO
 
@@ -29,6 +30,10 @@ _INTEGERS = {5: True, 6: True, 7: False, 8: False}  # DW_ATE_signed, _signed_cha
 _NUMBERED = re.compile(r"(.+)\.\d+$")  # how compilers keep the statics of functions of one name apart
 _ONE_BYTE = 0x80  # a larger abbreviation code has two: more bytes look like such an entry
 _OP_ADDR = 3  # DW_OP_addr
+_OP_REG0, _OP_FBREG = 0x50, 0x91
+_OPTIMISED = re.compile(r" -O\S*")
+_FOR_DEBUGGING = (" -O0", " -Og")  # neither inlines nor clones
+_UNITS = 8
 _SHORT = 4  # gcc writes a name that is shorter than a reference to .debug_str into the entry itself
 _WORD = struct.Struct("<I")
 
@@ -38,6 +43,22 @@ _MEMBERS = ("DW_TAG_member", "DW_TAG_inheritance")
 
 def _no_entry() -> tuple[type[BaseException], ...]:
     return (LookupError, ValueError, AttributeError, elftools.ELFError, elftools.DWARFError)
+
+
+@dataclass(frozen=True)
+class CodeCopy:
+    """One place where an optimised function's code begins.
+
+    *inside*: the function that it was inlined into, "" for a clone that is called and ends before *end*.
+    *registers*: by parameter of a clone, the DWARF number of the register that it is in there. *variables*: those of
+    the function *inside* that lie on the stack, as their distance from the begin of its frame.
+    """
+
+    place: int
+    inside: str
+    end: int
+    registers: Mapping[str, int]
+    variables: Mapping[str, int]
 
 
 class DebugInfo:
@@ -70,6 +91,14 @@ class DebugInfo:
     def _offsets(self) -> list[int]:
         # Where each unit begins in .debug_info.
         return [unit.cu_offset for unit in self._dwarf.iter_CUs()] if self._dwarf else []
+
+    @cached_property
+    def _optimised(self) -> bool:
+        for offset in self._offsets[:_UNITS]:  # the first ones may be the C library's
+            flags = _OPTIMISED.findall(_text(self._dwarf.get_CU_at(offset).get_top_DIE(), "DW_AT_producer"))
+            if flags:
+                return flags[-1] not in _FOR_DEBUGGING
+        return bool(self._offsets)
 
     def type_named(self, name: str) -> DwarfType | None:
         """The struct or union of that tag or typedef, where its members are known; None without it."""
@@ -121,6 +150,14 @@ class DebugInfo:
                 file = unit.path(_number(declared, "DW_AT_decl_file"))
                 return Variable(path, file, _number(declared, "DW_AT_decl_line"), _function_around(entry))
         return None
+
+    def copies(self, name: str) -> tuple[CodeCopy, ...]:
+        """Where the code of the function *name* is, when the optimiser has inlined or cloned it; else none of it."""
+        found: list[CodeCopy] = []
+        for entry in self._candidates(name, {"DW_TAG_subprogram"}) if self._optimised else ():
+            if "DW_AT_inline" in entry.attributes:
+                found += self._unit_of(entry).copies.get(entry.offset, ())
+        return tuple(found)
 
     def static_inside(self, function: int, name: str, variable: str) -> int | None:
         """The address of a static *variable* that the function *name* at *function* declares."""
@@ -260,6 +297,64 @@ class _Unit:
             for entry in self._outermost.values()
             if entry.tag == "DW_TAG_subprogram" and "DW_AT_low_pc" in entry.attributes
         }
+
+    @cached_property
+    def copies(self) -> dict[int, list[CodeCopy]]:
+        """Where the code of each function is that has an abstract entry, by the offset of that."""
+        found: dict[int, list[CodeCopy]] = {}
+        for entry in self._outermost.values():
+            place = _first_place(self._dwarf, self._unit, entry) if entry.tag == "DW_TAG_subprogram" else None
+            if place is not None:
+                self._add_copies(entry, place, found)
+        return found
+
+    def _add_copies(self, function: Any, place: int, found: dict[int, list[CodeCopy]]) -> None:
+        name = _name(_origin(function))
+        variables: dict[str, int] = {}
+        if "DW_AT_abstract_origin" in function.attributes:
+            end = max(end for start, end in _ranges(self._dwarf, self._unit, function) if start <= place < end)
+            registers = {}
+            for child in function.iter_children():
+                register = self._register(child, place) if child.tag == "DW_TAG_formal_parameter" else None
+                if register is not None:
+                    registers[_name(_origin(child))] = register
+            origin = function.get_DIE_from_attribute("DW_AT_abstract_origin").offset
+            found.setdefault(origin, []).append(CodeCopy(place, "", end, registers, {}))
+        inner = [function]
+        for outer in inner:
+            for child in outer.iter_children():
+                if child.tag == "DW_TAG_variable":
+                    distance = _frame_distance(child)
+                    if distance is not None:
+                        variables.setdefault(_name(_origin(child)), distance)
+                elif child.tag == "DW_TAG_lexical_block":
+                    inner.append(child)
+                elif child.tag == "DW_TAG_inlined_subroutine":
+                    inner.append(child)
+                    # Without an entry, the first instruction may be a loop's that is entered in its middle.
+                    first = _first_place(self._dwarf, self._unit, child)
+                    if first is not None and "DW_AT_entry_pc" in child.attributes:
+                        origin = child.get_DIE_from_attribute("DW_AT_abstract_origin").offset
+                        found.setdefault(origin, []).append(CodeCopy(first, name, 0, {}, variables))
+
+    def _register(self, parameter: Any, place: int) -> int | None:
+        # The register that a parameter is in at *place*.
+        location = parameter.attributes.get("DW_AT_location")
+        lists = self._dwarf.location_lists()
+        if location is None or lists is None:
+            return None
+        base = self._unit.get_top_DIE().attributes.get("DW_AT_low_pc")
+        start = _address(self._dwarf, self._unit, base) if base is not None else 0
+        parsed = elftools.LocationParser(lists).parse_from_attribute(location, self._unit["version"], parameter)
+        for row in parsed if isinstance(parsed, list) else ():
+            if hasattr(row, "base_address"):
+                start = row.base_address
+            elif hasattr(row, "begin_offset"):
+                offset = 0 if row.is_absolute else start
+                operation = row.loc_expr[0] if len(row.loc_expr) == 1 else 0
+                if offset + row.begin_offset <= place < offset + row.end_offset and 0 <= operation - _OP_REG0 < 32:
+                    return int(operation - _OP_REG0)
+        return None
 
     def ranges(self) -> Iterator[tuple[int, int]]:
         """The code of the unit."""
@@ -414,7 +509,11 @@ def _origin(entry: Any) -> Any:
 
 
 def _name(entry: Any) -> str:
-    attribute = entry.attributes.get("DW_AT_name")
+    return _text(entry, "DW_AT_name")
+
+
+def _text(entry: Any, name: str) -> str:
+    attribute = entry.attributes.get(name)
     return attribute.value.decode("utf-8", "replace") if attribute is not None else ""
 
 
@@ -438,6 +537,29 @@ def _place(entry: Any) -> int | None:
     if isinstance(expression, list) and len(expression) == 9 and expression[0] == _OP_ADDR:
         return int.from_bytes(bytes(expression[1:]), "little")
     return None
+
+
+def _first_place(dwarf: Any, unit: Any, entry: Any) -> int | None:
+    # The first instruction of a function or of an inlined call; None where there is no code.
+    for attribute in ("DW_AT_entry_pc", "DW_AT_low_pc"):
+        if attribute in entry.attributes:
+            found = entry.attributes[attribute]
+            if found.form == "DW_FORM_addr" or found.form.startswith("DW_FORM_addrx"):
+                return _address(dwarf, unit, found)
+    return next((start for start, end in _ranges(dwarf, unit, entry) if start < end), None)
+
+
+def _frame_distance(variable: Any) -> int | None:
+    # Where a variable on the stack is, from the begin of its frame.
+    location = variable.attributes.get("DW_AT_location")
+    expression = location.value if location is not None else None
+    if not isinstance(expression, list) or expression[:1] != [_OP_FBREG]:
+        return None
+    value = 0
+    for number, byte in enumerate(expression[1:]):
+        value |= (byte & 0x7F) << 7 * number
+    bits = 7 * (len(expression) - 1)
+    return value - (1 << bits) if value >> bits - 1 else value
 
 
 def _address(dwarf: Any, unit: Any, attribute: Any) -> int:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from refdbg.errors import MemoryFault
-from refdbg.target.memory import Memory, Region
+from refdbg.target.memory import PAGE, Memory, Region
 
 _FLAGS = 7
 _IN_USE = 1  # PREV_INUSE, in the size of the chunk that follows
 _HEADER = 16
 _SMALLEST = 32
+_MAPPED = 2
+_LEAST_MAPPED = 1 << 16  # M_MMAP_THRESHOLD is twice that, by default
+_PIECE = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,13 @@ class NativeBlocks:
         """Whether the blocks fill the region: then it is a heap."""
         return bool(self._chunks) and self._end == self._region_end
 
+    def in_use(self) -> Iterator[NativeBlock]:
+        """Each block that is not free."""
+        for chunk in self._chunks:
+            block = self.at(chunk + _HEADER)
+            if block is not None:
+                yield block
+
     def at(self, address: int) -> NativeBlock | None:
         """The block that contains *address*, None when it is free or not known.
 
@@ -65,3 +76,36 @@ class NativeBlocks:
         except MemoryFault:
             return None
         return NativeBlock(chunk + _HEADER, following - chunk - 8) if address >= chunk + _HEADER else None
+
+
+class MappedBlocks:
+    """The large blocks that malloc has mapped one by one (malloc/malloc.c, sysmalloc_mmap)."""
+
+    def __init__(self, memory: Memory, stretches: Iterable[tuple[int, int]]) -> None:
+        """*stretches*: anonymous memory, [start, end)."""
+        self.all: list[NativeBlock] = []
+        self._starts = array("Q")
+        for start, end in stretches:
+            position = start
+            while position < end:
+                words = array("Q", memory.read_some(position, min(end - position, _PIECE))[: _PIECE])
+                row = 0
+                while row + 1 < len(words):
+                    size = words[row + 1] & ~_FLAGS
+                    here = position + 8 * row
+                    if words[row + 1] & _FLAGS == _MAPPED and not words[row] and not size % PAGE and (
+                        _LEAST_MAPPED <= size <= end - here
+                    ):
+                        self.all.append(NativeBlock(here + _HEADER, size - _HEADER))
+                        self._starts.append(here + _HEADER)
+                        row += size // 8
+                    else:
+                        row += PAGE // 8
+                position += max(8 * row, PAGE)
+
+    def at(self, address: int) -> NativeBlock | None:
+        """The block that contains *address*, None when it is not known."""
+        row = bisect_right(self._starts, address) - 1
+        if row >= 0 and address < self.all[row].address + self.all[row].size:
+            return self.all[row]
+        return None

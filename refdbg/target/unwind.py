@@ -80,6 +80,11 @@ class Unwinder:
             found.append(pc)
         return found, True
 
+    def frame_begin(self, pc: int, stack: int, frame: int) -> int | None:
+        """Where the frame of the function that *pc* is in begins (its CFA), None where the tables do not tell it."""
+        row = self._row(pc)
+        return None if row is None else (frame if row.by_frame else stack) + row.offset
+
     def _row(self, place: int) -> _Row | None:
         library = self._images().library_at(place)
         if library is None:

@@ -25,6 +25,7 @@ from refdbg.debuggers.gdb import GdbSession
 
 def visits(told: str) -> dict[str, Any]:
     """Every object's visits against the gc.get_referents that the program wrote (JSON lines: [id, [ids…]])."""
+    gdb.execute("set breakpoint pending on")
     gdb.execute("break builtin_ascii")
     gdb.execute("run")
     with open(told, encoding="utf-8") as file:
@@ -44,6 +45,7 @@ def visits(told: str) -> dict[str, Any]:
 
 def balance(_told: str) -> dict[str, Any]:
     """The objects whose reference count the words of the process do not explain, when the program calls ascii()."""
+    gdb.execute("set breakpoint pending on")
     gdb.execute("break builtin_ascii")
     gdb.execute("run")
     stop = Stop(Build(GdbSession().target()))
@@ -65,6 +67,7 @@ def balance(_told: str) -> dict[str, Any]:
 
 def known(_told: str) -> dict[str, Any]:
     """The objects whose known references differ when all are read at once, when the program calls ascii()."""
+    gdb.execute("set breakpoint pending on")
     gdb.execute("break builtin_ascii")
     gdb.execute("run")
     stop = Stop(Build(GdbSession().target()))
