@@ -18,8 +18,6 @@ from refdbg.graph.objects import Objects
 from refdbg.records import ObjectRow
 from refdbg.target.layout import StructView
 
-_COUNT_MASK = 0xFFFF_FFFF
-
 # Include/object.h; a bit that an older release did not use is 0 there.
 _FLAGS = {
     1: "STATIC_BUILTIN",
@@ -57,10 +55,8 @@ _ATTRIBUTES_LIMIT = 200
 
 
 def refcount(stop: Stop, address: int) -> int:
-    """The object's reference count as it stands in memory (``PyObject *``). Raises MemoryFault."""
-    build = stop.runtime.build
-    count = stop.runtime.memory.integer(address + build.ob_refcnt, 8, signed=True)
-    return count & _COUNT_MASK if build.traits.immortal else count
+    """The object's reference count (``PyObject *``). Raises MemoryFault."""
+    return stop.runtime.build.counts.of(stop.runtime.memory, address)
 
 
 def is_immortal(stop: Stop, address: int) -> bool:
@@ -102,8 +98,8 @@ def size(stop: Stop, address: int) -> int:
 
 
 def known_heap(stop: Stop) -> HeapObjects | None:
-    """Every object in the allocator's blocks; None in a release build, whose blocks have no headers."""
-    return stop.heap if stop.runtime.traits.debug else None
+    """Every object in the allocator's blocks; None where they cannot be told: release builds with the GIL."""
+    return stop.heap if stop.runtime.traits.debug or stop.runtime.traits.free_threaded else None
 
 
 def block_size(stop: Stop, start: int) -> int | None:

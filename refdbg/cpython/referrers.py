@@ -226,7 +226,7 @@ class Referrers:
     def _on_free_list(self, start: int) -> tuple[int, int] | None:
         # The object and its type when the block holds one with no references: kept for reuse, its words are stale.
         build, memory, types = self._stop.runtime.build, self._stop.runtime.memory, self._stop.types
-        head = build.gc_head.size
+        head = build.gc_head_size
         for prefix in (0, head, head + 16, 16):
             try:
                 type_ = memory.u64(start + prefix + build.ob_type)

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 from refdbg.cpython.frames import Frames
 from refdbg.cpython.heap import GenerationLists, HeapObjects, heap_objects
+from refdbg.cpython.mimalloc import MimallocPages, free_threaded_heap
 from refdbg.cpython.runtime import Build, Runtime
 from refdbg.cpython.text import Texts
 from refdbg.cpython.types import Types
-from refdbg.errors import DecodeError, MemoryFault, NotPython, RefdbgError
+from refdbg.errors import DecodeError, LayoutNotFound, MemoryFault, NotPython, RefdbgError
 from refdbg.graph.objects import Objects
 
 if TYPE_CHECKING:
@@ -26,11 +27,20 @@ if TYPE_CHECKING:
 
 def check_supported(build: Build) -> None:
     """Raises NotPython for a build whose objects refdbg cannot account for."""
-    if build.traits.free_threaded:
+    if build.traits.free_threaded and _counts_per_thread(build):
         raise NotPython(
-            "this is a free-threaded build (--disable-gil): refdbg cannot read its objects yet",
+            "this free-threaded build (--disable-gil) counts the references to types in each thread: refdbg cannot "
+            "read its objects yet",
             "Run the program with a debug build that has the GIL; `refdbg status` and `refdbg frames` work here.",
         )
+
+
+def _counts_per_thread(build: Build) -> bool:
+    # 3.14+ (Include/internal/pycore_tstate.h, struct _PyThreadStateImpl).
+    try:
+        return any(name in build.layout("_PyThreadStateImpl") for name in ("refcounts", "types"))
+    except LayoutNotFound:
+        return True
 
 
 @dataclass(frozen=True)
@@ -66,13 +76,13 @@ class Stop:
         return Types(self.runtime)
 
     @cached_property
-    def lists(self) -> GenerationLists:
-        """The collector's lists. Raises NotPython on a free-threaded build."""
+    def lists(self) -> GenerationLists | MimallocPages:
+        """Where the collector has its objects. Raises NotPython for a build that is not supported."""
         check_supported(self.runtime.build)
-        return GenerationLists(self.runtime)
+        return MimallocPages(self.runtime) if self.runtime.traits.free_threaded else GenerationLists(self.runtime)
 
     def tracked(self) -> Objects:
-        """What the collectors of all interpreters track. Raises NotPython on a free-threaded build."""
+        """What the collectors of all interpreters track. Raises NotPython for a build that is not supported."""
         found = Objects()
         for interpreter in self.runtime.interpreters():
             found.extend(self.lists.tracked(interpreter))
@@ -80,7 +90,7 @@ class Stop:
 
     @cached_property
     def texts(self) -> Texts:
-        """Bounded reprs and type names. Raises NotPython on a free-threaded build."""
+        """Bounded reprs and type names. Raises NotPython for a build that is not supported."""
         check_supported(self.runtime.build)
         return Texts(self.runtime, self.types)
 
@@ -93,6 +103,8 @@ class Stop:
     def heap(self) -> HeapObjects:
         """Every object in the allocator's blocks. Raises RefdbgError for a build without block headers."""
         check_supported(self.runtime.build)
+        if self.runtime.traits.free_threaded:
+            return free_threaded_heap(self.runtime, self.types)
         if not self.runtime.traits.debug:
             raise RefdbgError(
                 "this is a release build: untracked objects cannot be found",

@@ -151,7 +151,7 @@ class _Borrowed:
     def __init__(self, stop: Stop) -> None:
         self._stop = stop
         build = stop.runtime.build
-        self._head = build.gc_head.size
+        self._head = build.gc_head_size
         self._ob_type = build.ob_type
         # --with-trace-refs: the list of all objects.
         self._links = [build.object.offset(name) for name in ("_ob_next", "_ob_prev") if name in build.object]
