@@ -37,6 +37,7 @@ def add_commands(subcommands: Any) -> None:
 def show_leaks(context: Context, arguments: argparse.Namespace) -> Leaks:
     """The findings at this stop. Raises RefdbgError."""
     stop = context.stop
+    describe.check_between_collections(stop)
     objects = stop.heap.objects
     everything = LeftOver(stop, objects, 0)
     limit = max(arguments.objects, 1)  # a finding names the first

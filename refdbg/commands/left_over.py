@@ -344,7 +344,7 @@ class LeftOver:
 
     def _is_counted(self, address: int) -> bool:
         try:
-            count = self.stop.runtime.memory.u64(address + self.stop.runtime.build.ob_refcnt)
+            count = self.stop.runtime.build.counts.of(self.stop.runtime.memory, address)
         except MemoryFault:
             return False  # its memory went with another interpreter
         return not self.stop.runtime.is_immortal(count)

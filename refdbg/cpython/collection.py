@@ -11,8 +11,9 @@ from refdbg.cpython import events
 from refdbg.cpython.census import by_type
 from refdbg.cpython.frames import Frame
 from refdbg.cpython.heap import stats, thresholds
+from refdbg.cpython.mimalloc import MimallocPages
 from refdbg.cpython.runtime import Build, Interpreter, Runtime, Thread
-from refdbg.cpython.stop import Stop, check_supported
+from refdbg.cpython.stop import Stop, check_supported, is_supported
 from refdbg.errors import DecodeError, MemoryFault, RefdbgError, SymbolNotFound, TargetError
 from refdbg.graph.objects import Objects
 from refdbg.records import Collection, Finalizer, FrameRow, ObjectRow, TypeRow
@@ -119,9 +120,13 @@ class CollectionWatch:
             return
         try:
             for role, on_hit in (
-                (events.EXAMINING, self._examine), (events.SUBTRACTED, self._subtract), (events.DEDUCED, self._deduce),
+                (events.EXAMINING, self._examine), (events.DEDUCED, self._deduce), (events.SUBTRACTED, self._subtract),
             ):
-                self._decision.append(self._session.break_on(role, where_supported(self._build, on_hit)))
+                try:
+                    self._decision.append(self._session.break_on(role, where_supported(self._build, on_hit)))
+                except SymbolNotFound:
+                    if role != events.SUBTRACTED or not self._build(self._session.target()).traits.free_threaded:
+                        raise
         except SymbolNotFound:
             self.ignore_decision()
             raise
@@ -144,7 +149,7 @@ class CollectionWatch:
             generation = select_generation(thresholds(stop.runtime, interpreter))
         lists = stop.lists.generations(interpreter)
         tracked = Objects()
-        for examined in lists[: generation + 1]:
+        for examined in stop.lists.examined(interpreter, generation)[0]:
             tracked.extend(stop.lists.walk(examined.head))
         last = 0
         if generation + 2 < len(lists):  # survivors join the next older generation, the oldest stays
@@ -176,7 +181,7 @@ class CollectionWatch:
     def _examine(self, hit: Hit) -> bool:
         running = self._current(hit)
         if running is not None and running.examined is None:
-            running.examined = running.stop.lists.walk(hit.argument(hit.parameters[0]))
+            running.examined = running.stop.lists.walk(hit.argument(hit.parameters[0]))  # a list, or the interpreter
             self._listener.examine(running)
         return False
 
@@ -189,8 +194,10 @@ class CollectionWatch:
 
     def _deduce(self, hit: Hit) -> bool:
         running = self._current(hit)
-        if running is not None and running.examined is not None:
-            running.deduced = running.stop.lists.walk(hit.argument("unreachable"))
+        if running is not None and running.examined is not None and running.deduced is None:
+            running.deduced = Objects()
+            for head in _lists_of(running.stop, hit, "unreachable", "legacy_finalizers"):
+                running.deduced.extend(running.stop.lists.walk(head))
             self._listener.deduced(running)
         return False
 
@@ -199,7 +206,7 @@ class CollectionWatch:
         if running is None:
             return False
         stop = running.stop
-        running.list_head = hit.argument("collectable")
+        running.list_head = _lists_of(stop, hit, "collectable")[0]
         running.unreachable = stop.lists.walk(running.list_head)
         running.finalizers = finalizers(stop, running.unreachable)
         running.by_type = by_type(stop, running.unreachable)
@@ -211,10 +218,15 @@ class CollectionWatch:
         if running is None:
             return False
         lists = running.stop.lists
-        running.list_head = hit.argument("collectable")
+        running.list_head = _lists_of(running.stop, hit, "collectable")[0]
         running.cleared = lists.walk(running.list_head)
-        running.older_head = hit.argument("old")
         found = set(running.unreachable.addresses)
+        if isinstance(lists, MimallocPages):  # its list keeps each object alive until then
+            gone = found.difference(running.cleared.addresses)
+            running.brought_back = [address for address in gone if lists.is_tracked(address)]
+            running.resurrected = len(running.brought_back)
+            return self._listener.clear(running)
+        running.older_head = hit.argument("old")
         if len(found) > len(running.cleared):
             # handle_resurrected_objects has just appended the resurrected to the older generation.
             for address in lists.backward(running.older_head):
@@ -271,7 +283,7 @@ class CollectionWatch:
 
 def where_supported(build: Callable[[Target], Build], on_hit: OnHit) -> OnHit:
     """*on_hit*, called only in builds that refdbg supports: a program may turn into another one."""
-    return lambda hit: not build(hit.target).traits.free_threaded and on_hit(hit)
+    return lambda hit: is_supported(build(hit.target)) and on_hit(hit)
 
 
 def watch_calls(
@@ -298,6 +310,16 @@ def _refuse_unsupported(session: Session, build: Callable[[Target], Build]) -> N
         check_supported(known)
 
 
+def _lists_of(stop: Stop, hit: Hit, *names: str) -> list[int]:
+    # The collector's own lists that a function of it gets: the first as an argument of its own, or all in the
+    # state of the collection, where "collectable" is "unreachable" (gc_free_threading.c, struct collection_state).
+    if "state" not in hit.parameters:
+        return [hit.argument(names[0])]
+    layout = stop.runtime.build.layout("collection_state")
+    state = hit.argument("state")
+    return [state + layout.offset(name if name in layout else "unreachable") for name in names]
+
+
 def _signed(value: int) -> int:
     return (value & 0xFFFF_FFFF) - (1 << 32) if value >> 31 & 1 else value & 0xFFFF_FFFF
 
@@ -314,6 +336,8 @@ def select_generation(generations: list[tuple[int, int]]) -> int:
 def _survivors(running: Running) -> int | None:
     stop = running.stop
     generations = stop.lists.generations(running.interpreter)
+    if isinstance(stop.lists, MimallocPages):
+        return stop.lists.length(generations[0].head)
     if running.generation + 2 >= len(generations):
         return stop.lists.length(generations[running.generation].head)
     limit = len(running.tracked) + 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Union
 
@@ -21,7 +20,7 @@ _BITS = {
 # Include/object.h, _Py_REF_*: the low bits of ob_ref_shared.
 _SHIFT = 2
 _STATES = ("", "maybe weakref", "queued", "merged")
-QUEUED = 2
+_FLAGS, _QUEUED = 3, 2
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,8 @@ class PlainCounts:
 
     def of(self, memory: Memory, address: int) -> int:
         """The object's count (``PyObject *``). Raises MemoryFault."""
-        return memory.u64(address + self._offset) & self._mask
+        count = memory.u64(address + self._offset) & self._mask
+        return count if count < 1 << 63 else count - (1 << 64)
 
     def split(self, memory: Memory, address: int) -> SplitCount | None:
         """The parts of the object's count: it has none."""
@@ -62,7 +62,8 @@ class PlainCounts:
 class SplitCounts:
     """Counts of a free-threaded build (Include/object.h, struct _object; Objects/object.c).
 
-    A count is what the object's holders have: without the reference that deferred counting adds.
+    A count is what the object's holders have: without the reference that deferred counting adds, and without that of
+    the queue in which an object waits for its thread to merge the two parts.
     """
 
     def __init__(self, object_: StructLayout) -> None:
@@ -81,8 +82,8 @@ class SplitCounts:
         local = int.from_bytes(data[at + self._local : at + self._local + 4], "little")
         if local == IMMORTAL_COUNT:
             return IMMORTAL_COUNT
-        shared = int.from_bytes(data[at + self._shared : at + self._shared + 8], "little", signed=True) >> _SHIFT
-        return local + shared - bool(data[at + self._bits] & DEFERRED)
+        shared = int.from_bytes(data[at + self._shared : at + self._shared + 8], "little", signed=True)
+        return local + (shared >> _SHIFT) - (bool(data[at + self._bits] & DEFERRED) or shared & _FLAGS == _QUEUED)
 
     def split(self, memory: Memory, address: int) -> SplitCount | None:
         """The parts of the object's count (``PyObject *``). Raises MemoryFault."""
@@ -91,7 +92,7 @@ class SplitCounts:
         local = int.from_bytes(data[self._local : self._local + 4], "little")
         bits = data[self._bits]
         return SplitCount(
-            local, shared >> _SHIFT, _STATES[shared & 3], int.from_bytes(data[self._tid : self._tid + 8], "little"),
+            local, shared >> _SHIFT, _STATES[shared & _FLAGS], int.from_bytes(data[self._tid : self._tid + 8], "little"),
             local == IMMORTAL_COUNT, bool(bits & DEFERRED), [name for bit, name in _BITS.items() if bits & bit],
         )
 
@@ -104,10 +105,9 @@ class SplitCounts:
         collector's byte in the first of them)."""
         return self._local // 8, self._shared // 8, 8 * (self._bits % 8)
 
+    def is_sane(self, word: int) -> bool:
+        """Whether the word in which the collector's bits and the local count are can be an object's."""
+        return not word & 0xFFFF and not word >> 8 * (self._bits % 8) & 0x80
+
 
 Counts = Union[PlainCounts, SplitCounts]
-
-
-def queued(words: Sequence[int]) -> bool:
-    """Whether the shared count says that the object waits for its thread to merge both counts."""
-    return bool(words) and words[0] & 3 == QUEUED

@@ -13,7 +13,7 @@ from refdbg.cpython.runtime import Interpreter
 from refdbg.cpython.stop import Stop
 from refdbg.cpython.threads import kernel_ids
 from refdbg.cpython.types import Type
-from refdbg.errors import DecodeError, LayoutNotFound, MemoryFault, NotPython
+from refdbg.errors import DecodeError, LayoutNotFound, MemoryFault, NotPython, RefdbgError
 from refdbg.graph.objects import Objects
 from refdbg.records import ObjectRow
 from refdbg.target.layout import StructView
@@ -227,6 +227,15 @@ def objects_in_scope(stop: Stop, tracked: bool = False) -> tuple[Objects, str]:
     return found, "objects tracked by the collector"
 
 
+def check_between_collections(stop: Stop) -> None:
+    """Raises RefdbgError in a free-threaded build while a collection changes the counts of its garbage."""
+    if stop.runtime.traits.free_threaded and any(map(stop.lists.collecting, stop.runtime.interpreters())):
+        raise RefdbgError(
+            "a collection is running, and a free-threaded one keeps its own references to the garbage in the counts",
+            "Let it end: `refdbg gc stop --at end` and `continue`, or the debugger's `finish`.",
+        )
+
+
 def collecting_notes(stop: Stop) -> list[str]:
     """What the collector's lists do not show at this stop: the garbage of the collections that are running."""
     return [
@@ -331,6 +340,7 @@ def _generations(stop: Stop, interpreter: Interpreter, notes: list[str]) -> list
     for number, generation in enumerate(lists.generations(interpreter)):
         objects = lists.walk(generation.head)
         notes += objects.coverage.notes
-        threshold, count = limits[number] if number < len(limits) else (None, None)
+        collected = number < len(limits) and generation.name != "permanent"
+        threshold, count = limits[number] if collected else (None, None)
         rows.append(GenerationRow(generation.name, len(objects), threshold, count))
     return rows

@@ -137,7 +137,7 @@ class FinalizationWatch:
         if running.phase == "finalization":
             stop = running.stop
             spared = Objects()
-            for generation in stop.lists.generations(running.interpreter)[running.generation + 1 :]:
+            for generation in stop.lists.examined(running.interpreter, running.generation)[1]:
                 spared.extend(stop.lists.walk(generation.head))
             everything = Objects()
             everything.extend(running.tracked)
@@ -246,7 +246,7 @@ class FinalizationWatch:
         else:
             self._left.clear()
         # Since 3.11 (bpo-46070) _PyGC_Fini may untrack what is left and add a reference to each: not the program's.
-        for row, address in enumerate(mine.addresses):
+        for row, address in enumerate(mine.addresses if not stop.runtime.traits.free_threaded else ()):
             if address in ending.tracked_at_fini and not stop.lists.is_tracked(address):
                 mine.refcounts[row] -= 1
         self._at_end(

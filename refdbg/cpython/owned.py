@@ -230,7 +230,7 @@ class Owned:
         if self._heap is not None and self._heap.blocks.row_of(address) is not None:
             return address in self._heap.index
         try:
-            count = self._memory.u64(address + self._build.ob_refcnt)
+            count = self._build.counts.of(self._memory, address)
             return 0 < count < SANE_COUNT and self._texts.types.is_type(self._memory.u64(address + self._build.ob_type))
         except MemoryFault:
             return False

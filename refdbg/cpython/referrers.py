@@ -231,7 +231,7 @@ class Referrers:
             try:
                 type_ = memory.u64(start + prefix + build.ob_type)
                 if types.is_type(type_) and types[type_].prefix == prefix:
-                    count = memory.u64(start + prefix + build.ob_refcnt)
+                    count = build.counts.of(memory, start + prefix)
                     return (start + prefix, type_) if count == 0 else None
             except (DecodeError, MemoryFault):
                 continue

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 def check_supported(build: Build) -> None:
     """Raises NotPython for a build whose objects refdbg cannot account for."""
-    if build.traits.free_threaded and _counts_per_thread(build):
+    if not is_supported(build):
         raise NotPython(
             "this free-threaded build (--disable-gil) counts the references to types in each thread: refdbg cannot "
             "read its objects yet",
@@ -35,12 +35,18 @@ def check_supported(build: Build) -> None:
         )
 
 
-def _counts_per_thread(build: Build) -> bool:
-    # 3.14+ (Include/internal/pycore_tstate.h, struct _PyThreadStateImpl).
-    try:
-        return any(name in build.layout("_PyThreadStateImpl") for name in ("refcounts", "types"))
-    except LayoutNotFound:
+def is_supported(build: Build) -> bool:
+    """Whether refdbg can account for the build's objects.
+
+    Since 3.14 the threads of a free-threaded one count the references to types on their own
+    (Include/internal/pycore_tstate.h, struct _PyThreadStateImpl).
+    """
+    if not build.traits.free_threaded:
         return True
+    try:
+        return not any(name in build.layout("_PyThreadStateImpl") for name in ("refcounts", "types"))
+    except LayoutNotFound:
+        return False
 
 
 @dataclass(frozen=True)

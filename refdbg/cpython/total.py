@@ -53,6 +53,11 @@ def reference_total(stop: Stop) -> int:
         for interpreter in runtime.interpreters():
             view = StructView(memory, interpreter.address, runtime.build.interpreter)
             total += view["object_state.reftotal"]
+            if runtime.traits.free_threaded:  # each thread, too
+                total += sum(
+                    runtime.view(thread.address, "_PyThreadStateImpl")["reftotal"]
+                    for thread in runtime.threads(interpreter)
+                )
     return total
 
 
