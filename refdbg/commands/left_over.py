@@ -344,7 +344,10 @@ class LeftOver:
 
     def _is_counted(self, address: int) -> bool:
         try:
-            count = self.stop.runtime.build.counts.of(self.stop.runtime.memory, address)
+            build, memory = self.stop.runtime.build, self.stop.runtime.memory
+            count = build.counts.of(memory, address)
+            if not self.stop.types.is_type(memory.u64(address + build.ob_type)):
+                return False  # it is freed: interned strings are, whoever holds them (free-threaded)
         except MemoryFault:
             return False  # its memory went with another interpreter
         return not self.stop.runtime.is_immortal(count)

@@ -429,9 +429,12 @@ def outlived(running: Running, uncollectable: int) -> dict[int, int]:
     handed = running.cleared or Objects()
     found: dict[int, int] = dict(zip(handed.addresses, handed.types))
     alive: dict[int, int] = {}
+    lists = running.stop.lists
     if not found or saves_all(running.stop, running.interpreter):
         return alive
-    for address in running.stop.lists.backward(running.older_head):
+    if isinstance(lists, MimallocPages):
+        return {address: type_ for address, type_ in found.items() if lists.was_garbage(address, type_)}
+    for address in lists.backward(running.older_head):
         type_ = found.pop(address, 0)
         if type_:
             alive[address] = type_

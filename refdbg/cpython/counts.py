@@ -85,7 +85,7 @@ class SplitCounts:
         shared = int.from_bytes(data[at + self._shared : at + self._shared + 8], "little", signed=True)
         return local + (shared >> _SHIFT) - (bool(data[at + self._bits] & DEFERRED) or shared & _FLAGS == _QUEUED)
 
-    def split(self, memory: Memory, address: int) -> SplitCount | None:
+    def split(self, memory: Memory, address: int) -> SplitCount:
         """The parts of the object's count (``PyObject *``). Raises MemoryFault."""
         data = memory.read(address, self.size)
         shared = int.from_bytes(data[self._shared : self._shared + 8], "little", signed=True)

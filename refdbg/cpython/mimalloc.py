@@ -396,6 +396,18 @@ class MimallocPages:
         """Whether the collector tracks the object. *address*: ``PyObject *``, of a GC type."""
         return bool(self._counts.bits(self._memory, address) & TRACKED)
 
+    def was_garbage(self, address: int, type_: int) -> bool:
+        """Whether the object that a collection has cleared is still there, and not a new one at its address.
+
+        The collector has merged its counts, which takes it from its thread; a new one belongs to a thread.
+        """
+        try:
+            split = self._counts.split(self._memory, address)
+            own = self._memory.u64(address + self._runtime.build.ob_type)
+            return own == type_ and split.state == "merged" and "tracked" in split.bits
+        except MemoryFault:
+            return False
+
     def gc_refs(self, address: int) -> int:
         """The count that the collector has left of the object, where its thread's id stands else."""
         return self._memory.u64(address)
