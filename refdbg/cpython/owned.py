@@ -413,6 +413,9 @@ class Owned:
             frame = address + layout.offset("gi_iframe")
             for reference in self.frame_words(frame):
                 yield replace(reference, offset=reference.place - address)
+        elif "gi_code" not in layout:  # 3.12+: the frame's code goes last (Objects/genobject.c, gen_dealloc)
+            field = self._build.layout("_PyInterpreterFrame").first("f_executable", "f_code")
+            yield self._at(address, layout.offset("gi_iframe") + field.offset, field.name)
 
     def _frame(self, address: int, _type: Type) -> Iterator[Reference]:
         layout = self._build.layout("PyFrameObject")
