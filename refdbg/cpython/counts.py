@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable
 from typing import Union
 
+from refdbg.answers import SplitCount
 from refdbg.target.layout import StructLayout
 from refdbg.target.memory import Memory
 
@@ -21,24 +23,6 @@ _BITS = {
 _SHIFT = 2
 _STATES = ("", "maybe weakref", "queued", "merged")
 _FLAGS, _QUEUED = 3, 2
-
-
-@dataclass(frozen=True)
-class SplitCount:
-    """The parts of a count. *local*: the owning thread's; *shared*: all others', which may be negative; *state*:
-    "maybe weakref", "queued", "merged" or ""; *owner*: ``ob_tid``, 0 for none.
-
-    *deferred*: one of the references is held by nobody, and makes that only the collector frees the object; *bits*:
-    the names of what the collector has noted of it.
-    """
-
-    local: int
-    shared: int
-    state: str
-    owner: int
-    immortal: bool
-    deferred: bool
-    bits: list[str]
 
 
 class PlainCounts:
@@ -77,13 +61,13 @@ class SplitCounts:
         """The object's count, IMMORTAL_COUNT of an immortal one (``PyObject *``). Raises MemoryFault."""
         return self.in_bytes(memory.read(address, self.size))
 
-    def in_bytes(self, data: Union[bytes, memoryview], at: int = 0) -> int:
-        """The count of the object that begins at *at*."""
-        local = int.from_bytes(data[at + self._local : at + self._local + 4], "little")
+    def in_bytes(self, data: bytes) -> int:
+        """The count of the object that *data* begins with."""
+        local = int.from_bytes(data[self._local : self._local + 4], "little")
         if local == IMMORTAL_COUNT:
             return IMMORTAL_COUNT
-        shared = int.from_bytes(data[at + self._shared : at + self._shared + 8], "little", signed=True)
-        return local + (shared >> _SHIFT) - (bool(data[at + self._bits] & DEFERRED) or shared & _FLAGS == _QUEUED)
+        shared = int.from_bytes(data[self._shared : self._shared + 8], "little", signed=True)
+        return local + (shared >> _SHIFT) - (bool(data[self._bits] & DEFERRED) or shared & _FLAGS == _QUEUED)
 
     def split(self, memory: Memory, address: int) -> SplitCount:
         """The parts of the object's count (``PyObject *``). Raises MemoryFault."""
@@ -91,10 +75,27 @@ class SplitCounts:
         shared = int.from_bytes(data[self._shared : self._shared + 8], "little", signed=True)
         local = int.from_bytes(data[self._local : self._local + 4], "little")
         bits = data[self._bits]
+        owner = int.from_bytes(data[self._tid : self._tid + 8], "little")
         return SplitCount(
-            local, shared >> _SHIFT, _STATES[shared & _FLAGS], int.from_bytes(data[self._tid : self._tid + 8], "little"),
-            local == IMMORTAL_COUNT, bool(bits & DEFERRED), [name for bit, name in _BITS.items() if bits & bit],
+            local, shared >> _SHIFT, _STATES[shared & _FLAGS], owner, None, local == IMMORTAL_COUNT,
+            bool(bits & DEFERRED), [name for bit, name in _BITS.items() if bits & bit],
         )
+
+    def kinds(self, memory: Memory, addresses: Iterable[int]) -> Counter[str]:
+        """How many of the objects are immortal, deferred, merged, queued, owned by a thread (``PyObject *``).
+
+        Raises MemoryFault.
+        """
+        found: Counter[str] = Counter()
+        for address in addresses:
+            word = memory.u64(address + (self._local & ~7))
+            if word >> 32 == IMMORTAL_COUNT:
+                found["immortal"] += 1
+            elif word >> 8 * (self._bits % 8) & DEFERRED:
+                found["deferred"] += 1
+            else:
+                found[_STATES[memory.u64(address + self._shared) & _FLAGS] or "local"] += 1
+        return found
 
     def bits(self, memory: Memory, address: int) -> int:
         """What the collector has noted of the object, ``ob_gc_bits`` (``PyObject *``). Raises MemoryFault."""

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
-from refdbg.answers import GenerationRow, InterpreterRow, ObjectInfo, Status, TypeInfo, TypeSlot
+from refdbg.answers import GenerationRow, InterpreterRow, ObjectInfo, SplitCount, Status, TypeInfo, TypeSlot
 from refdbg.cpython import heap
+from refdbg.cpython.counts import SplitCounts
 from refdbg.cpython.heap import HeapObjects
 from refdbg.cpython.owned import Owned, check_object
 from refdbg.cpython.places import runtime_name
 from refdbg.cpython.runtime import Interpreter
 from refdbg.cpython.stop import Stop
-from refdbg.cpython.threads import kernel_ids
+from refdbg.cpython.threads import kernel_ids, pthread
 from refdbg.cpython.types import Type
 from refdbg.errors import DecodeError, LayoutNotFound, MemoryFault, NotPython, RefdbgError
 from refdbg.graph.objects import Objects
@@ -57,6 +59,12 @@ _ATTRIBUTES_LIMIT = 200
 def refcount(stop: Stop, address: int) -> int:
     """The object's reference count (``PyObject *``). Raises MemoryFault."""
     return stop.runtime.build.counts.of(stop.runtime.memory, address)
+
+
+def kinds_of_counts(stop: Stop, objects: Objects) -> dict[str, int]:
+    """How many of the objects have which kind of count, of a free-threaded build. Raises MemoryFault."""
+    counts = stop.runtime.build.counts
+    return dict(counts.kinds(stop.runtime.memory, objects.addresses)) if isinstance(counts, SplitCounts) else {}
 
 
 def is_immortal(stop: Stop, address: int) -> bool:
@@ -147,7 +155,21 @@ def object_info(stop: Stop, address: int, depth: int = 3, limit: int = 400) -> O
         runtime_name(stop.runtime, address) if block is None else None,
         _attributes(stop, address, type_, limit),
         stop.allocations.of(address),
+        _split(stop, address),
     )
+
+
+def _split(stop: Stop, address: int) -> SplitCount | None:
+    runtime = stop.runtime
+    split = runtime.build.counts.split(runtime.memory, address)
+    if split is None or not split.owner:
+        return split
+    # What _Py_ThreadId() gives is the thread's pthread_self().
+    for interpreter in runtime.interpreters():
+        for thread in runtime.threads(interpreter):
+            if pthread(runtime, thread) == split.owner:
+                return replace(split, thread=thread.native_id or None)
+    return split
 
 
 def _attributes(stop: Stop, address: int, type_: Type, limit: int) -> dict[str, str]:

@@ -105,7 +105,7 @@ class Statics:
                 if counts is None:
                     count = words[index - type_index + count_index]
                 else:
-                    count = counts.in_bytes(words[index - type_index : index + 1].tobytes())
+                    count = counts.in_bytes(array("Q", words[index - type_index : index + 1]).tobytes())
                     if not 0 <= count <= IMMORTAL_COUNT or not counts.is_sane(words[index - type_index + count_index]):
                         continue  # the fourth word of something else
                 never_counted = immortal and count >> 31 == 1
