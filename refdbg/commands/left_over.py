@@ -160,7 +160,7 @@ class LeftOver:
             references = sum(direct.values()) + sum(self._held[row] for row in mortal)
             notes.append(
                 f"{references} references of {len(mortal)} objects are kept by design: static types and other static "
-                f"objects hold them{self._designers(direct)}."
+                f"objects hold them{self._designers(direct)}{self._immortal(immortal)}."
             )
         if others:
             references = sum(self._direct[_OTHERS].values()) + sum(self._held[row] for row in others)
@@ -179,6 +179,12 @@ class LeftOver:
             f"{sum(found.values())} references of {len(found)} objects stand in no word that was read, and not all "
             "memory could be read: whether they are lost is not known."
         ]
+
+    def _immortal(self, rows: Sequence[int]) -> str:
+        # With the first thread of a free-threaded build (3.13, gh-117783) code, functions and types become immortal.
+        if not rows or not self.stop.runtime.traits.free_threaded:
+            return ""
+        return f", and so do {len(rows)} objects that became immortal"
 
     def _let_go(self) -> LetGo:
         words = {

@@ -301,6 +301,12 @@ class FinalizationWatch:
         if not stop.runtime.traits.debug:
             return
         self.totals = totals(stop, hit.function)
+        immortal = sum(map(stop.runtime.is_immortal, stop.heap.objects.refcounts))
+        if self.totals.references_unattributed and immortal and stop.runtime.traits.free_threaded:
+            self.warnings.append(
+                f"{immortal} objects became immortal (from the first thread on, 3.13): the references that they had "
+                "before are in the interpreter's total, and nothing tells how many these are."
+            )
         if len(stop.heap.objects):
             self.totals = replace(self.totals, owners=self._owners(stop))
         if self._deleted:  # 3.11+: the interpreter is gone already

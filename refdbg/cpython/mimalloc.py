@@ -6,7 +6,7 @@ Python/gc_free_threading.c (gc_visit_heaps), Objects/mimalloc/heap.c (mi_heap_vi
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import compress, repeat
@@ -21,6 +21,7 @@ from refdbg.cpython.heap import (
     debug_blocks,
     prefix_before,
     resident_stretches,
+    writable_data,
 )
 from refdbg.cpython.runtime import LIST_LIMIT, Interpreter, Runtime
 from refdbg.cpython.types import Types
@@ -38,7 +39,8 @@ _MEM, _OBJECT, _GC, _GC_PRE = range(4)
 _PREHEADER = 16
 _DEBUG_HEADER = 16  # Objects/obmalloc.c, _PyMem_DebugRawAlloc: [size][api id]
 _APIS = {int.from_bytes(bytes([api]) + b"\xfd" * 7, "little"): api for api in b"om"}
-_LARGEST_PAGE = 1 << 36
+_LARGE_BLOCK = 1 << 16  # of larger ones only the beginning is read: debug header, pre-header and object
+_BEGINNING = 64
 _SHARED_SHIFT, _FLAGS, _QUEUED = 2, 3, 2  # of ob_ref_shared
 # What every block of all the interpreters is a part of, where a generation is asked for.
 EVERYTHING, PERMANENT = "all", "permanent"
@@ -76,6 +78,12 @@ class Mimalloc:
         self._encoded = "keys" in self._page  # MI_ENCODE_FREELIST, MI_PADDING: both or none
         self.coverage = Coverage()
         self._delayed: set[int] = set()  # free blocks that wait in a heap's own list
+        self._mapped: list[list[int]] = []  # start and end of what is writable, adjacent regions in one
+        for region in writable_data(list(runtime.target.regions())):
+            if self._mapped and self._mapped[-1][1] == region.start:
+                self._mapped[-1][1] = region.end
+            else:
+                self._mapped.append([region.start, region.end])
 
     def of_interpreter(self, interpreter: Interpreter) -> Iterator[Page]:
         """The pages of its threads' heaps, then those that its ended threads have left behind."""
@@ -220,12 +228,16 @@ class Mimalloc:
             start += 3 * size
         elif size <= 512:
             start += size
-        room = segment + (number + slices) * _SLICE - start
-        if rest or number < 0 or size & 7 or capacity * size > min(room, _LARGEST_PAGE):
+        end = start + capacity * size
+        if rest or number < 0 or size & 7 or end > segment + (number + slices) * _SLICE or not self._maps(start, end):
             self._lost(f"the mimalloc page at {page:#x} is damaged: {capacity} blocks of {size} bytes")
             return None
         lists = (view["free"], view["local_free"], view["xthread_free"] & ~_FLAGS)
         return Page(page, start, size, capacity, used, view["tag"], lists, self._keys(page, self._page))
+
+    def _maps(self, start: int, end: int) -> bool:
+        row = bisect_right(self._mapped, [start, _WORD]) - 1
+        return row >= 0 and end <= self._mapped[row][1]
 
     def _keys(self, address: int, layout: StructLayout) -> tuple[int, ...]:
         if not self._encoded:
@@ -233,13 +245,24 @@ class Mimalloc:
         offset = layout.offset("keys")
         return self._memory.u64(address + offset), self._memory.u64(address + offset + 8)
 
-    def blocks(self, page: Page) -> tuple[bytes, bytearray]:
-        """The page's memory, and by block whether it is in use; both empty when it cannot be read."""
-        data = self._memory.read_some(page.start, page.capacity * page.size)
-        if len(data) < page.capacity * page.size:
-            self._lost(f"{page.capacity * page.size - len(data)} bytes of the mimalloc page at {page.address:#x}")
-            return b"", bytearray()
+    def blocks(self, page: Page) -> tuple[memoryview, int, bytearray]:
+        """The words that its blocks begin with, how many of them are of each, and by block whether it is in use.
+
+        Of large blocks no more than the beginning. All are empty when the page cannot be read.
+        """
+        step = page.size
+        if page.size <= _LARGE_BLOCK:
+            data = self._memory.read_some(page.start, page.capacity * page.size)
+        else:
+            step = _BEGINNING
+            data = b"".join(
+                self._memory.read_some(page.start + number * page.size, step) for number in range(page.capacity)
+            )
+        if len(data) < page.capacity * step:
+            self._lost(f"{page.capacity * step - len(data)} bytes of the mimalloc page at {page.address:#x}")
+            return memoryview(b"").cast("Q"), 1, bytearray()
         words = memoryview(data).cast("Q")
+        step //= 8
         used = bytearray(b"\1") * page.capacity
         free = 0
         for list_, block in enumerate(page.free):
@@ -250,16 +273,16 @@ class Mimalloc:
                     break
                 used[number] = 0
                 free += list_ < 2  # what other threads have freed counts as in use
-                block = _decoded(words[number * page.size >> 3], page.keys, page.address)
+                block = _decoded(words[number * step], page.keys, page.address)
         if free + page.used != page.capacity:
             self._lost(
                 f"the mimalloc page at {page.address:#x} counts {page.used} blocks in use, its lists of free ones "
                 f"leave {page.capacity - free}"
             )
         for block in self._delayed:
-            if page.start <= block < page.start + len(data):
+            if page.start <= block < page.start + page.capacity * page.size:
                 used[(block - page.start) // page.size] = 0
-        return data, used
+        return words, step, used
 
     @property
     def debug_header(self) -> int:
@@ -333,11 +356,9 @@ class MimallocPages:
         for page in mimalloc.of_interpreter(interpreter):
             if page.tag not in (_GC, _GC_PRE):
                 continue
-            data, used = mimalloc.blocks(page)
-            if not data:
-                continue
+            words, step, used = mimalloc.blocks(page)
             before = header + (_PREHEADER if page.tag == _GC_PRE else 0)
-            for address, type_, count, bits in columns.of(page, data, used, before):
+            for address, type_, count, bits in columns.of(page, words, step, used, before):
                 if bits & TRACKED:
                     into = frozen if bits & FROZEN else found
                     into.addresses.append(address)
@@ -427,16 +448,19 @@ class _Columns:
         self._least = runtime.build.object.size
 
     def of(
-        self, page: Page, data: bytes, used: bytearray, before: int
+        self, page: Page, words: memoryview, step: int, used: bytearray, before: int
     ) -> Iterator[tuple[int, int, int, int]]:
-        """(address, type, count, the collector's bits) of each block in use, as if it were an object."""
+        """(address, type, count, the collector's bits) of each block in use, as if it were an object.
+
+        *words*, *step*, *used*: what `Mimalloc.blocks` has read; *before*: bytes in front of the object.
+        """
         if before + self._least > page.size:
             return
-        words, step, first = memoryview(data).cast("Q"), page.size // 8, before // 8
-        shift = self._bits
+        first, shift = before // 8, self._bits
+        start = page.start + before
         for address, local, shared, type_ in compress(
             zip(
-                range(page.start + before, page.start + len(data), page.size),
+                range(start, start + page.capacity * page.size, page.size),
                 words[first + self._local :: step].tolist(),
                 words[first + self._shared :: step].tolist(),
                 words[first + self._type :: step].tolist(),
@@ -469,13 +493,12 @@ def free_threaded_heap(runtime: Runtime, types: Types) -> HeapObjects:
     known: dict[int, int] = {}  # bytes before an object, by its type; -1: no type
     done = 0
     for page in mimalloc.everywhere():
-        data, used = mimalloc.blocks(page)
-        if not data:
+        words, step, used = mimalloc.blocks(page)
+        if not used:
             continue
         done = _add_raw(blocks, raw, done, page.start)
         first = len(blocks.starts)
-        words, step = memoryview(data).cast("Q"), page.size // 8
-        starts: Sequence[int] = range(page.start + header, page.start + len(data), page.size)
+        starts = range(page.start + header, page.start + header + page.capacity * page.size, page.size)
         sizes: Sequence[int] = array("Q", [page.size - mimalloc.padding]) * page.capacity
         apis = bytes([ord("m" if page.tag == _MEM else "o")]) * page.capacity
         if header:
@@ -501,7 +524,7 @@ def free_threaded_heap(runtime: Runtime, types: Types) -> HeapObjects:
             continue
         before = _PREHEADER if page.tag == _GC_PRE else 0
         rows_left = compress(row_of, used)
-        for row, (address, type_, count, _bits) in zip(rows_left, columns.of(page, data, used, header + before)):
+        for row, (address, type_, count, _bits) in zip(rows_left, columns.of(page, words, step, used, header + before)):
             prefix = known.get(type_)
             if prefix is None:
                 if not 0 < count < SANE_COUNT:
