@@ -117,6 +117,7 @@ class LeftOver:
         self._row_of = heap.index if left is heap.objects else Rows(left.addresses)
         # Immortal objects are in no total, and nobody's references to them are counted.
         immortal = stop.runtime.immortal_count
+        self._immortal = [row for row, count in enumerate(left.refcounts) if stop.runtime.is_immortal(count)]
         self._counts = [0 if immortal is not None and count >= immortal else count for count in left.refcounts]
         self._known = stop.known
         self._referrers = Referrers(stop, Owned(stop.texts, lambda: stop.heap), self._known)
@@ -127,8 +128,7 @@ class LeftOver:
 
     def explain(self, limit: int, only: str = "") -> Explained:
         """Who holds them. *limit*: how many objects a finding lists; *only*: findings of this verdict."""
-        immortal = [row for row, count in enumerate(self._counts) if not count]
-        design = self._edges.reach([*self._direct.get(_DESIGN, ()), *immortal])
+        design = self._edges.reach([*self._direct.get(_DESIGN, ()), *self._immortal])
         others = self._edges.reach(list(self._direct.get(_OTHERS, ())), design)
         unknown = self._edges.reach(list(self._direct.get(_NOT_READ, ())), design | others)
         groups = sorted(self._direct.keys() - set(_NO_FINDING), key=lambda group: (group.owner, group.library))
@@ -160,7 +160,7 @@ class LeftOver:
             references = sum(direct.values()) + sum(self._held[row] for row in mortal)
             notes.append(
                 f"{references} references of {len(mortal)} objects are kept by design: static types and other static "
-                f"objects hold them{self._designers(direct)}{self._immortal(immortal)}."
+                f"objects hold them{self._designers(direct)}{self._became_immortal()}."
             )
         if others:
             references = sum(self._direct[_OTHERS].values()) + sum(self._held[row] for row in others)
@@ -180,11 +180,11 @@ class LeftOver:
             "memory could be read: whether they are lost is not known."
         ]
 
-    def _immortal(self, rows: Sequence[int]) -> str:
+    def _became_immortal(self) -> str:
         # With the first thread of a free-threaded build (3.13, gh-117783) code, functions and types become immortal.
-        if not rows or not self.stop.runtime.traits.free_threaded:
+        if not self._immortal or not self.stop.runtime.traits.free_threaded:
             return ""
-        return f", and so do {len(rows)} objects that became immortal"
+        return f", and so do {len(self._immortal)} objects that became immortal"
 
     def _let_go(self) -> LetGo:
         words = {

@@ -363,7 +363,7 @@ class MimallocPages:
                     into = frozen if bits & FROZEN else found
                     into.addresses.append(address)
                     into.types.append(type_)
-                    into.refcounts.append(count)
+                    into.refcounts.append(max(count, 0))
         found.coverage.add(mimalloc.coverage)
         self._all[interpreter.address], self._frozen[interpreter.address] = found, frozen
 
@@ -452,6 +452,9 @@ class _Columns:
     ) -> Iterator[tuple[int, int, int, int]]:
         """(address, type, count, the collector's bits) of each block in use, as if it were an object.
 
+        The count is -1 of one that is freed already: on a free list, or until no thread can be reading it. It can be 0
+        of one that is alive: a reference that nobody has keeps it, until a collection comes, or its thread's turn.
+
         *words*, *step*, *used*: what `Mimalloc.blocks` has read; *before*: bytes in front of the object.
         """
         if before + self._least > page.size:
@@ -475,8 +478,11 @@ class _Columns:
             if shared:
                 local += (shared if shared < 1 << 63 else shared - (1 << 64)) >> _SHARED_SHIFT
                 # One of an object's references is nobody's when it is deferred, or its thread's queue's.
-                local -= bool(bits & DEFERRED) or shared & _FLAGS == _QUEUED
-            yield address, type_, local, bits
+                if local > 0:
+                    local -= bool(bits & DEFERRED) or shared & _FLAGS == _QUEUED
+                    yield address, type_, local, bits
+                    continue
+            yield address, type_, local or -1, bits
 
 
 def free_threaded_heap(runtime: Runtime, types: Types) -> HeapObjects:
@@ -527,10 +533,10 @@ def free_threaded_heap(runtime: Runtime, types: Types) -> HeapObjects:
         for row, (address, type_, count, _bits) in zip(rows_left, columns.of(page, words, step, used, header + before)):
             prefix = known.get(type_)
             if prefix is None:
-                if not 0 < count < SANE_COUNT:
+                if not 0 <= count < SANE_COUNT:
                     continue
                 prefix = known[type_] = prefix_before(types, type_)
-            if prefix == before and 0 < count < SANE_COUNT:
+            if prefix == before and 0 <= count < SANE_COUNT:
                 objects.addresses.append(address)
                 objects.types.append(type_)
                 objects.refcounts.append(count)
