@@ -12,7 +12,7 @@ from refdbg.cpython.heap import HeapObjects
 from refdbg.cpython.owned import Owned, check_object
 from refdbg.cpython.places import runtime_name
 from refdbg.cpython.runtime import Interpreter
-from refdbg.cpython.stop import Stop
+from refdbg.cpython.stop import Stop, is_supported
 from refdbg.cpython.threads import kernel_ids, pthread
 from refdbg.cpython.types import Type
 from refdbg.errors import DecodeError, LayoutNotFound, MemoryFault, NotPython, RefdbgError
@@ -324,7 +324,7 @@ def status(stop: Stop) -> Status:
             )
         )
     traits = build.traits
-    if not traits.free_threaded:
+    if is_supported(build):
         notes += collecting_notes(stop)
     return Status(
         runtime.version,

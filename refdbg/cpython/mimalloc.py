@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import compress, repeat
 
-from refdbg.cpython.counts import DEFERRED, FINALIZED, FROZEN, IMMORTAL_COUNT, TRACKED, SplitCounts
+from refdbg.cpython.counts import DEFERRED, FINALIZED, FROZEN, IMMORTAL_COUNT, TRACKED, UNREACHABLE, SplitCounts
 from refdbg.cpython.heap import (
     OBJECT_LIMIT,
     SANE_COUNT,
@@ -353,13 +353,15 @@ class MimallocPages:
         columns = _Columns(self._runtime)
         found, frozen = Objects(), Objects()
         header = mimalloc.debug_header
+        # What a collection has found unreachable is on a list of its own, as in a build with the GIL.
+        hidden = UNREACHABLE if self.collecting(interpreter) else 0
         for page in mimalloc.of_interpreter(interpreter):
             if page.tag not in (_GC, _GC_PRE):
                 continue
             words, step, used = mimalloc.blocks(page)
             before = header + (_PREHEADER if page.tag == _GC_PRE else 0)
             for address, type_, count, bits in columns.of(page, words, step, used, before):
-                if bits & TRACKED:
+                if bits & TRACKED and not bits & hidden:
                     into = frozen if bits & FROZEN else found
                     into.addresses.append(address)
                     into.types.append(type_)

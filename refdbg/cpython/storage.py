@@ -65,6 +65,9 @@ def _search(stop: Stop, heap: HeapObjects, rows: Sequence[int]) -> tuple[Edges, 
     values = _split_values(stop, heap)
     taken = set(values.values())
     storages = frozenset(start for start, address in zip(blocks.starts, heap.object_in) if not address)
+    header = _list_header(stop.runtime.build)
+    if header:
+        storages |= frozenset(start + header for start in storages)
     edges, sizes = Edges.empty(), []
     keys = _KeysLayout(stop.runtime.build)
     borrowed = _Borrowed(stop)
@@ -117,6 +120,14 @@ def _search(stop: Stop, heap: HeapObjects, rows: Sequence[int]) -> tuple[Edges, 
         edges.close_row()
         sizes.append(size)
     return edges, sizes
+
+
+def _list_header(build: Build) -> int:
+    # The bytes before a list's items in their block (free-threaded: Objects/listobject.c, _PyListArray).
+    try:
+        return build.layout("_PyListArray").offset("ob_item")
+    except LayoutNotFound:
+        return 0
 
 
 def _split_values(stop: Stop, heap: HeapObjects) -> dict[int, int]:

@@ -20,7 +20,7 @@ def totals(stop: Stop, function: str) -> Totals:
     heap = stop.heap
     dummy = _set_dummy(stop)
     reported = reported_total(stop)
-    if not reported and not len(heap.objects):
+    if not reported and not any(heap.objects.refcounts):
         # The most frequent end, and there is nothing to itemise: do not read every library for it.
         return Totals(function, 0, 0, 0, [TotalLine("heap objects", 0)])
     lines = [
