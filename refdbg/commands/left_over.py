@@ -157,7 +157,7 @@ class LeftOver:
         mortal = [row for row in design if self._counts[row]]
         if mortal:
             direct = self._direct.get(_DESIGN, Counter())
-            references = sum(direct.values()) + sum(self._held[row] for row in mortal)
+            references = sum(direct.values()) + sum(self._held[row] for row in design)
             notes.append(
                 f"{references} references of {len(mortal)} objects are kept by design: static types and other static "
                 f"objects hold them{self._designers(direct)}{self._became_immortal()}."
@@ -356,7 +356,7 @@ class LeftOver:
                 return False  # it is freed: interned strings are, whoever holds them (free-threaded)
         except MemoryFault:
             return False  # its memory went with another interpreter
-        return not self.stop.runtime.is_immortal(count)
+        return count > 0 and not self.stop.runtime.is_immortal(count)
 
     def _designers(self, direct: Iterable[int]) -> str:
         # The static objects that hold most.
