@@ -15,7 +15,7 @@ from refdbg.cpython.runtime import Interpreter
 from refdbg.cpython.stop import Stop, is_supported
 from refdbg.cpython.threads import kernel_ids, pthread
 from refdbg.cpython.types import Type
-from refdbg.errors import DecodeError, LayoutNotFound, MemoryFault, NotPython, RefdbgError
+from refdbg.errors import DecodeError, LayoutNotFound, MemoryFault, NotPython
 from refdbg.graph.objects import Objects
 from refdbg.records import ObjectRow
 from refdbg.target.layout import StructView
@@ -247,15 +247,6 @@ def objects_in_scope(stop: Stop, tracked: bool = False) -> tuple[Objects, str]:
     found = stop.tracked()
     found.coverage.notes += collecting_notes(stop)
     return found, "objects tracked by the collector"
-
-
-def check_between_collections(stop: Stop) -> None:
-    """Raises RefdbgError in a free-threaded build while a collection changes the counts of its garbage."""
-    if stop.runtime.traits.free_threaded and any(map(stop.lists.collecting, stop.runtime.interpreters())):
-        raise RefdbgError(
-            "a collection is running, and a free-threaded one keeps its own references to the garbage in the counts",
-            "Let it end: `refdbg gc stop --at end` and `continue`, or the debugger's `finish`.",
-        )
 
 
 def collecting_notes(stop: Stop) -> list[str]:

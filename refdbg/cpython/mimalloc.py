@@ -25,7 +25,7 @@ from refdbg.cpython.heap import (
 )
 from refdbg.cpython.runtime import LIST_LIMIT, Interpreter, Runtime
 from refdbg.cpython.types import Types
-from refdbg.errors import LayoutNotFound, MemoryFault, SymbolNotFound
+from refdbg.errors import LayoutNotFound, MemoryFault, RefdbgError, SymbolNotFound
 from refdbg.graph.objects import Coverage, Objects
 from refdbg.target.layout import StructLayout, StructView
 
@@ -440,9 +440,28 @@ class MimallocPages:
         return bool(self._counts.bits(self._memory, address) & FINALIZED)
 
 
+def _collecting(runtime: Runtime) -> tuple[bool, bool]:
+    # Whether a collection is running, whether one has stopped all threads: it uses words of the objects then.
+    views = [StructView(runtime.memory, each.address, runtime.build.interpreter) for each in runtime.interpreters()]
+    running = [view for view in views if view["gc.collecting"]]
+    return bool(running), any(view["stoptheworld.world_stopped"] for view in running)
+
+
+def check_counts(runtime: Runtime) -> None:
+    """Raises RefdbgError where a collection has its own numbers in the counts of a free-threaded build."""
+    if runtime.traits.free_threaded and _collecting(runtime)[1]:
+        raise RefdbgError(
+            "a collection has stopped all threads, and counts with the objects' own words: they are no counts now",
+            "Let it go on: `refdbg gc stop --at end` and `continue`, or the debugger's `finish`.",
+        )
+
+
 class _Columns:
     # Reads what stands at the beginning of the objects of a page: each lies as far behind its block's start.
     def __init__(self, runtime: Runtime) -> None:
+        running, stopped = _collecting(runtime)
+        # A running collection has a reference to each object that it has found unreachable.
+        self._listed = UNREACHABLE if running and not stopped else 0
         counts = runtime.build.counts
         assert isinstance(counts, SplitCounts)
         self._local, self._shared, self._bits = counts.columns()
@@ -477,6 +496,8 @@ class _Columns:
             if local == IMMORTAL_COUNT:
                 yield address, type_, IMMORTAL_COUNT, bits
                 continue
+            if bits & self._listed:
+                local -= 1
             if shared:
                 local += (shared if shared < 1 << 63 else shared - (1 << 64)) >> _SHARED_SHIFT
                 # One of an object's references is nobody's when it is deferred, or its thread's queue's.
