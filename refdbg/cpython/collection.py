@@ -125,8 +125,8 @@ class CollectionWatch:
                 try:
                     self._decision.append(self._session.break_on(role, where_supported(self._build, on_hit)))
                 except SymbolNotFound:
-                    if role != events.SUBTRACTED or not self._build(self._session.target()).traits.free_threaded:
-                        raise
+                    if role != events.SUBTRACTED or self._decision[0].function != events.EXAMINING[0]:
+                        raise  # else it is a free-threaded build
         except SymbolNotFound:
             self.ignore_decision()
             raise
