@@ -12,8 +12,8 @@ from refdbg.graph.objects import Objects
 def collected(stop: Stop, objects: Objects) -> Objects:
     """Those of the tracked *objects* that the collection, about to begin, really looks at.
 
-    In a free-threaded build it first lets go of tuples and dicts that cannot be part of a cycle, and of immortal objects
-    (Python/gc_free_threading.c, update_refs). *objects* are in the order in which it finds them.
+    In a free-threaded build it first lets go of tuples and dicts that cannot be part of a cycle, and of immortal
+    objects (Python/gc_free_threading.c, update_refs). *objects* are in the order in which it finds them.
     """
     if not stop.runtime.traits.free_threaded:
         return objects
