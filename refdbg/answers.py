@@ -74,13 +74,34 @@ class Stacks:
 
 
 @dataclass(frozen=True)
+class SplitCount:
+    """The parts of a reference count of a free-threaded build.
+
+    *local*: the owning thread's; *shared*: all others', which may be negative; *state*: "maybe weakref", "queued",
+    "merged" or ""; *owner*: ``ob_tid``, 0 for none; *thread*: that thread's kernel id, None where it is gone.
+    *deferred*: one of the references is held by nobody, so that only the collector frees the object; *bits*: the names
+    of what the collector has noted of it.
+    """
+
+    local: int
+    shared: int
+    state: str
+    owner: int
+    thread: int | None
+    immortal: bool
+    deferred: bool
+    bits: list[str]
+
+
+@dataclass(frozen=True)
 class ObjectInfo:
     """Everything about one object.
 
     *type_address*: ``PyTypeObject *``; *size*: bytes of its C struct and items; *block*: bytes of its allocator
     block, None when not known; *tracked*: None where the type takes no part in collection; *generation*: the
     name of the list it is in, None when in none; *static*: the C symbol that it is, None for one on the heap.
-    *allocation*: where it was made, None where tracemalloc is off.
+    *allocation*: where it was made, None where tracemalloc is off; *split*: the parts of the count, None of a build
+    with the GIL.
     """
 
     address: int
@@ -99,6 +120,7 @@ class ObjectInfo:
     static: str | None
     attributes: dict[str, str]
     allocation: Allocation | None = None
+    split: SplitCount | None = None
 
 
 @dataclass(frozen=True)
@@ -193,7 +215,10 @@ class ReferrerList:
 
 @dataclass(frozen=True)
 class Census:
-    """The objects in *scope* by type, most numerous first; *types* is how many types there are in all."""
+    """The objects in *scope* by type, most numerous first; *types* is how many types there are in all.
+
+    *counts*: how many of them have which kind of reference count (immortal, deferred …), of a free-threaded build.
+    """
 
     scope: str
     objects: int
@@ -202,6 +227,7 @@ class Census:
     types: int
     by_type: list[TypeRow]
     notes: list[str]
+    counts: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from refdbg.analysis.collector import Replay, replay
 from refdbg.cpython.collection import Running
 from refdbg.cpython.stop import Stop
 from refdbg.cpython.traverse import Traverse, undecided_types
+from refdbg.cpython.untracked import collected
 from refdbg.graph.edges import Edges
 from refdbg.graph.objects import Objects
 from refdbg.graph.paths import transposed
@@ -70,7 +71,9 @@ class Agreement:
     def examine(self, running: Running) -> None:
         """The collector is about to look for garbage. Raises EmulationError, MissingDependency."""
         self._compared.pop(running.thread, None)
-        self._compared[running.thread] = _Compared(decide(running.stop, running.examined or Objects()))
+        self._compared[running.thread] = _Compared(
+            decide(running.stop, collected(running.stop, running.examined or Objects()))
+        )
 
     def subtracted(self, running: Running) -> None:
         """It has subtracted the visits from all counts."""

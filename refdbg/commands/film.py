@@ -18,7 +18,7 @@ from refdbg.cpython.holders import Outside
 from refdbg.cpython.life import FRAMES, Life, reason
 from refdbg.cpython.referrers import Referrers
 from refdbg.cpython.stop import Stop
-from refdbg.errors import DecodeError, MemoryFault
+from refdbg.errors import CommandError, DecodeError, MemoryFault
 from refdbg.graph.objects import Objects
 from refdbg.graph.paths import path, search
 from refdbg.records import Collection, ObjectRow
@@ -138,8 +138,14 @@ class Film:
     """Follows an object through the next collection that examines it. The methods are what a Listener needs."""
 
     def __init__(self, context: Context, address: int) -> None:
-        """*address*: ``PyObject *``, of an object that is tracked."""
+        """*address*: ``PyObject *``, of an object that is tracked. Raises CommandError on a free-threaded build."""
         stop = context.stop
+        if stop.runtime.traits.free_threaded:
+            raise CommandError(
+                "an object of a free-threaded build cannot be filmed: its count is in two words, which a collection "
+                "also uses for itself",
+                f"`refdbg gc film {address:#x} --now`, `refdbg watch {address:#x}`, `refdbg gc stop --at finalize`.",
+            )
         self._context = context
         self._address = address
         self._type = stop.texts.type_of(address).address

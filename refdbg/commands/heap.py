@@ -37,7 +37,7 @@ def show_census(context: Context, arguments: argparse.Namespace) -> Census:
     rows = by_type(stop, objects, sizes)
     return Census(
         scope, len(objects), sum(row.references for row in rows), sum(sizes) if sizes is not None else None, len(rows),
-        rows[: arguments.limit], objects.coverage.notes,
+        rows[: arguments.limit], objects.coverage.notes, describe.kinds_of_counts(stop, objects),
     )
 
 

@@ -14,6 +14,7 @@ from refdbg.commands.inspect import number, object_address
 from refdbg.commands.last_collection import LastCollection
 from refdbg.commands.left_over import LeftOver
 from refdbg.cpython import describe
+from refdbg.cpython.mimalloc import check_counts
 from refdbg.cpython.owned import Owned
 from refdbg.cpython.referrers import Referrers
 from refdbg.records import Finding
@@ -37,6 +38,7 @@ def add_commands(subcommands: Any) -> None:
 def show_leaks(context: Context, arguments: argparse.Namespace) -> Leaks:
     """The findings at this stop. Raises RefdbgError."""
     stop = context.stop
+    check_counts(stop.runtime)
     objects = stop.heap.objects
     everything = LeftOver(stop, objects, 0)
     limit = max(arguments.objects, 1)  # a finding names the first

@@ -117,6 +117,7 @@ class LeftOver:
         self._row_of = heap.index if left is heap.objects else Rows(left.addresses)
         # Immortal objects are in no total, and nobody's references to them are counted.
         immortal = stop.runtime.immortal_count
+        self._immortal = [row for row, count in enumerate(left.refcounts) if stop.runtime.is_immortal(count)]
         self._counts = [0 if immortal is not None and count >= immortal else count for count in left.refcounts]
         self._known = stop.known
         self._referrers = Referrers(stop, Owned(stop.texts, lambda: stop.heap), self._known)
@@ -127,8 +128,7 @@ class LeftOver:
 
     def explain(self, limit: int, only: str = "") -> Explained:
         """Who holds them. *limit*: how many objects a finding lists; *only*: findings of this verdict."""
-        immortal = [row for row, count in enumerate(self._counts) if not count]
-        design = self._edges.reach([*self._direct.get(_DESIGN, ()), *immortal])
+        design = self._edges.reach([*self._direct.get(_DESIGN, ()), *self._immortal])
         others = self._edges.reach(list(self._direct.get(_OTHERS, ())), design)
         unknown = self._edges.reach(list(self._direct.get(_NOT_READ, ())), design | others)
         groups = sorted(self._direct.keys() - set(_NO_FINDING), key=lambda group: (group.owner, group.library))
@@ -157,14 +157,14 @@ class LeftOver:
         mortal = [row for row in design if self._counts[row]]
         if mortal:
             direct = self._direct.get(_DESIGN, Counter())
-            references = sum(direct.values()) + sum(self._held[row] for row in mortal)
+            references = sum(direct.values()) + sum(self._held[row] for row in design)
             notes.append(
                 f"{references} references of {len(mortal)} objects are kept by design: static types and other static "
-                f"objects hold them{self._designers(direct)}."
+                f"objects hold them{self._designers(direct)}{self._became_immortal()}."
             )
-        if immortal and not self.stop.runtime.traits.debug:  # a debug build frees the interned ones
+        if self._immortal and not self.stop.runtime.traits.debug:  # a debug build frees the interned ones
             notes.append(
-                f"{len(immortal)} immortal objects are left over by design: a release build never frees them, and who "
+                f"{len(self._immortal)} immortal objects are left over by design: a release build never frees them, and who "
                 "refers to them is not counted."
             )
         if others:
@@ -184,6 +184,12 @@ class LeftOver:
             f"{sum(found.values())} references of {len(found)} objects stand in no word that was read, and not all "
             "memory could be read: whether they are lost is not known."
         ]
+
+    def _became_immortal(self) -> str:
+        # With the first thread of a free-threaded build (3.13, gh-117783) code, functions and types become immortal.
+        if not self._immortal or not self.stop.runtime.traits.free_threaded:
+            return ""
+        return f", and so do {len(self._immortal)} objects that became immortal"
 
     def _let_go(self) -> LetGo:
         words = {
@@ -349,10 +355,13 @@ class LeftOver:
 
     def _is_counted(self, address: int) -> bool:
         try:
-            count = self.stop.runtime.memory.u64(address + self.stop.runtime.build.ob_refcnt)
+            build, memory = self.stop.runtime.build, self.stop.runtime.memory
+            count = build.counts.of(memory, address)
+            if not self.stop.types.is_type(memory.u64(address + build.ob_type)):
+                return False  # it is freed: interned strings are, whoever holds them (free-threaded)
         except MemoryFault:
             return False  # its memory went with another interpreter
-        return not self.stop.runtime.is_immortal(count)
+        return count > 0 and not self.stop.runtime.is_immortal(count)
 
     def _designers(self, direct: Iterable[int]) -> str:
         # The static objects that hold most.

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from refdbg.analysis.balance import balance
-from refdbg.commands.account import Account, trust, unvisited
+from refdbg.commands.account import Account, accounts, trust, unvisited
 from refdbg.commands.decision import Decision, decide
 from refdbg.commands.finding_graph import NODES, Holding, Sources, finding_graph, spread
 from refdbg.commands.left_over import LeftOver
@@ -68,6 +68,8 @@ class NotFreed:
         for (type_, function), rows in groups.items():
             key = ("resurrected", stop.texts.type_name(type_), function.name)
             if key not in self._seen:  # else all that is wanted is known
+                if _goes_with(stop, decision, rows[0], running.cleared):
+                    continue
                 holder, owner = _holder(stop, decision, rows[0])
                 first = returned.addresses[rows[0]]
                 self._seen[key] = _Seen(Resurrected(
@@ -179,6 +181,17 @@ class _Called:
         while self._before[row] != row:
             row = self._before[row]
         return self._own[row]
+
+
+def _goes_with(stop: Stop, decision: Decision, row: int, garbage: Objects | None) -> bool:
+    # Whether only what is about to be cleared holds the object: a finished generator does not visit its code (3.13).
+    if garbage is None or not stop.runtime.traits.debug:
+        return False
+    address = decision.objects.addresses[row]
+    referrers = Referrers(stop, Owned(stop.texts, lambda: stop.heap))
+    account = accounts(referrers, {address: decision.objects.refcounts[row]})[address]
+    going = {*garbage.addresses, address}
+    return not account.balance.lost and all(holder.owner in going for holder in account.standing())
 
 
 def _holder(stop: Stop, decision: Decision, row: int) -> tuple[str, ObjectRow | None]:

@@ -19,6 +19,7 @@ from refdbg.cpython.collection import finalizers, object_rows
 from refdbg.cpython.owned import Owned, Reference
 from refdbg.cpython.stop import Stop
 from refdbg.cpython.traverse import Traverse, undecided_types
+from refdbg.cpython.untracked import collected
 from refdbg.errors import CommandError, DecodeError, MemoryFault, RefdbgError
 from refdbg.graph.objects import Objects
 from refdbg.graph.rows import Rows
@@ -175,13 +176,14 @@ def collect_again(context: Context, arguments: argparse.Namespace) -> GcAgain:
         for generation in stop.lists.generations(interpreter):
             if generation.name != "permanent":
                 tracked.extend(stop.lists.walk(generation.head))
+        examined += len(tracked)
+        tracked = collected(stop, tracked)
         visited = traverse.visits(tracked.addresses, tracked.types)
         decision = replay(
             tracked.refcounts, visited.edges(Rows(tracked.addresses)), range(len(tracked)), stop.runtime.immortal_count
         )
         negative = {tracked.addresses[row]: row for row in decision.negative}
         unreachable.extend(tracked.pick(decision.unreachable))
-        examined += len(tracked)
         undecided += len(visited.undecided)
         for row in object_rows(stop, tracked.pick(decision.negative), arguments.objects):
             notes.append(

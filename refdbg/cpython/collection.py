@@ -12,8 +12,9 @@ from refdbg.cpython import events
 from refdbg.cpython.census import by_type
 from refdbg.cpython.frames import Frame
 from refdbg.cpython.heap import Generation, stats, thresholds
+from refdbg.cpython.mimalloc import MimallocPages
 from refdbg.cpython.runtime import Build, Interpreter, Runtime, Thread
-from refdbg.cpython.stop import Stop, check_supported
+from refdbg.cpython.stop import Stop, check_supported, is_supported
 from refdbg.errors import DecodeError, MemoryFault, RefdbgError, SymbolNotFound, TargetError
 from refdbg.graph.objects import Objects
 from refdbg.records import Collection, Finalizer, FrameRow, ObjectRow, TypeRow
@@ -125,9 +126,13 @@ class CollectionWatch:
             return
         try:
             for role, on_hit in (
-                (events.EXAMINING, self._examine), (events.SUBTRACTED, self._subtract), (events.DEDUCED, self._deduce),
+                (events.EXAMINING, self._examine), (events.DEDUCED, self._deduce), (events.SUBTRACTED, self._subtract),
             ):
-                self._decision.append(self._break_on_own_code(role, where_supported(self._build, on_hit)))
+                try:
+                    self._decision.append(self._break_on_own_code(role, where_supported(self._build, on_hit)))
+                except SymbolNotFound:
+                    if role != events.SUBTRACTED or self._decision[0].function != events.EXAMINING[0]:
+                        raise  # else it is a free-threaded build
         except SymbolNotFound:
             self.ignore_decision()
             raise
@@ -161,7 +166,7 @@ class CollectionWatch:
             generation = select_generation(thresholds(stop.runtime, interpreter))
         lists = stop.lists.generations(interpreter)
         tracked = Objects()
-        for examined in lists[: generation + 1]:
+        for examined in stop.lists.examined(interpreter, generation)[0]:
             tracked.extend(stop.lists.walk(examined.head))
         last = 0
         if generation + 2 < len(lists):  # survivors join the next older generation, the oldest stays
@@ -193,7 +198,7 @@ class CollectionWatch:
     def _examine(self, hit: Hit) -> bool:
         running = self._current(hit)
         if running is not None and running.examined is None and hit.parameters:
-            running.examined = running.stop.lists.walk(hit.argument(hit.parameters[0]))
+            running.examined = running.stop.lists.walk(hit.argument(hit.parameters[0]))  # a list, or the interpreter
             self._listener.examine(running)
         return False
 
@@ -206,8 +211,10 @@ class CollectionWatch:
 
     def _deduce(self, hit: Hit) -> bool:
         running = self._current(hit)
-        if running is not None and running.examined is not None and hit.parameters:
-            running.deduced = running.stop.lists.walk(hit.argument("unreachable"))
+        if running is not None and running.examined is not None and running.deduced is None and hit.parameters:
+            running.deduced = Objects()
+            for head in _lists_of(running.stop, hit, "unreachable", "legacy_finalizers"):
+                running.deduced.extend(running.stop.lists.walk(head))
             self._listener.deduced(running)
         return False
 
@@ -218,7 +225,7 @@ class CollectionWatch:
         if running.list_head:
             return False  # inlined, and its first instruction is a loop's
         stop = running.stop
-        running.list_head = _list_head(hit, "unreachable")
+        running.list_head = _list_head(stop, hit, "unreachable")
         running.unreachable = stop.lists.walk(running.list_head)
         running.finalizers = finalizers(stop, running.unreachable)
         running.by_type = by_type(stop, running.unreachable)
@@ -232,8 +239,13 @@ class CollectionWatch:
         if running.cleared is not None:
             return False
         lists = running.stop.lists
-        running.list_head = _list_head(hit, "final_unreachable")
+        running.list_head = _list_head(running.stop, hit, "final_unreachable")
         running.cleared = lists.walk(running.list_head)
+        if isinstance(lists, MimallocPages):  # its list keeps each object alive until then
+            gone = set(running.unreachable.addresses).difference(running.cleared.addresses)
+            running.brought_back = [address for address in gone if lists.is_tracked(address)]
+            running.resurrected = len(running.brought_back)
+            return self._listener.clear(running)
         running.older_head = (
             hit.argument("old") if "old" in hit.parameters
             else _older_head(lists.generations(running.interpreter), running.generation)
@@ -298,9 +310,11 @@ def _thread_state(stop: Stop, hit: Hit) -> int:
     return stop.runtime.state["gilstate.tstate_current"]
 
 
-def _list_head(hit: Hit, variable: str) -> int:
+def _list_head(stop: Stop, hit: Hit, variable: str) -> int:
     # What finalize_garbage and delete_garbage are called with (``PyGC_Head *``). *variable*: gc_collect_main's name of
     # it, where they were inlined into that. Raises LayoutNotFound.
+    if "state" in hit.parameters:
+        return _lists_of(stop, hit, "collectable")[0]
     return hit.argument("collectable") if "collectable" in hit.parameters else hit.variable(variable)
 
 
@@ -322,7 +336,7 @@ def _older_head(generations: list[Generation], number: int) -> int:
 
 def where_supported(build: Callable[[Target], Build], on_hit: OnHit) -> OnHit:
     """*on_hit*, called only in builds that refdbg supports: a program may turn into another one."""
-    return lambda hit: not build(hit.target).traits.free_threaded and on_hit(hit)
+    return lambda hit: is_supported(build(hit.target)) and on_hit(hit)
 
 
 def watch_calls(
@@ -349,6 +363,16 @@ def _refuse_unsupported(session: Session, build: Callable[[Target], Build]) -> N
         check_supported(known)
 
 
+def _lists_of(stop: Stop, hit: Hit, *names: str) -> list[int]:
+    # The collector's own lists that a function of it gets: the first as an argument of its own, or all in the
+    # state of the collection, where "collectable" is "unreachable" (gc_free_threading.c, struct collection_state).
+    if "state" not in hit.parameters:
+        return [hit.argument(names[0])]
+    layout = stop.runtime.build.layout("collection_state")
+    state = hit.argument("state")
+    return [state + layout.offset(name if name in layout else "unreachable") for name in names]
+
+
 def _signed(value: int) -> int:
     return (value & 0xFFFF_FFFF) - (1 << 32) if value >> 31 & 1 else value & 0xFFFF_FFFF
 
@@ -365,6 +389,8 @@ def select_generation(generations: list[tuple[int, int]]) -> int:
 def _survivors(running: Running) -> int | None:
     stop = running.stop
     generations = stop.lists.generations(running.interpreter)
+    if isinstance(stop.lists, MimallocPages):
+        return stop.lists.length(generations[0].head)
     if running.generation + 2 >= len(generations):
         return stop.lists.length(generations[running.generation].head)
     limit = len(running.tracked) + 1
@@ -456,9 +482,12 @@ def outlived(running: Running, uncollectable: int) -> dict[int, int]:
     handed = running.cleared or Objects()
     found: dict[int, int] = dict(zip(handed.addresses, handed.types))
     alive: dict[int, int] = {}
+    lists = running.stop.lists
     if not found or saves_all(running.stop, running.interpreter):
         return alive
-    for address in running.stop.lists.backward(running.older_head):
+    if isinstance(lists, MimallocPages):
+        return {address: type_ for address, type_ in found.items() if lists.was_garbage(address, type_)}
+    for address in lists.backward(running.older_head):
         type_ = found.pop(address, 0)
         if type_:
             alive[address] = type_

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
-from refdbg.answers import GenerationRow, InterpreterRow, ObjectInfo, Status, TypeInfo, TypeSlot
+from refdbg.answers import GenerationRow, InterpreterRow, ObjectInfo, SplitCount, Status, TypeInfo, TypeSlot
 from refdbg.cpython import heap
+from refdbg.cpython.counts import SplitCounts
 from refdbg.cpython.owned import Owned, check_object
 from refdbg.cpython.places import runtime_name
 from refdbg.cpython.runtime import Interpreter
-from refdbg.cpython.stop import Stop
-from refdbg.cpython.threads import kernel_ids
+from refdbg.cpython.stop import Stop, is_supported
+from refdbg.cpython.threads import kernel_ids, pthread
 from refdbg.cpython.types import Type
 from refdbg.errors import DecodeError, LayoutNotFound, MemoryFault, NotPython
 from refdbg.graph.objects import Objects
 from refdbg.records import ObjectRow
-
-_COUNT_MASK = 0xFFFF_FFFF
 
 # Include/object.h; a bit that an older release did not use is 0 there.
 _FLAGS = {
@@ -56,10 +56,14 @@ ALL_OBJECTS = "all objects in allocator blocks"
 
 
 def refcount(stop: Stop, address: int) -> int:
-    """The object's reference count as it stands in memory (``PyObject *``). Raises MemoryFault."""
-    build = stop.runtime.build
-    count = stop.runtime.memory.integer(address + build.ob_refcnt, 8, signed=True)
-    return count & _COUNT_MASK if build.traits.immortal else count
+    """The object's reference count (``PyObject *``). Raises MemoryFault."""
+    return stop.runtime.build.counts.of(stop.runtime.memory, address)
+
+
+def kinds_of_counts(stop: Stop, objects: Objects) -> dict[str, int]:
+    """How many of the objects have which kind of count, of a free-threaded build. Raises MemoryFault."""
+    counts = stop.runtime.build.counts
+    return dict(counts.kinds(stop.runtime.memory, objects.addresses)) if isinstance(counts, SplitCounts) else {}
 
 
 def is_immortal(stop: Stop, address: int) -> bool:
@@ -145,7 +149,21 @@ def object_info(stop: Stop, address: int, depth: int = 3, limit: int = 400) -> O
         runtime_name(stop.runtime, address) if block is None else None,
         _attributes(stop, address, type_, limit),
         stop.allocations.of(address),
+        _split(stop, address),
     )
+
+
+def _split(stop: Stop, address: int) -> SplitCount | None:
+    runtime = stop.runtime
+    split = runtime.build.counts.split(runtime.memory, address)
+    if split is None or not split.owner:
+        return split
+    # What _Py_ThreadId() gives is the thread's pthread_self().
+    for interpreter in runtime.interpreters():
+        for thread in runtime.threads(interpreter):
+            if pthread(runtime, thread) == split.owner:
+                return replace(split, thread=thread.native_id or None)
+    return split
 
 
 def _attributes(stop: Stop, address: int, type_: Type, limit: int) -> dict[str, str]:
@@ -294,7 +312,7 @@ def status(stop: Stop) -> Status:
             )
         )
     traits = build.traits
-    if not traits.free_threaded:
+    if is_supported(build):
         notes += collecting_notes(stop)
     return Status(
         runtime.version,
@@ -332,6 +350,7 @@ def _generations(stop: Stop, interpreter: Interpreter, notes: list[str]) -> list
     for number, generation in enumerate(lists.generations(interpreter)):
         objects = lists.walk(generation.head)
         notes += objects.coverage.notes
-        threshold, count = limits[number] if number < len(limits) else (None, None)
+        collected = number < len(limits) and generation.name != "permanent"
+        threshold, count = limits[number] if collected else (None, None)
         rows.append(GenerationRow(generation.name, len(objects), threshold, count))
     return rows

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 
 COLLECTION = ("gc_collect_main", "collect")  # 3.10+, 3.9
 # In this order, once a collection; the first two once more for what finalizers may have brought back.
-EXAMINING = ("deduce_unreachable", "update_refs")
-SUBTRACTED = ("move_unreachable",)
-DEDUCED = ("move_legacy_finalizers",)
+EXAMINING = ("deduce_unreachable_heap", "deduce_unreachable", "update_refs")  # free-threaded, 3.9+, 3.8
+SUBTRACTED = ("move_unreachable",)  # free-threaded: none, each object is marked by a function call of its own
+DEDUCED = ("move_legacy_finalizers", "clear_weakrefs")  # free-threaded: the second one
 FINALIZERS = ("finalize_garbage",)
 CLEARING = ("delete_garbage",)
 FIRST = ("_PyRuntime_Initialize",)  # before any object is made; may be called again

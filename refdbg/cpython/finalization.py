@@ -7,7 +7,7 @@ _PyGC_Fini and PyInterpreterState_Delete, to the total that a debug build prints
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
@@ -153,7 +153,7 @@ class FinalizationWatch:
         if running.phase == "finalization":
             stop = running.stop
             spared = Objects()
-            for generation in stop.lists.generations(running.interpreter)[running.generation + 1 :]:
+            for generation in stop.lists.examined(running.interpreter, running.generation)[1]:
                 spared.extend(stop.lists.walk(generation.head))
             everything = Objects()
             everything.extend(running.tracked)
@@ -252,6 +252,8 @@ class FinalizationWatch:
         if "after_last_collection" in ending.moments:
             others = self._held_by_others(stop, interpreter, ending.tracked_at_fini)
             rows = [row for row in rows if row not in others]
+            waiting = _nothing_but_waiting(stop, rows)
+            rows = [row for row in rows if row not in waiting]
         else:
             self.warnings.append(
                 f"interpreter {interpreter.number}: what other interpreters made meanwhile is in its left-over."
@@ -262,7 +264,7 @@ class FinalizationWatch:
         else:
             self._left.clear()
         # Since 3.11 (bpo-46070) _PyGC_Fini may untrack what is left and add a reference to each: not the program's.
-        for row, address in enumerate(mine.addresses):
+        for row, address in enumerate(mine.addresses if not stop.runtime.traits.free_threaded else ()):
             if address in ending.tracked_at_fini and not stop.lists.is_tracked(address):
                 mine.refcounts[row] -= 1
         self._at_end(
@@ -320,20 +322,32 @@ class FinalizationWatch:
     def _sum(self, hit: Hit) -> None:
         stop = self._stop(hit)
         if stop.runtime.traits.debug:  # else nobody counts
-            self.totals = totals(stop, hit.function, self._twice)
-            if len(stop.heap.objects):
-                self.totals = replace(self.totals, owners=self._owners(stop))
+            self._account(hit, stop)
         if self._deleted:  # 3.11+: the interpreter is gone already
             self._main_left_over(hit, stop)
+
+    def _account(self, hit: Hit, stop: Stop) -> None:
+        self.totals = totals(stop, hit.function, self._twice)
+        immortal = sum(map(stop.runtime.is_immortal, stop.heap.objects.refcounts))
+        if self.totals.references_unattributed and immortal and stop.runtime.traits.free_threaded:
+            self.warnings.append(
+                f"{immortal} objects became immortal (from the first thread on, 3.13): the references that they had "
+                "before are in the interpreter's total, and nothing tells how many these are."
+            )
+        if any(stop.heap.objects.refcounts):
+            self.totals = replace(self.totals, owners=self._owners(stop))
 
     def _main_left_over(self, hit: Hit, stop: Stop) -> None:
         heap = stop.heap
         ending = self._endings.setdefault(0, Ending(0))
-        sizes = [heap.size(row) for row in range(len(heap.objects))]
-        self._at_end(hit, stop, ending, "objects that still exist", heap.objects, sizes)
-        if len(heap.objects):
+        rows = range(len(heap.objects))
+        waiting = _nothing_but_waiting(stop, rows)
+        left = heap.objects.pick(row for row in rows if row not in waiting) if waiting else heap.objects
+        sizes = [heap.size(row) for row in rows if row not in waiting]
+        self._at_end(hit, stop, ending, "objects that still exist", left, sizes)
+        if len(left):
             self.coverage.add(stop.statics.coverage)
-            self._explain(0, ending.last_collection, stop, heap.objects)
+            self._explain(0, ending.last_collection, stop, left)
         ending.last_collection = None
 
     def _at_end(
@@ -352,6 +366,29 @@ def _state_words(stop: Stop, interpreter: Interpreter) -> Sequence[int]:
     with suppress(TargetError):
         words.frombytes(stop.runtime.memory.read(interpreter.address, stop.runtime.build.interpreter.size // 8 * 8))
     return words
+
+
+def _nothing_but_waiting(stop: Stop, rows: Iterable[int]) -> set[int]:
+    # Those of the heap's *rows* that nobody has a reference to, and that have none themselves which counts: objects
+    # with a deferred count (free-threaded) wait for a collection to free them, and after the last one there is none.
+    objects = stop.heap.objects
+    rows = [row for row in rows if not objects.refcounts[row]]
+    if not rows:
+        return set()
+    known, owned = stop.known, Owned(stop.texts)
+
+    def counts(target: int) -> bool:
+        row = stop.heap.index.get(target)
+        return row >= 0 and objects.refcounts[row] > 0 and not stop.runtime.is_immortal(objects.refcounts[row])
+
+    found = set()
+    for row in rows:
+        targets = known.targets[known.starts[row] : known.starts[row + 1]].tolist()
+        if row in known.others:
+            targets = [each.target for each in owned.references(objects.addresses[row]) if each.exact]
+        if not any(map(counts, targets)):
+            found.add(row)
+    return found
 
 
 def _held_by_frame(owned: Owned, frame: int, row_of: Mapping[int, int]) -> list[int]:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import repeat
+from typing import Protocol
 
 from refdbg.cpython.runtime import Interpreter, Runtime
 from refdbg.cpython.types import HIGHEST_ADDRESS, LOWEST_ADDRESS, Types
@@ -75,6 +76,11 @@ class GenerationLists:
                 found.append(Generation(f"old {number}", base + gc.offset("old") + number * gc["old"].size))
         found.append(Generation("permanent", base + gc.offset("permanent_generation")))
         return found
+
+    def examined(self, interpreter: Interpreter, generation: int) -> tuple[list[Generation], list[Generation]]:
+        """The lists that a collection of *generation* looks at; those that it spares."""
+        lists = self.generations(interpreter)
+        return lists[: generation + 1], lists[generation + 1 :]
 
     def walk(self, head: int) -> Objects:
         """The objects of the list at *head* (``PyGC_Head *``). Ends at damage, and counts it."""
@@ -354,7 +360,7 @@ class _Scan:
         # pointer's is not.
         self._count_mask = build.count_mask
         self._sane_count = 1 << 32 if build.traits.immortal else SANE_COUNT
-        gc_head = build.gc_head.size
+        gc_head = build.gc_head_size
         # (bytes before the object, with it at least, the words of the block in which its count and its type stand)
         self._places = [
             (prefix, prefix + build.object.size, (prefix + build.ob_refcnt) // 8, (prefix + build.ob_type) // 8)
@@ -416,7 +422,7 @@ class _Scan:
                     if not 0 < count < sane_count or type_ & 7 or not LOWEST_ADDRESS <= type_ < HIGHEST_ADDRESS:
                         continue
                     # Not met before: what looks like an object further behind may be a part of this one.
-                    before = known[type_] = _prefix(self._types, type_)
+                    before = known[type_] = prefix_before(self._types, type_)
                 if before != prefix:
                     continue
                 count = words[first + count_at] & count_mask
@@ -444,15 +450,38 @@ def _headers(data: bytes, words: memoryview, low: int, high: int) -> Iterator[tu
             yield at + 2, size, api
 
 
-def _prefix(types: Types, address: int) -> int:
-    # The bytes that stand before an object of the type; -1 when there is no type at the address.
+def debug_blocks(runtime: Runtime, coverage: Coverage) -> Iterator[tuple[int, int, int]]:
+    """(address of the data, its size, its api) of each block in use that the debug hooks have made, ascending."""
+    for start, data in resident_data(runtime, coverage):
+        words = memoryview(data)[: len(data) & ~7].cast("Q")
+        for first, size, api in _headers(data, words, 0, len(data)):
+            end = 8 * first + size
+            trailer = data[end : end + 8] if end + 8 <= len(data) else runtime.memory.read_some(start + end, 8)
+            if trailer == _TRAILER:
+                yield start + 8 * first, size, api
+
+
+def prefix_before(types: Types, address: int) -> int:
+    """The bytes that stand before an object of the type (``PyTypeObject *``); -1 when there is no type."""
     try:
         return types[address].prefix if types.is_type(address) else -1
     except (DecodeError, MemoryFault):
         return -1
 
 
-def generation_of(lists: GenerationLists, interpreters: list[Interpreter], address: int) -> tuple[int, str] | None:
+class Lists(Protocol):
+    """Where a collector keeps what it tracks."""
+
+    def generations(self, interpreter: Interpreter) -> list[Generation]:
+        """What there is, what is collected most often first."""
+        ...
+
+    def walk(self, head: int) -> Objects:
+        """The objects of one of them."""
+        ...
+
+
+def generation_of(lists: Lists, interpreters: list[Interpreter], address: int) -> tuple[int, str] | None:
     """(interpreter number, generation name) whose list has the object, or None."""
     for interpreter in interpreters:
         for generation in lists.generations(interpreter):

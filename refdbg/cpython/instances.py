@@ -50,8 +50,8 @@ class Instances:
         self._tp_members = build.type.offset("tp_members")
         self._member = build.layout("PyMemberDef")
         # Include/internal/pycore_object.h, MANAGED_DICT_OFFSET and MANAGED_WEAKREF_OFFSET: in front of the GC head.
-        self._managed_dict = -build.gc_head.size - 8
-        self._managed_first = -build.gc_head.size - 16
+        self._managed_dict = -build.gc_head_size - 8
+        self._managed_first = -build.gc_head_size - 16
         heap_type = build.layout("PyHeapTypeObject")
         self._cached_keys = heap_type.offset("ht_cached_keys") if "ht_cached_keys" in heap_type else None
         self._slots = heap_type.offset("ht_slots")

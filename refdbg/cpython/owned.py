@@ -232,7 +232,7 @@ class Owned:
         if self._heap is not None and self._heap.blocks.row_of(address) is not None:
             return address in self._heap.index
         try:
-            count = self._memory.u64(address + self._build.ob_refcnt) & self._build.count_mask
+            count = self._build.counts.of(self._memory, address)
             return 0 < count < SANE_COUNT and self._texts.types.is_type(self._memory.u64(address + self._build.ob_type))
         except MemoryFault:
             return False
@@ -419,6 +419,9 @@ class Owned:
         ):
             for reference in self.frame_words(frame):
                 yield replace(reference, offset=reference.place - address)
+        elif "gi_code" not in layout:  # 3.12+: the frame's code goes last (Objects/genobject.c, gen_dealloc)
+            field = self._build.layout("_PyInterpreterFrame").first("f_executable", "f_code")
+            yield self._at(address, layout.offset("gi_iframe") + field.offset, field.name)
 
     def _frame(self, address: int, _type: Type) -> Iterator[Reference]:
         layout = self._build.layout("PyFrameObject")

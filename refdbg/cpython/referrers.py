@@ -226,12 +226,12 @@ class Referrers:
     def _on_free_list(self, start: int) -> tuple[int, int] | None:
         # The object and its type when the block holds one with no references: kept for reuse, its words are stale.
         build, memory, types = self._stop.runtime.build, self._stop.runtime.memory, self._stop.types
-        head = build.gc_head.size
+        head = build.gc_head_size
         for prefix in (0, head, head + 16, 16):
             try:
                 type_ = memory.u64(start + prefix + build.ob_type)
                 if types.is_type(type_) and types[type_].prefix == prefix:
-                    count = memory.u64(start + prefix + build.ob_refcnt) & build.count_mask
+                    count = build.counts.of(memory, start + prefix)
                     return (start + prefix, type_) if count == 0 else None
             except (DecodeError, MemoryFault):
                 continue

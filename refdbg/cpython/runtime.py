@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from refdbg.cpython.counts import Counts, PlainCounts, SplitCounts
 from refdbg.cpython.stripped import described
 from refdbg.errors import LayoutNotFound, MemoryFault, NotPython, SymbolNotFound, TargetError
 from refdbg.target import Target
@@ -63,8 +64,13 @@ class Build:
             trace_refs="_ob_next" in self.object,
             free_threaded="ob_tid" in self.object,
             # Since 3.12 (PEP 683) a count with bit 31 set never changes.
-            immortal="ob_refcnt_split" in self.object or "ob_overflow" in self.object,
+            immortal=any(field in self.object for field in ("ob_refcnt_split", "ob_overflow", "ob_ref_local")),
         )
+        self.counts: Counts = (
+            SplitCounts(self.object) if self.traits.free_threaded else PlainCounts(self.object, self.traits.immortal)
+        )
+        # Bytes before an object that the collector can track; a free-threaded one keeps its notes in the object.
+        self.gc_head_size = 0 if self.traits.free_threaded else self.gc_head.size
         self._check_layout()
 
     @property

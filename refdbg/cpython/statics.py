@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from refdbg.cpython.counts import IMMORTAL_COUNT, SplitCounts
 from refdbg.cpython.runtime import Runtime
 from refdbg.cpython.types import TYPE_SUBCLASS, Types
 from refdbg.errors import LayoutNotFound, MemoryFault, SymbolNotFound
@@ -92,6 +93,7 @@ class Statics:
         build = self._runtime.build
         immortal, mask = build.traits.immortal, build.count_mask
         type_index, count_index = build.ob_type // 8, build.ob_refcnt // 8
+        counts = build.counts if isinstance(build.counts, SplitCounts) else None
         for library, segment, start, words in self._words:
             taken = 0  # a word inside a static type is a field of it
             for index, word in enumerate(words):
@@ -100,13 +102,24 @@ class Statics:
                 address = start + 8 * (index - type_index)
                 if address < taken:
                     continue
-                count = words[index - type_index + count_index] & mask
+                if counts is None:
+                    count = words[index - type_index + count_index] & mask
+                else:
+                    count = counts.in_bytes(array("Q", words[index - type_index : index + 1]).tobytes())
+                    if not 0 <= count <= IMMORTAL_COUNT or not counts.is_sane(words[index - type_index + count_index]):
+                        continue  # the fourth word of something else
                 never_counted = immortal and count >> 31 == 1
                 if never_counted:
                     pass
                 elif count >= _LARGEST_STATIC_COUNT or (count > _LOWEST_POINTER and self._is_mapped(count)):
                     continue  # a pointer: a C struct whose second word is a type
-                initial = count if never_counted else segment.initial_word(address + build.ob_refcnt) & mask
+                if never_counted:
+                    initial = count
+                elif counts is None:
+                    initial = segment.initial_word(address + build.ob_refcnt) & mask
+                else:
+                    first = [segment.initial_word(address + 8 * each) for each in range(type_index + 1)]
+                    initial = counts.in_bytes(array("Q", first).tobytes())
                 if not never_counted and immortal and initial >> 31 == 1:
                     initial = 0  # it stopped being immortal: what it had is in no total
                 size = max(types[word].basicsize, 16)

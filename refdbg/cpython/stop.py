@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 from refdbg.cpython.frames import Frames
 from refdbg.cpython.heap import GenerationLists, HeapObjects, heap_objects
+from refdbg.cpython.mimalloc import MimallocPages, free_threaded_heap
 from refdbg.cpython.pools import has_debug_headers, pool_objects
 from refdbg.cpython.runtime import Build, Runtime
 from refdbg.cpython.text import Texts
 from refdbg.cpython.types import Types
-from refdbg.errors import DecodeError, MemoryFault, NotPython
+from refdbg.errors import DecodeError, LayoutNotFound, MemoryFault, NotPython
 from refdbg.graph.objects import Objects
 
 if TYPE_CHECKING:
@@ -27,11 +28,26 @@ if TYPE_CHECKING:
 
 def check_supported(build: Build) -> None:
     """Raises NotPython for a build whose objects refdbg cannot account for."""
-    if build.traits.free_threaded:
+    if not is_supported(build):
         raise NotPython(
-            "this is a free-threaded build (--disable-gil): refdbg cannot read its objects yet",
+            "this free-threaded build (--disable-gil) counts the references to types in each thread: refdbg cannot "
+            "read its objects yet",
             "Run the program with a debug build that has the GIL; `refdbg status` and `refdbg frames` work here.",
         )
+
+
+def is_supported(build: Build) -> bool:
+    """Whether refdbg can account for the build's objects.
+
+    Since 3.14 the threads of a free-threaded one count the references to types on their own
+    (Include/internal/pycore_tstate.h, struct _PyThreadStateImpl).
+    """
+    if not build.traits.free_threaded:
+        return True
+    try:
+        return not any(name in build.layout("_PyThreadStateImpl") for name in ("refcounts", "types"))
+    except LayoutNotFound:
+        return False
 
 
 @dataclass(frozen=True)
@@ -67,13 +83,13 @@ class Stop:
         return Types(self.runtime)
 
     @cached_property
-    def lists(self) -> GenerationLists:
-        """The collector's lists. Raises NotPython on a free-threaded build."""
+    def lists(self) -> GenerationLists | MimallocPages:
+        """Where the collector has its objects. Raises NotPython for a build that is not supported."""
         check_supported(self.runtime.build)
-        return GenerationLists(self.runtime)
+        return MimallocPages(self.runtime) if self.runtime.traits.free_threaded else GenerationLists(self.runtime)
 
     def tracked(self) -> Objects:
-        """What the collectors of all interpreters track. Raises NotPython on a free-threaded build."""
+        """What the collectors of all interpreters track. Raises NotPython for a build that is not supported."""
         found = Objects()
         for interpreter in self.runtime.interpreters():
             found.extend(self.lists.tracked(interpreter))
@@ -81,7 +97,7 @@ class Stop:
 
     @cached_property
     def texts(self) -> Texts:
-        """Bounded reprs and type names. Raises NotPython on a free-threaded build."""
+        """Bounded reprs and type names. Raises NotPython for a build that is not supported."""
         check_supported(self.runtime.build)
         return Texts(self.runtime, self.types)
 
@@ -94,6 +110,8 @@ class Stop:
     def heap(self) -> HeapObjects:
         """Every object in the allocator's blocks. Raises RefdbgError."""
         check_supported(self.runtime.build)
+        if self.runtime.traits.free_threaded:
+            return free_threaded_heap(self.runtime, self.types)
         if has_debug_headers(self.runtime):
             return heap_objects(self.runtime, self.types, self.runtime.build.pages)
         return pool_objects(self.texts, self.tracked())

@@ -65,6 +65,9 @@ def _search(stop: Stop, heap: HeapObjects, rows: Sequence[int]) -> tuple[Edges, 
     values = _split_values(stop, heap)
     taken = set(values.values())
     storages = frozenset(start for start, address in zip(blocks.starts, heap.object_in) if not address)
+    header = _list_header(stop.runtime.build)
+    if header:
+        storages |= frozenset(start + header for start in storages)
     edges, sizes = Edges.empty(), []
     keys = _KeysLayout(stop.runtime.build)
     borrowed = _Borrowed(stop)
@@ -119,6 +122,14 @@ def _search(stop: Stop, heap: HeapObjects, rows: Sequence[int]) -> tuple[Edges, 
     return edges, sizes
 
 
+def _list_header(build: Build) -> int:
+    # The bytes before a list's items in their block (free-threaded: Objects/listobject.c, _PyListArray).
+    try:
+        return build.layout("_PyListArray").offset("ob_item")
+    except LayoutNotFound:
+        return 0
+
+
 def _split_values(stop: Stop, heap: HeapObjects) -> dict[int, int]:
     # By row of an object, the block of its values where they lie in one of their own.
     # Objects/dictobject.c, new_values: 3.11+ bytes stand before them.
@@ -151,7 +162,7 @@ class _Borrowed:
     def __init__(self, stop: Stop) -> None:
         self._stop = stop
         build = stop.runtime.build
-        self._head = build.gc_head.size
+        self._head = build.gc_head_size
         self._ob_type = build.ob_type
         # --with-trace-refs: the list of all objects.
         self._links = [build.object.offset(name) for name in ("_ob_next", "_ob_prev") if name in build.object]

@@ -23,7 +23,7 @@ def totals(stop: Stop, function: str, twice: int = 0) -> Totals:
     heap = stop.heap
     dummy = _set_dummy(stop)
     reported = reported_total(stop)
-    if not reported and not len(heap.objects):
+    if not reported and not any(heap.objects.refcounts):
         # The most frequent end, and there is nothing to itemise: do not read every library for it.
         return Totals(function, 0, 0, 0, [TotalLine("heap objects", 0)])
     lines = [
@@ -58,6 +58,11 @@ def reference_total(stop: Stop) -> int:
         for interpreter in runtime.interpreters():
             view = StructView(memory, interpreter.address, runtime.build.interpreter)
             total += view["object_state.reftotal"]
+            if runtime.traits.free_threaded:  # each thread, too
+                total += sum(
+                    runtime.view(thread.address, "_PyThreadStateImpl")["reftotal"]
+                    for thread in runtime.threads(interpreter)
+                )
     return total
 
 

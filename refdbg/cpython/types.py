@@ -116,7 +116,7 @@ class Types:
             name = self._memory.c_string(word("tp_name"))
         except MemoryFault:
             name = f"<type {address:#x}, its name is gone>"
-        prefix = self._runtime.build.gc_head.size if flags & HAVE_GC else 0
+        prefix = self._runtime.build.gc_head_size if flags & HAVE_GC else 0
         if self.has_preheader and flags & (MANAGED_DICT | MANAGED_WEAKREF):
             prefix += 16
         return Type(

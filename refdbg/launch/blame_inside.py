@@ -13,7 +13,7 @@ from refdbg.commands.context import Context
 from refdbg.commands.watch import shown
 from refdbg.cpython import describe, events
 from refdbg.cpython.changes import Recorder
-from refdbg.cpython.stop import Stop
+from refdbg.cpython.stop import Stop, is_supported
 from refdbg.errors import RefdbgError, SymbolNotFound
 from refdbg.graph.objects import Objects
 from refdbg.launch.gather import INTERRUPT, Gatherer, watch
@@ -34,7 +34,7 @@ def report_of(session: Session, orders: dict[str, Any]) -> dict[str, Any]:
 
 def layout_of(stop: Stop) -> dict[str, int]:
     """What two runs have in common when their objects are at the same addresses; {} where that cannot be known."""
-    if stop.runtime.traits.free_threaded:
+    if not is_supported(stop.runtime.build):
         return {}
     objects = stop.heap.objects
     words = array("Q", objects.addresses)

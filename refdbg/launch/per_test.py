@@ -152,5 +152,5 @@ def _types(objects: Objects) -> dict[int, int]:
 
 
 def _counts(stop: Stop, addresses: Iterable[int] | Mapping[int, int]) -> dict[int, int]:
-    offset, memory = stop.runtime.build.ob_refcnt, stop.runtime.memory
-    return {address: memory.u64(address + offset) & 0xFFFF_FFFF for address in addresses}
+    counts, memory = stop.runtime.build.counts, stop.runtime.memory
+    return {address: counts.of(memory, address) & 0xFFFF_FFFF for address in addresses}

@@ -12,6 +12,7 @@ from refdbg.answers import (
     Referents,
     ReferrerList,
     SnapshotTaken,
+    SplitCount,
     Status,
     TypeInfo,
 )
@@ -76,7 +77,8 @@ def object_text(record: ObjectInfo, width: int) -> str:
     elif record.permanent:
         collector = f"tracked: interpreter {record.interpreter}, permanent (frozen)"
     else:
-        collector = f"tracked: interpreter {record.interpreter}, generation {record.generation}"
+        list_ = "" if record.generation == "all" else f", generation {record.generation}"
+        collector = f"tracked: interpreter {record.interpreter}{list_}"
     if record.finalized:
         collector += ", finalized"
     size = f"{record.size:,} bytes" + (f" (block of {record.block:,})" if record.block is not None else "")
@@ -85,12 +87,25 @@ def object_text(record: ObjectInfo, width: int) -> str:
         ("type", f"{record.type} ({record.type_address:#x})"),
         ("repr", record.repr),
         ("references", "immortal" if record.immortal else f"{record.refcount:,}"),
+        ("  split", _split(record.split)),
         ("size", size),
         ("collector", collector),
         ("static", record.static or ""),
     ]
     facts += [(f"  .{name}", _cut(value, max(width - 24, 40))) for name, value in record.attributes.items()]
     return "\n".join([_facts(facts), *allocation_lines(record.allocation)])
+
+
+def _split(split: SplitCount | None) -> str:
+    if split is None or split.immortal:
+        return ""
+    owner = f"thread {split.thread}" if split.thread else "a thread that is gone" if split.owner else "no thread"
+    parts = [f"{split.local} local ({owner}) + {split.shared} shared"]
+    if split.deferred:
+        parts.append("1 of them deferred: only a collection frees it")
+    elif split.state:
+        parts.append(split.state)
+    return "; ".join(parts)
 
 
 @text.register
@@ -197,7 +212,9 @@ def census_text(record: Census, width: int) -> str:
     ]
     table = _table(["objects", "references", "bytes", "type"], rows, right=(0, 1, 2)) if rows else ""
     rest = _rest(record.types - len(record.by_type), "type")
-    return "\n".join([f"{head} ({record.scope})", "", table, *rest, *_notes(record.notes)])
+    counts = ", ".join(f"{number:,} {kind}" for kind, number in sorted(record.counts.items(), key=lambda one: -one[1]))
+    heads = [f"{head} ({record.scope})", *([f"counts: {counts}"] if counts else [])]
+    return "\n".join([*heads, "", table, *rest, *_notes(record.notes)])
 
 
 @text.register
