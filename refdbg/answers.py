@@ -8,6 +8,13 @@ from refdbg.records import Allocation, Collection, Finalizer, Finding, FrameRow,
 
 
 @dataclass(frozen=True)
+class StackFrame(FrameRow):
+    """*arguments*: which of the *locals* are the function's arguments."""
+
+    arguments: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
 class ThreadStack:
     """A Python thread's frames, innermost first.
 
@@ -22,7 +29,7 @@ class ThreadStack:
     interpreter: int
     selected: bool
     holds_gil: bool
-    frames: list[FrameRow]
+    frames: list[StackFrame]
     note: str = ""
 
 

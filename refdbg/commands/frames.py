@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from refdbg.answers import Stacks, ThreadStack
+from refdbg.answers import StackFrame, Stacks, ThreadStack
 from refdbg.commands.context import Context
 from refdbg.cpython import threads
-from refdbg.cpython.frames import STACK_LIMIT, Frame
+from refdbg.cpython.c_stack import CFrame, Mixed, mixed
+from refdbg.cpython.frames import STACK_LIMIT, Frame, Stack
 from refdbg.cpython.runtime import Interpreter, Runtime, Thread
 from refdbg.cpython.stop import Stop
 from refdbg.cpython.text import Texts
 from refdbg.errors import CommandError, TargetError
-from refdbg.records import FrameRow
+
+_C_FRAMES = 1 << 16  # of one thread
 
 
 def add_commands(subcommands: Any) -> None:
@@ -23,12 +26,14 @@ def add_commands(subcommands: Any) -> None:
         "frames",
         help="the Python frames of the selected thread, or of others",
         description="The Python frames, innermost first: of the debugger's selected thread, or else of the thread "
-        "that holds the GIL. C frames are the debugger's (`bt`); without a debugger they are not unwound.",
+        "that holds the GIL. Arguments are marked `arg`.",
     )
     which = frames.add_mutually_exclusive_group()
     which.add_argument("--all", action="store_true", help="all threads of all interpreters")
     which.add_argument("--thread", type=int, metavar="N", help="the thread with this number (see --all) or kernel id")
     frames.add_argument("--locals", action="store_true", help="with the local variables that are set")
+    frames.add_argument("--native", action="store_true", help="with the C functions between and above them, but for "
+                        "those that only carry a call on (`bt` has these too)")
     frames.add_argument("--limit", type=int, default=STACK_LIMIT, metavar="N", help="at most N frames of each thread")
     frames.set_defaults(run=show)
 
@@ -55,7 +60,7 @@ def show(context: Context, arguments: argparse.Namespace) -> Stacks:
     elif not arguments.all:
         chosen, reason = _default(candidates)
         notes += [reason] if reason else []
-    return Stacks([_stack(stop, each, arguments.limit, arguments.locals) for each in chosen], notes)
+    return Stacks([_stack(stop, each, arguments) for each in chosen], notes)
 
 
 def _candidates(runtime: Runtime) -> tuple[list[_Candidate], list[str]]:
@@ -101,12 +106,43 @@ def _default(candidates: list[_Candidate]) -> tuple[list[_Candidate], str]:
     return candidates, "the selected thread runs no Python code and none holds the GIL: these are all threads"
 
 
-def _stack(stop: Stop, candidate: _Candidate, limit: int, with_locals: bool) -> ThreadStack:
-    stack = stop.frames.walk(candidate.thread, limit)
-    rows = [FrameRow(frame.function, frame.file, frame.line, _locals(stop, frame) if with_locals else None)
-            for frame in stack.frames]
+def _stack(stop: Stop, candidate: _Candidate, arguments: argparse.Namespace) -> ThreadStack:
+    stack = stop.frames.walk(candidate.thread, arguments.limit)
+    frames: Sequence[Frame | CFrame] = stack.frames
+    notes = [stack.note] if stack.note else []
+    if arguments.native:
+        both = _with_native(stop, candidate, stack)
+        frames = both.frames
+        notes += [both.note] if both.note else []
     return ThreadStack(candidate.number, candidate.thread.address, candidate.native_id, candidate.interpreter.number,
-                       candidate.selected, candidate.holds_gil, rows, stack.note)
+                       candidate.selected, candidate.holds_gil, _rows(stop, frames, arguments.locals), "; ".join(notes))
+
+
+def _with_native(stop: Stop, candidate: _Candidate, stack: Stack) -> Mixed:
+    if candidate.native_id is None:
+        return Mixed([*stack.frames], "its kernel id is not known, so its C frames cannot be found")
+    target = stop.runtime.target
+    images = target.images()
+    libraries: dict[int, str] = {}
+
+    def library(place: int) -> str:
+        page = place >> 12
+        if page not in libraries:
+            found = images.library_at(place)
+            libraries[page] = found.path if found is not None else ""
+        return libraries[page]
+
+    native = target.native_stack(candidate.native_id, _C_FRAMES)
+    return mixed(native, stack, stop.frames.evaluators(candidate.thread), library)
+
+
+def _rows(stop: Stop, frames: Sequence[Frame | CFrame], with_locals: bool) -> list[StackFrame]:
+    return [
+        StackFrame(frame.function, frame.file, frame.line, native=True) if isinstance(frame, CFrame) else
+        StackFrame(frame.function, frame.file, frame.line, _locals(stop, frame) if with_locals else None,
+                 arguments=stop.frames.arguments(frame) if with_locals else [])
+        for frame in frames
+    ]
 
 
 def _locals(stop: Stop, frame: Frame) -> dict[str, str]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 from typing import NamedTuple, Protocol
 
 from refdbg.cpython import lines
@@ -23,7 +24,7 @@ _TABLE_LIMIT = 1 << 24
 _NAME_LIMIT = 1 << 12
 _CODE_UNIT = 2  # sizeof(_Py_CODEUNIT)
 
-_CO_OPTIMIZED = 0x1  # Include/cpython/code.h
+_CO_OPTIMIZED, _CO_VARARGS, _CO_VARKEYWORDS = 0x1, 0x4, 0x8  # Include/cpython/code.h
 # enum _frameowner (Include/internal/pycore_frame.h): what comes after belongs to C and has no code.
 _OWNED_BY_GENERATOR, _OWNED_BY_FRAME_OBJECT = 1, 2
 _CELL, _FREE = 0x40, 0x80  # co_localspluskinds (Include/internal/pycore_code.h)
@@ -46,10 +47,14 @@ class Frame:
 
 @dataclass(frozen=True)
 class Stack:
-    """A thread's frames, innermost first. *note* says why the rest is missing, "" when it is complete."""
+    """A thread's frames, innermost first. *note* says why the rest is missing, "" when it is complete.
+
+    *calls*: how many of the frames each call of the evaluator runs, innermost first. Until 3.10 each frame has its own.
+    """
 
     frames: list[Frame]
     note: str
+    calls: list[int] = field(default_factory=list)
 
 
 class Position(NamedTuple):
@@ -91,6 +96,7 @@ class _Chain(Protocol):
     def slots(self, frame: int) -> int: ...  # PyObject **
     def namespace(self, frame: int) -> int: ...  # f_locals
     def of_object(self, frame_object: int) -> int: ...
+    def evaluators(self, thread: int) -> Iterator[int]: ...
 
 
 class Frames:
@@ -143,22 +149,41 @@ class Frames:
         *frame*: ``_PyInterpreterFrame *`` (until 3.10 ``PyFrameObject *``), see `of_object`; 0: no frames.
         """
         frames: list[Frame] = []
+        calls = [0]
         seen: set[int] = set()
-        address = frame
+        address, note = frame, ""
         try:
-            while address and len(frames) < limit:
-                if address in seen:
-                    return Stack(frames, f"the chain of frames runs in a circle at {address:#x}")
-                if len(seen) >= STACK_LIMIT:
-                    return Stack(frames, f"the chain of frames does not end within {STACK_LIMIT}")
+            while address and len(frames) < limit and not note:
                 seen.add(address)
                 found = self._frame(address)
                 if found is not None:
                     frames.append(found)
+                    calls[-1] += 1
+                if self._chain.code(address) and self._chain.is_entry(address):
+                    calls.append(0)
                 address = self._chain.previous(address)
+                if address in seen:
+                    note = f"the chain of frames runs in a circle at {address:#x}"
+                elif len(seen) >= STACK_LIMIT:
+                    note = f"the chain of frames does not end within {STACK_LIMIT}"
         except (MemoryFault, DecodeError) as error:
-            return Stack(frames, f"the chain of frames breaks off after {len(frames)}: {error}")
-        return Stack(frames, "more frames follow" if address else "")
+            note = f"the chain of frames breaks off after {len(frames)}: {error}"
+        if not calls[-1]:
+            calls.pop()
+        return Stack(frames, note or ("more frames follow" if address else ""), calls)
+
+    def evaluators(self, thread: Thread) -> list[int]:
+        """An address in the C frame of each call of the evaluator, innermost first; none where that is not known.
+
+        Raises nothing. Since 3.10 each such call has a struct there that is linked to its caller's.
+        """
+        found: list[int] = []
+        with suppress(MemoryFault):
+            for address in self._chain.evaluators(thread.address):
+                if address in found[-1:] or len(found) >= STACK_LIMIT:
+                    break
+                found.append(address)
+        return found
 
     def of_object(self, frame_object: int) -> int:
         """The frame of a frame object (``PyFrameObject *``), as `walk_from` takes it. Raises MemoryFault."""
@@ -201,6 +226,19 @@ class Frames:
         found: list[tuple[str, int]] = []
         with suppress(TargetError, DecodeError):
             found.extend(self._named(frame))  # keeps what came before the fault
+        return found
+
+    def arguments(self, frame: Frame) -> list[str]:
+        """The names of the function's arguments, ``*`` and ``**`` ones last. Raises nothing."""
+        layout, memory = self._layout, self._memory
+        found: list[str] = []
+        with suppress(TargetError, DecodeError):
+            code = self._code(frame.code)
+            counts = (memory.integer(code.address + layout[name], 4) for name in ("co_argcount", "co_kwonlyargcount"))
+            flags = memory.integer(code.address + layout["co_flags"], 4)
+            total = min(sum(counts), _VARIABLE_LIMIT) + bool(flags & _CO_VARARGS) + bool(flags & _CO_VARKEYWORDS)
+            # Also those that are cells: co_varnames and co_localsplusnames begin with all of them.
+            found.extend(name for name, _ in islice(self._chain.names(code), total))
         return found
 
     def _named(self, frame: Frame) -> Iterator[tuple[str, int]]:
@@ -287,6 +325,25 @@ class Frames:
         )
 
 
+class _CFrames:
+    # 3.10 to 3.12: a _PyCFrame (CFrame) in the C frame of each call of the evaluator, and one in the thread state.
+    def __init__(self, runtime: Runtime, thread: StructLayout) -> None:
+        self._memory = runtime.memory
+        self._newest = thread.offset("cframe")
+        self._root = thread.offset("root_cframe")
+        try:
+            layout = runtime.build.layout("_PyCFrame")
+        except LayoutNotFound:
+            layout = runtime.build.layout("CFrame")
+        self._previous = layout.offset("previous")
+
+    def of(self, thread: int) -> Iterator[int]:
+        address = self._memory.u64(thread + self._newest)
+        while address not in (0, thread + self._root):
+            yield address
+            address = self._memory.u64(address + self._previous)
+
+
 def _chain(runtime: Runtime, objects: _Objects) -> _Chain:
     try:
         frame = runtime.build.layout("_PyInterpreterFrame")
@@ -309,6 +366,7 @@ class _InterpreterFrames:
         else:
             c_frame = runtime.build.layout("_PyCFrame")
             self._newest = thread.offset("cframe"), c_frame.offset("current_frame")
+        self._c_frames = _CFrames(runtime, thread) if "cframe" in thread else None
         self._previous = frame.offset("previous")
         self._code = frame.first("f_executable", "f_code").offset
         self._owner = frame.offset("owner")
@@ -379,13 +437,25 @@ class _InterpreterFrames:
     def of_object(self, frame_object: int) -> int:
         return self._memory.u64(frame_object + self._frame)
 
+    def evaluators(self, thread: int) -> Iterator[int]:
+        if self._c_frames is not None:
+            yield from self._c_frames.of(thread)
+            return
+        address = self.newest(thread)
+        while address:
+            if self._memory.integer(address + self._owner, 1) > _OWNED_BY_FRAME_OBJECT:
+                yield address  # C's own entry
+            address = self.previous(address)
+
 
 class _FrameObjects:
     # Until 3.10: each frame is a PyFrameObject.
     def __init__(self, runtime: Runtime, objects: _Objects) -> None:
         self._memory = runtime.memory
         self._objects = objects
-        self._newest = runtime.build.layout("PyThreadState").offset("frame")
+        thread = runtime.build.layout("PyThreadState")
+        self._newest = thread.offset("frame")
+        self._c_frames = _CFrames(runtime, thread) if "cframe" in thread else None
         frame = runtime.build.layout("PyFrameObject")
         self._previous = frame.offset("f_back")
         self._code = frame.offset("f_code")
@@ -440,6 +510,9 @@ class _FrameObjects:
 
     def of_object(self, frame_object: int) -> int:
         return frame_object
+
+    def evaluators(self, thread: int) -> Iterator[int]:
+        return self._c_frames.of(thread) if self._c_frames is not None else iter(())
 
 
 class _Objects:

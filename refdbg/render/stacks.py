@@ -6,10 +6,9 @@ import linecache
 import os
 from itertools import groupby
 
-from refdbg.answers import Stacks, ThreadStack
+from refdbg.answers import StackFrame, Stacks, ThreadStack
 from refdbg.dependencies import pygments
 from refdbg.errors import MissingDependency
-from refdbg.records import FrameRow
 from refdbg.render import coloured, text
 
 _SHOWN_REPEATS = 3  # as many equal frames as a traceback shows
@@ -53,15 +52,17 @@ def _thread(thread: ThreadStack, width: int, colour: bool) -> list[str]:
     return lines
 
 
-def frame_lines(frame: FrameRow, width: int, colour: bool) -> list[str]:
+def frame_lines(frame: StackFrame, width: int, colour: bool) -> list[str]:
     """One frame as the lines that a traceback has for it, its local variables below."""
-    place = printable(f'  File "{frame.file}", line {frame.line or "?"}, in {frame.function}')
-    lines = [place + (" (C)" if frame.native else "")]
+    file = frame.file or "?"
+    line = f", line {frame.line or '?'}" if frame.line or not frame.native else ""
+    lines = [printable(f'  File "{file}"{line}, in {frame.function}') + (" (C)" if frame.native else "")]
     source = printable(source_line(frame.file, frame.line))
     if source:
-        lines.append("    " + (_highlighted(source) if colour else source))
+        lines.append("    " + (_highlighted(source, frame.native) if colour else source))
     for name, value in (frame.locals or {}).items():
-        entry = printable(f"      {name} = {value}")
+        mark = "" if not frame.arguments else "arg " if name in frame.arguments else "    "
+        entry = printable(f"      {mark}{name} = {value}")
         lines.append(entry if len(entry) <= width else entry[: max(width - 1, 20)] + "…")
     return lines
 
@@ -79,8 +80,9 @@ def source_line(file: str, line: int) -> str:
     return linecache.getline(file, line).strip().expandtabs()
 
 
-def _highlighted(source: str) -> str:
+def _highlighted(source: str, native: bool) -> str:
     try:
-        return str(pygments.highlight(source, pygments.PythonLexer(), pygments.TerminalFormatter())).rstrip("\n")
+        lexer = pygments.CLexer() if native else pygments.PythonLexer()
+        return str(pygments.highlight(source, lexer, pygments.TerminalFormatter())).rstrip("\n")
     except MissingDependency:
         return source  # colour is no reason to fail

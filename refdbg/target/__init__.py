@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO, Literal, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Literal, NamedTuple, Protocol
 
 from refdbg.target.layout import StructLayout
 from refdbg.target.memory import Memory, Region
@@ -100,6 +100,17 @@ class NativeFrame:
     line: int | None = None
 
 
+class NativeCall(NamedTuple):
+    """One C frame on a stack. *place*: its next instruction; *stack_pointer*: what it uses begins there.
+
+    A function that was inlined has those of the one that it is in.
+    """
+
+    frame: NativeFrame
+    place: int
+    stack_pointer: int
+
+
 class Target(Protocol):
     """A stopped process, a core file: whatever has memory, symbols and struct layouts."""
 
@@ -134,8 +145,8 @@ class Target(Protocol):
         """The C symbol that contains *address*, or None."""
         ...
 
-    def native_frames(self, thread: int | None = None, limit: int = 64) -> list[NativeFrame]:
-        """The C stack of a thread (its kernel id; None: the selected one), innermost first."""
+    def native_stack(self, thread: int | None = None, limit: int = 64) -> list[NativeCall]:
+        """The C stack of a thread (its kernel id; None: the selected one), innermost first; as far as it is known."""
         ...
 
     def variable(self, symbol: Symbol) -> Variable | None:

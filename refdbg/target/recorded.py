@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import BinaryIO, Protocol
 
-from refdbg.target import NativeFrame, NativeThread, PointedStruct, Symbol, TargetInfo, Variable
+from refdbg.target import NativeCall, NativeThread, PointedStruct, Symbol, TargetInfo, Variable
 from refdbg.target.images import Images
 from refdbg.target.layout import StructLayout
 from refdbg.target.memory import Memory, Region
@@ -76,7 +76,7 @@ class RecordedTarget:
     def threads(self) -> Sequence[NativeThread]:
         return self._threads
 
-    def native_frames(self, thread: int | None = None, limit: int = 64) -> list[NativeFrame]:
+    def native_stack(self, thread: int | None = None, limit: int = 64) -> list[NativeCall]:
         """None: unwinding C stacks is the debuggers' work."""
         return []
 
