@@ -83,12 +83,15 @@ class Halt:
 class NativeThread:
     """A stopped thread: its kernel id, and its stack pointer and thread-local storage base, 0 where not known.
 
-    What lies below the stack pointer is dead.
+    What lies below the stack pointer is dead. *place* (the next instruction) and *frame_pointer* are known where there
+    is no debugger to unwind its stack.
     """
 
     id: int
     stack_pointer: int
     thread_pointer: int
+    place: int = 0
+    frame_pointer: int = 0
 
 
 @dataclass(frozen=True)

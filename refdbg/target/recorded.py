@@ -9,6 +9,7 @@ from refdbg.target import NativeCall, NativeThread, PointedStruct, Symbol, Targe
 from refdbg.target.images import Images
 from refdbg.target.layout import StructLayout
 from refdbg.target.memory import Memory, Region
+from refdbg.target.unwind import Unwinder
 
 NOBODY = "no debugger"
 
@@ -45,6 +46,7 @@ class RecordedTarget:
         self._threads = threads
         self.memory = Memory(source.read_some)
         self._files = Images(source.regions, source.open, first, cached)
+        self._unwinder = Unwinder(lambda: self._files, self.memory)
 
     def regions(self) -> Sequence[Region]:
         return self.source.regions()
@@ -77,8 +79,8 @@ class RecordedTarget:
         return self._threads
 
     def native_stack(self, thread: int | None = None, limit: int = 64) -> list[NativeCall]:
-        """None: unwinding C stacks is the debuggers' work."""
-        return []
+        of = next((each for each in self._threads if thread in (None, each.id)), None)
+        return self._unwinder.stack(of, limit) if of is not None and of.place else []
 
     def cpu_seconds(self, thread: int) -> float | None:
         return None

@@ -60,6 +60,7 @@ def test_nothing() -> None:
 
 
 def test_arguments_are_marked_and_c_functions_named() -> None:
-    frames = [StackFrame("f", "<string>", 1, {"a": "1", "b": "2"}, arguments=["a"]), StackFrame("g", "lib.so", 0, native=True)]
+    frames = [StackFrame("f", "<string>", 1, {"a": "1", "b": "2"}, arguments=["a"]),
+              StackFrame("g", "lib.so", 0, native=True)]
     assert as_text(_stacks(*frames), 80).splitlines()[1:] == [
         '  File "<string>", line 1, in f', "      arg a = 1", "          b = 2", '  File "lib.so", in g (C)']
