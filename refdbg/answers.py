@@ -73,6 +73,33 @@ class SnapshotTaken:
 
 
 @dataclass(frozen=True)
+class SuspendedStack:
+    """A task, or a generator, coroutine or async generator that no other one awaits; and those that it awaits.
+
+    *kind*: one of these words; *name*: a task's; *address*: ``PyObject *``; *state*: "suspended", "not started",
+    "running" (a task: its frames are those of a thread), "ready" (a task that waits for nothing). *frames*: innermost
+    first. *waits_for*: what the innermost one awaits, None for nothing; *tasks*: their names, where it is some.
+    """
+
+    kind: str
+    name: str
+    address: int
+    state: str
+    frames: list[StackFrame]
+    waits_for: ObjectRow | None
+    tasks: list[str] = field(default_factory=list)
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Suspended:
+    """What is suspended at a stop, tasks first."""
+
+    stacks: list[SuspendedStack]
+    notes: list[str]
+
+
+@dataclass(frozen=True)
 class Stacks:
     """Frame stacks. *notes*: why these threads, and what could not be read."""
 

@@ -7,14 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from refdbg.answers import StackFrame, Stacks, ThreadStack
+from refdbg.answers import Stacks, Suspended, ThreadStack
 from refdbg.commands.context import Context
+from refdbg.commands.frame_rows import frame_rows
+from refdbg.commands.suspended import suspended
 from refdbg.cpython import threads
 from refdbg.cpython.c_stack import CFrame, Mixed, mixed
 from refdbg.cpython.frames import STACK_LIMIT, Frame, Stack
 from refdbg.cpython.runtime import Interpreter, Runtime, Thread
 from refdbg.cpython.stop import Stop
-from refdbg.cpython.text import Texts
 from refdbg.errors import CommandError, TargetError
 
 _C_FRAMES = 1 << 16  # of one thread
@@ -31,6 +32,8 @@ def add_commands(subcommands: Any) -> None:
     which = frames.add_mutually_exclusive_group()
     which.add_argument("--all", action="store_true", help="all threads of all interpreters")
     which.add_argument("--thread", type=int, metavar="N", help="the thread with this number (see --all) or kernel id")
+    which.add_argument("--suspended", action="store_true", help="instead, what is suspended: generators, coroutines "
+                       "with what they await, and asyncio's tasks by name")
     frames.add_argument("--locals", action="store_true", help="with the local variables that are set")
     frames.add_argument("--native", action="store_true", help="with the C functions between and above them, but for "
                         "those that only carry a call on (`bt` has these too)")
@@ -48,11 +51,15 @@ class _Candidate:
     holds_gil: bool
 
 
-def show(context: Context, arguments: argparse.Namespace) -> Stacks:
+def show(context: Context, arguments: argparse.Namespace) -> Stacks | Suspended:
     """Frame stacks as the arguments ask for them. Raises CommandError, TargetError."""
     if arguments.limit < 1:
         raise CommandError("--limit needs a number of frames, at least 1")
     stop = context.stop
+    if arguments.suspended:
+        if arguments.native:
+            raise CommandError("what is suspended has no C frames: --native does not go with --suspended")
+        return suspended(stop, arguments)
     candidates, notes = _candidates(stop.runtime)
     chosen = candidates
     if arguments.thread is not None:
@@ -115,7 +122,8 @@ def _stack(stop: Stop, candidate: _Candidate, arguments: argparse.Namespace) -> 
         frames = both.frames
         notes += [both.note] if both.note else []
     return ThreadStack(candidate.number, candidate.thread.address, candidate.native_id, candidate.interpreter.number,
-                       candidate.selected, candidate.holds_gil, _rows(stop, frames, arguments.locals), "; ".join(notes))
+                       candidate.selected, candidate.holds_gil, frame_rows(stop, frames, arguments.locals),
+                       "; ".join(notes))
 
 
 def _with_native(stop: Stop, candidate: _Candidate, stack: Stack) -> Mixed:
@@ -134,20 +142,3 @@ def _with_native(stop: Stop, candidate: _Candidate, stack: Stack) -> Mixed:
 
     native = target.native_stack(candidate.native_id, _C_FRAMES)
     return mixed(native, stack, stop.frames.evaluators(candidate.thread), library)
-
-
-def _rows(stop: Stop, frames: Sequence[Frame | CFrame], with_locals: bool) -> list[StackFrame]:
-    return [
-        StackFrame(frame.function, frame.file, frame.line, native=True) if isinstance(frame, CFrame) else
-        StackFrame(frame.function, frame.file, frame.line, _locals(stop, frame) if with_locals else None,
-                 arguments=stop.frames.arguments(frame) if with_locals else [])
-        for frame in frames
-    ]
-
-
-def _locals(stop: Stop, frame: Frame) -> dict[str, str]:
-    pairs = stop.frames.locals(frame)
-    if frame.function == "<module>":  # these are the module's globals: __builtins__ and the like say nothing
-        pairs = [(name, value) for name, value in pairs if not (name.startswith("__") and name.endswith("__"))]
-    texts = Texts(stop.runtime, stop.types)  # stop.texts is for objects that can be found: not on free-threaded builds
-    return {name: texts.repr(value) for name, value in pairs}

@@ -27,6 +27,8 @@ _CODE_UNIT = 2  # sizeof(_Py_CODEUNIT)
 _CO_OPTIMIZED, _CO_VARARGS, _CO_VARKEYWORDS = 0x1, 0x4, 0x8  # Include/cpython/code.h
 # enum _frameowner (Include/internal/pycore_frame.h): what comes after belongs to C and has no code.
 _OWNED_BY_GENERATOR, _OWNED_BY_FRAME_OBJECT = 1, 2
+_RESUME_LOCATION, _RESUME_AFTER_YIELD_FROM = 0x3, 2  # of RESUME's argument (Include/internal/pycore_opcode_utils.h)
+_YIELD_FROM = 72  # Include/opcode.h, until 3.10
 _CELL, _FREE = 0x40, 0x80  # co_localspluskinds (Include/internal/pycore_code.h)
 
 
@@ -97,6 +99,7 @@ class _Chain(Protocol):
     def namespace(self, frame: int) -> int: ...  # f_locals
     def of_object(self, frame_object: int) -> int: ...
     def evaluators(self, thread: int) -> Iterator[int]: ...
+    def delegate(self, frame: int) -> int: ...
 
 
 class Frames:
@@ -171,6 +174,21 @@ class Frames:
         if not calls[-1]:
             calls.pop()
         return Stack(frames, note or ("more frames follow" if address else ""), calls)
+
+    def delegate(self, frame: int) -> int:
+        """What a suspended generator has given control to (``yield from``, ``await``): ``PyObject *``, 0: nothing.
+
+        Raises DecodeError, MemoryFault.
+        """
+        return self._chain.delegate(frame)
+
+    def state(self, frame: int) -> int:
+        """A generator's ``PyFrameObject *`` until 3.10: -2 not started, -1 suspended, 0 running, more: finished.
+
+        Raises MemoryFault.
+        """
+        assert isinstance(self._chain, _FrameObjects)
+        return self._chain.state(frame)
 
     def evaluators(self, thread: Thread) -> list[int]:
         """An address in the C frame of each call of the evaluator, innermost first; none where that is not known.
@@ -379,6 +397,8 @@ class _InterpreterFrames:
         self._line = frame_object.offset("f_lineno")
         self._frame = frame_object.offset("f_frame")
         self._slots = frame.offset("localsplus")
+        self._before = 0 if "instr_ptr" in frame else _CODE_UNIT
+        self._depth = frame.offset("stacktop") if "stacktop" in frame else None
         self._locals = frame.offset("f_locals")
         code = runtime.build.layout("PyCodeObject")
         self._names = code.offset("co_localsplusnames")
@@ -437,6 +457,15 @@ class _InterpreterFrames:
     def of_object(self, frame_object: int) -> int:
         return self._memory.u64(frame_object + self._frame)
 
+    def delegate(self, frame: int) -> int:
+        # It stands before a RESUME, whose argument says what it has to go on with: _PyGen_yf, and RESUME in
+        # Python/bytecodes.c.
+        argument = self._memory.integer(self.place(frame) + self._before + 1, 1)
+        if self._depth is None or argument & _RESUME_LOCATION < _RESUME_AFTER_YIELD_FROM:
+            return 0
+        depth = self._memory.integer(frame + self._depth, 4, signed=True)
+        return self._memory.u64(frame + self._slots + 8 * (depth - 1)) if 0 < depth < _VARIABLE_LIMIT else 0
+
     def evaluators(self, thread: int) -> Iterator[int]:
         if self._c_frames is not None:
             yield from self._c_frames.of(thread)
@@ -466,8 +495,12 @@ class _FrameObjects:
         # Until 3.9 f_lineno holds a line only while the frame is traced; 3.10 keeps it 0 otherwise.
         self._trace = None if "f_state" in frame else frame.offset("f_trace")
         self._slots = frame.offset("f_localsplus")
+        self._state = frame.offset("f_state") if "f_state" in frame else None
+        self._top = frame.first("f_valuestack" if "f_state" in frame else "f_stacktop").offset
+        self._depth = frame.offset("f_stackdepth") if "f_state" in frame else 0
         self._locals = frame.offset("f_locals")
         code = runtime.build.layout("PyCodeObject")
+        self._bytecode = code.offset("co_code")
         self._variables = [(code.offset("co_varnames"), 0), (code.offset("co_cellvars"), _CELL),
                            (code.offset("co_freevars"), _FREE)]
 
@@ -510,6 +543,23 @@ class _FrameObjects:
 
     def of_object(self, frame_object: int) -> int:
         return frame_object
+
+    def state(self, frame: int) -> int:
+        if self._state is not None:
+            return self._memory.integer(frame + self._state, 1, signed=True)
+        if self.place(frame) < 0:
+            return -2
+        return -1 if self._memory.u64(frame + self._top) else 0  # the stack's top is in a register while it runs
+
+    def delegate(self, frame: int) -> int:
+        codes = self._objects.data(self._memory.u64(self.code(frame) + self._bytecode), _TABLE_LIMIT)
+        following = self.place(frame) * self._unit + _CODE_UNIT
+        if not 0 <= following < len(codes) or codes[following] != _YIELD_FROM:
+            return 0
+        if self._state is None:
+            return self._memory.u64(self._memory.u64(frame + self._top) - 8)
+        depth = self._memory.integer(frame + self._depth, 4, signed=True)
+        return self._memory.u64(self._memory.u64(frame + self._top) + 8 * (depth - 1)) if depth > 0 else 0
 
     def evaluators(self, thread: int) -> Iterator[int]:
         return self._c_frames.of(thread) if self._c_frames is not None else iter(())

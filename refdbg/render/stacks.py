@@ -6,7 +6,7 @@ import linecache
 import os
 from itertools import groupby
 
-from refdbg.answers import StackFrame, Stacks, ThreadStack
+from refdbg.answers import StackFrame, Stacks, Suspended, SuspendedStack, ThreadStack
 from refdbg.dependencies import pygments
 from refdbg.errors import MissingDependency
 from refdbg.render import coloured, text
@@ -30,6 +30,48 @@ def _stacks(record: Stacks, width: int, colour: bool) -> str:
     parts = [f"note: {note}" for note in record.notes]
     parts += ["\n".join(_thread(thread, width, colour)) for thread in record.threads]
     return "\n\n".join(parts) or "no Python thread"
+
+
+@text.register
+def suspended_text(record: Suspended, width: int) -> str:
+    """What is suspended, equal stacks once."""
+    return _suspended(record, width, False)
+
+
+@coloured.register
+def suspended_coloured(record: Suspended, width: int) -> str:
+    """The same, the source lines highlighted."""
+    return _suspended(record, width, True)
+
+
+def _suspended(record: Suspended, width: int, colour: bool) -> str:
+    groups: dict[object, list[SuspendedStack]] = {}
+    for each in record.stacks:
+        waits_for = each.waits_for.type if each.waits_for else ""
+        groups.setdefault((each.kind, each.state, waits_for, repr(each.frames), each.note), []).append(each)
+    parts = [f"note: {note}" for note in record.notes]
+    for group in groups.values():
+        lines = [_whose(group[0]) + ":"]
+        for frame in group[0].frames:
+            lines += frame_lines(frame, width, colour)
+        lines += [f"  [{group[0].note}]"] if group[0].note else []
+        if group[1:]:
+            names = ", ".join([each.name or hex(each.address) for each in group[1:]])
+            line = printable(f"  [{len(group) - 1} more like this: {names}]")
+            lines.append(line if len(line) <= width else line[: max(width - 2, 20)] + "…]")
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts) or "nothing is suspended"
+
+
+def _whose(stack: SuspendedStack) -> str:
+    name = f" {stack.name!r}" if stack.name else ""
+    line = f"{stack.kind.capitalize()}{name} at {stack.address:#x} ({stack.state})"
+    if stack.state == "running":
+        return line + ", its frames are a thread's (`refdbg frames --all`)"
+    if stack.waits_for is not None:
+        tasks = f" (task{'s' if stack.tasks[1:] else ''} {', '.join(map(repr, stack.tasks))})" if stack.tasks else ""
+        line += f", waits for {printable(stack.waits_for.repr)}{tasks}"
+    return line + (" (most recent call first)" if stack.frames[1:] else "")
 
 
 def _thread(thread: ThreadStack, width: int, colour: bool) -> list[str]:
