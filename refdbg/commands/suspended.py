@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Iterator
 
 from refdbg.answers import Suspended, SuspendedStack
@@ -20,7 +21,7 @@ def suspended(stop: Stop, arguments: argparse.Namespace) -> Suspended:
     objects = stop.tracked()
     generators = Generators(stop.runtime, stop.types, stop.frames)
     tasks = Tasks(stop.texts, generators)
-    of_tasks = list(_tasks(objects, tasks))
+    of_tasks = sorted(_tasks(objects, tasks), key=_natural)
     chains = {task.coroutine: generators.chain(task.coroutine) for task in of_tasks}
     awaited = {each.address for found, _ in chains.values() for each in found}
     alone = [
@@ -46,6 +47,11 @@ def _tasks(objects: Objects, tasks: Tasks) -> Iterator[Task]:
         task = tasks.at(address, type_)
         if task is not None:
             yield task
+
+
+def _natural(task: Task) -> list[tuple[int, str]]:
+    # Task-2 before Task-10.
+    return [(int(part[:18]), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", task.name)]
 
 
 class _Rows:

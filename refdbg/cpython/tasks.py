@@ -119,4 +119,4 @@ class Tasks:
         if text is not None:
             return text
         kind = self._texts.kinds.name(self._texts.type_of(address).address) if address else ""
-        return f"Task-{self._texts.scalars.integer(address)}" if kind == "int" else "?"
+        return f"Task-{self._texts.repr(address)}" if kind == "int" else "?"
