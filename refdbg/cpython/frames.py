@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
 from typing import NamedTuple, Protocol
@@ -87,6 +87,7 @@ class _Code:
 class _Chain(Protocol):
     # How a CPython links its frames and what a frame is.
     def newest(self, thread: int) -> int: ...
+    def unlinked(self, thread: int) -> int | None: ...  # the frame to begin with where that is none yet
     def previous(self, frame: int) -> int: ...
     def code(self, frame: int) -> int: ...  # 0: C's own entry in the chain
     def complete(self, frame: int, code: _Code) -> bool: ...
@@ -141,10 +142,14 @@ class Frames:
         have not reached their first traceable instruction, and C's own entries (_PyFrame_IsIncomplete).
         """
         try:
-            newest = self._chain.newest(thread.address)
+            outer = self._chain.unlinked(thread.address)
+            stack = self.walk_from(self._chain.newest(thread.address) if outer is None else outer, limit)
         except MemoryFault as error:
             return Stack([], f"the chain of frames cannot be found: {error}")
-        return self.walk_from(newest, limit)
+        if outer is None:
+            return stack
+        notes = ["the newest frame is being made, or damaged: it is left out", *filter(None, [stack.note])]
+        return replace(stack, note="; ".join(notes))
 
     def walk_from(self, frame: int, limit: int = STACK_LIMIT) -> Stack:
         """The same from one frame on, which need not be a running thread's. Raises nothing.
@@ -201,6 +206,8 @@ class Frames:
                 if address in found[-1:] or len(found) >= STACK_LIMIT:
                     break
                 found.append(address)
+            if self._chain.unlinked(thread.address) is not None:
+                del found[:1]  # it has no frame yet
         return found
 
     def of_object(self, frame_object: int) -> int:
@@ -412,6 +419,26 @@ class _InterpreterFrames:
                 break
         return address
 
+    def unlinked(self, thread: int) -> int | None:
+        # 3.11 and 3.12 link the evaluator's _PyCFrame before it has a frame: until then the word there is any.
+        if self._c_frames is None:
+            return None
+        caller = next(islice(self._c_frames.of(thread), 1, 2), 0)
+        if not caller:
+            return None
+        outer = self._memory.u64(caller + self._newest[1])
+        frame = self.newest(thread)
+        seen = 0
+        with suppress(MemoryFault):
+            while frame and seen < STACK_LIMIT and self.code(frame) and not self.is_entry(frame):
+                frame = self.previous(frame)
+                seen += 1
+            if frame and self._entry is None and self.code(frame):
+                frame = self.previous(frame)  # C's own
+            if frame and self.previous(frame) == outer:
+                return None
+        return outer
+
     def previous(self, frame: int) -> int:
         return self._memory.u64(frame + self._previous)
 
@@ -506,6 +533,9 @@ class _FrameObjects:
 
     def newest(self, thread: int) -> int:
         return self._memory.u64(thread + self._newest)
+
+    def unlinked(self, thread: int) -> int | None:
+        return None
 
     def previous(self, frame: int) -> int:
         return self._memory.u64(frame + self._previous)
