@@ -62,12 +62,14 @@ class _Rows:
         self._arguments = arguments
 
     def of_task(self, task: Task, chain: list[Generator], end: int) -> SuspendedStack:
-        running = any(each.state == RUNNING for each in chain)
-        state = chain[-1].state if chain and not task.waiter else "suspended"
+        states = [each.state for each in chain]
+        running = RUNNING in states
         if running:
             state = RUNNING
-        elif not task.waiter and state != NOT_STARTED:
-            state = "ready"
+        elif states[:1] == [NOT_STARTED]:
+            state = NOT_STARTED
+        else:
+            state = "suspended" if task.waiter and not self._tasks.is_done(task.waiter) else "ready"
         return self.of("task", task.name, task.address, state, [] if running else chain, task.waiter or end)
 
     def of(

@@ -12,13 +12,14 @@ from refdbg.errors import DecodeError, LayoutNotFound, MemoryFault
 from refdbg.target.layout import StructLayout
 
 _NATIVE, _PYTHON = "_asyncio.Task", "asyncio.tasks.Task"
+_NATIVE_FUTURE, _PYTHON_FUTURE = "_asyncio.Future", "asyncio.futures.Future"
 _PENDING, _PENDING_TEXT = 0, "PENDING"  # fut_state (Modules/_asynciomodule.c); asyncio.base_futures
 _LARGEST = 1 << 10  # bytes of a task without debug info
 
 
 @dataclass(frozen=True)
 class Task:
-    """A task that is not done. *address*: ``PyObject *``; *coroutine*: its; *waiter*: the future, 0: it is to run."""
+    """A task that is not done. *address*, *coroutine*: ``PyObject *``; *waiter*: the future that it awaits, 0: none."""
 
     address: int
     name: str
@@ -75,6 +76,20 @@ class Tasks:
         except (MemoryFault, DecodeError):
             return
         yield from filter(None, map(self.name, (item.target for item in items)))
+
+    def is_done(self, future: int) -> bool:
+        """Whether a future is known to have a result, or to be cancelled. *future*: ``PyObject *``. Raises nothing."""
+        texts = self._texts
+        try:
+            type_ = texts.type_of(future)
+            names = [texts.type_name(each) for each in texts.types.mro(type_.address)]
+            if _NATIVE_FUTURE in names:
+                return texts.runtime.view(future, "FutureObj")["fut_state"] != _PENDING
+            if _PYTHON_FUTURE in names:
+                return texts.string(texts.instances.attribute(future, type_, "_state")) not in (_PENDING_TEXT, None)
+        except (MemoryFault, DecodeError, LayoutNotFound):
+            pass
+        return False
 
     @cached_property
     def _layout(self) -> StructLayout | None:
