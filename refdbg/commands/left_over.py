@@ -164,8 +164,8 @@ class LeftOver:
             )
         if self._immortal and not self.stop.runtime.traits.debug:  # a debug build frees the interned ones
             notes.append(
-                f"{len(self._immortal)} immortal objects are left over by design: a release build never frees them, and "
-                "who refers to them is not counted."
+                f"{len(self._immortal)} immortal objects are left over by design: a release build never frees them, "
+                "and who refers to them is not counted."
             )
         if others:
             references = sum(self._direct[_OTHERS].values()) + sum(self._held[row] for row in others)
