@@ -140,10 +140,9 @@ def _node(node: GraphNode) -> str:
             rows.append(f'<font point-size="9" color="#444444">{_wrapped(row.repr, _WIDTH, _LINES)}</font>')
         rows.append(f'<font point-size="8" color="#8a8a8a">{row.address:#x}</font>')
     else:
-        rows = [
-            f'<font point-size="9" color="#666666">{_text(HOLDERS.get(node.kind, node.kind))}</font>',
-            f"<b>{_wrapped(node.label, _WIDTH, 3)}</b>",
-        ]
+        kind = HOLDERS.get(node.kind, node.kind)
+        rows = [] if kind == node.label else [f'<font point-size="9" color="#666666">{_text(kind)}</font>']
+        rows.append(f"<b>{_wrapped(node.label, _WIDTH, 3)}</b>")
     if node.marked:
         (fill, border), width = _MARK, 2.4
     cells = "".join(f"<tr><td>{each}</td></tr>" for each in rows)

@@ -22,6 +22,7 @@ from refdbg.render.finding_drawing import finding_svg
 from refdbg.render.page_tables import shown
 from refdbg.render.repetitions import repetition_lines
 from refdbg.render.report import frame_line, headline, is_clean, options_of
+from refdbg.render.verdicts import CONFIDENCES, MEANINGS
 
 _FOLDER = os.path.join(os.path.dirname(__file__), "page")
 _DRAWN = 24  # findings: nobody looks at more drawings, and each has 30 kB
@@ -61,8 +62,7 @@ def html_text(report: dict[str, Any]) -> str:
         finalize=lambda value: shown(value) if type(value) is str else value,
     )
     environment.filters["sentence"] = _sentence
-    environment.filters["place"] = frame_line
-    environment.filters["count"] = lambda number: f"{number:,}"
+    environment.filters["count"] = _counted
     style, script = (_file(name) for name in ("report.css", "report.js"))
     common = {
         "report": report, "style": jinja2.Markup(style), "script": jinja2.Markup(script),
@@ -80,9 +80,9 @@ def html_text(report: dict[str, Any]) -> str:
         headline=[line.strip() for line in headline(report)],
         suspects=[each for each in suspects if each.finding["explains"]["references"]],
         others=[each for each in suspects if not each.finding["explains"]["references"]],
-        repetitions=[[line.strip() for line in repetition_lines(each, report["findings"]) if line.strip()]
-                     for each in report.get("repetitions", ())],
-        calls=list(_calls(report)),
+        repetitions=[_repetition(each, report["findings"]) for each in report.get("repetitions", ())],
+            meanings={**MEANINGS, **CONFIDENCES},
+            calls=list(_calls(report)),
         deepest=_DEEPEST,
         panels=collection_chart.panels(report["collections"]),
         chart=collection_chart,
@@ -99,6 +99,10 @@ def _file(name: str) -> str:
 def _hash(text: str) -> str:
     # What the page's own style and script must have as their content to be used: nothing else is.
     return f"sha256-{b64encode(sha256(text.encode()).digest()).decode()}"
+
+
+def _counted(number: int, what: str = "") -> str:
+    return f"{number:,}" + (f" {what}{'' if number == 1 else 's'}" if what else "")
 
 
 def _sentence(text: str) -> Any:
@@ -143,6 +147,16 @@ def _calls(report: dict[str, Any]) -> Iterator[_CallRow]:
             bool(node["calls"]),
         )
         rest += [(depth + 1, child) for child in reversed(node["calls"])]
+
+
+def _repetition(each: dict[str, Any], findings: Sequence[dict[str, Any]]) -> list[str]:
+    # What the text report says of it, without what the page has tables for.
+    lines = [line.strip() for line in repetition_lines({**each, "tests": []}, []) if line.strip()]
+    own = [finding for finding in findings if finding["signature"] in each["findings"]]
+    if own:
+        explained = sum(finding["explains"]["references"] * finding["repetitions"] for finding in own)
+        lines.insert(1, f"The suspects above explain {explained} references of one repetition.")
+    return lines
 
 
 _MOMENTS = ("before_clear", "last_collection", "after_last_collection", "at_end")

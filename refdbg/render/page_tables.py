@@ -25,10 +25,12 @@ def numbers(name: str, values: Iterable[float | None]) -> dict[str, Any]:
 
 def texts(name: str, values: Iterable[str], kind: str = "text") -> dict[str, Any]:
     """A column of texts, each distinct one kept once."""
-    cells = [shown(value) for value in values]
+    return _shortened(name, [shown(value) for value in values], kind)
+
+
+def _shortened(name: str, cells: list[str], kind: str) -> dict[str, Any]:
     distinct = dict.fromkeys(cells)
-    size = sum(map(len, distinct))
-    if size > _TEXT_BUDGET:
+    if sum(map(len, distinct)) > _TEXT_BUDGET:
         width = max(_TEXT_BUDGET // len(distinct), _SHORTEST)
         cells = [cell if len(cell) <= width else f"{cell[: width - 1]}…" for cell in cells]
         distinct = dict.fromkeys(cells)
@@ -61,22 +63,31 @@ def objects(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     rows = rows[:_ROWS]
     return [
         texts("type", [row["type"] for row in rows], "code"),
-        texts("repr", [shown(row["repr"]).replace(f"{row['address']:#x}", _ADDRESS) for row in rows], "repr"),
+        _shortened("repr", [shown(row["repr"]).replace(f"{row['address']:#x}", _ADDRESS) for row in rows], "repr"),
         numbers("references", [row["refcount"] for row in rows]),
         _addresses("address", [row["address"] for row in rows]),
     ]
 
 
+_COUNTS = (
+    "interpreter",
+    "generation",
+    "tracked",
+    "unreachable",
+    "finalized",
+    "resurrected",
+    "cleared",
+    "uncollectable",
+)
+
+
 def collections(rows: Sequence[dict[str, Any]], place: Callable[[dict[str, Any]], str]) -> list[dict[str, Any]]:
-    """Collections, a row each. *place*: a Python frame as text."""
-    counts = ("tracked", "unreachable", "finalized", "resurrected", "cleared", "uncollectable")
-    names = {"tracked": "examined"}
+    """Collections, a row each; a number that is 0 in all of them has no column. *place*: a Python frame as text."""
+    counts = [name for name in _COUNTS if name in ("tracked", "unreachable") or any(row[name] for row in rows)]
     return [
-        numbers("number", [row["number"] for row in rows]),
-        numbers("interpreter", [row["interpreter"] for row in rows]),
-        numbers("generation", [row["generation"] for row in rows]),
+        numbers("#", [row["number"] for row in rows]),
         texts("reason", [row["reason"] for row in rows]),
-        *(numbers(names.get(count, count), [row[count] for row in rows]) for count in counts),
+        *(numbers("examined" if name == "tracked" else name, [row[name] for row in rows]) for name in counts),
         numbers("ms", [None if row["seconds"] is None else round(row["seconds"] * 1000, 2) for row in rows]),
         texts("Python frame", [place(row["frame"]) if row["frame"] else "" for row in rows], "code"),
         texts(

@@ -16,3 +16,10 @@ MEANINGS = {
     "resurrected": "A finalizer has brought garbage back.",
     "uncollectable": "A collection found garbage and could not free it.",
 }
+
+CONFIDENCES = {
+    "proven": "The count is itemised with nothing left over, and the replayed collector frees all of it with the fix.",
+    "likely": "Not itemised to the last reference, other words could own instead, or the holder was found by its "
+    "address only.",
+    "possible": "A guess from words that may be stale.",
+}

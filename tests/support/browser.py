@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import fcntl
 import json
 import os
 import shutil
@@ -33,18 +34,18 @@ class Browser:
         program = shutil.which("chromium")
         assert program, "no chromium: apt-get install chromium"
         self._folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)  # its processes may still write
-        commands, answers = os.pipe(), os.pipe()
-        # The browser reads commands at 3 and answers at 4.
+        (reads, commands), (answers, writes) = os.pipe(), os.pipe()
+        # The browser reads commands at 3 and answers at 4: from where neither is overwritten by the other.
+        ends = [fcntl.fcntl(number, fcntl.F_DUPFD, 10) for number in (reads, writes)]
         self._process = subprocess.Popen(
-            ["sh", "-c", f'exec "$@" 3<&{commands[0]} 4>&{answers[1]}', "sh", program, *_FLAGS,
+            ["bash", "-c", f'exec "$@" 3<&{ends[0]} 4>&{ends[1]}', "bash", program, *_FLAGS,
              f"--user-data-dir={self._folder.name}", "about:blank"],
-            pass_fds=(commands[0], answers[1]), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            pass_fds=ends, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
-        os.close(commands[0])
-        os.close(answers[1])
-        self._commands: BinaryIO = os.fdopen(commands[1], "wb", buffering=0)
-        self._answers: BinaryIO = os.fdopen(answers[0], "rb")
+        for number in (reads, writes, *ends):
+            os.close(number)
+        self._commands: BinaryIO = os.fdopen(commands, "wb", buffering=0)
+        self._answers: BinaryIO = os.fdopen(answers, "rb")
         self._number = 0
         self._rest = b""
         self.seen: list[dict[str, Any]] = []
@@ -108,7 +109,11 @@ class Browser:
 
     def text(self, selector: str) -> str:
         """The text of the first element that is meant, as it is seen."""
-        text: str = self.run(f"document.querySelector({json.dumps(selector)}).innerText")
+        # What is in a drawing has no innerText.
+        text: str = self.run(
+            f"(() => {{ const e = document.querySelector({json.dumps(selector)});"
+            " return e.innerText ?? e.textContent; })()"
+        )
         return text
 
     def click(self, selector: str) -> None:

@@ -179,6 +179,31 @@ for (const place of document.querySelectorAll("[data-table]")) {
 
 // Drawings
 
+// A scale that keeps what lies in the spans and squeezes the gaps between them to at most `gap`.
+function squeezed(spans, gap) {
+  const joined = [];
+  for (const [low, high] of [...spans].sort((a, b) => a[0] - b[0])) {
+    const last = joined[joined.length - 1];
+    if (last && low <= last[1]) last[1] = Math.max(last[1], high);
+    else joined.push([low, high]);
+  }
+  const steps = []; // from, to, where it begins now, by how much it is squeezed
+  let at = 0;
+  joined.forEach(([low, high], number) => {
+    if (number) {
+      const before = joined[number - 1][1], width = Math.min(low - before, gap);
+      steps.push([before, low, at, width / (low - before)]);
+      at += width;
+    }
+    steps.push([low, high, at, 1]);
+    at += high - low;
+  });
+  return (value) => {
+    const [from, , begins, factor] = steps.find((step) => value <= step[1]) || steps[steps.length - 1];
+    return begins + (value - from) * (value < from ? 1 : factor);
+  };
+}
+
 const SVG = "http://www.w3.org/2000/svg";
 const FEW = 12; // nodes that are shown without being asked for
 const LINKS = { true: "visited", false: "NOT visited by tp_traverse", null: "" };
@@ -194,7 +219,9 @@ class Drawing {
     this.edges = [...this.svg.querySelectorAll(".edge")];
     this.all = this.graph.nodes.map((_, number) => number);
     this.first = new Set(this.all.filter((number) => this.graph.nodes[number].role !== "behind"));
-    for (const [from, to, , , visited] of this.graph.edges) if (visited === false) this.first.add(from).add(to);
+    for (const [from, to, , , visited] of this.graph.edges) {
+      if (visited === false && (this.first.has(from) || this.first.has(to))) this.first.add(from).add(to);
+    }
     for (let more = this.first; more.size <= FEW; ) {
       this.first = more;
       more = new Set([...this.first].flatMap((number) => [number, ...this.near(number)]));
@@ -203,13 +230,18 @@ class Drawing {
     this.visible = new Set(this.first);
     this.current = null;
     this.prepare();
+    this.boxes = this.nodes.map((node) => node.getBBox());
+    this.parts = this.edges.map((edge) => [...edge.querySelectorAll("path, polygon, text")].map((part) => ({
+      part, box: part.getBBox(), given: part.getAttribute("d"),
+    })));
     this.show();
     this.choose(this.all.find((number) => this.graph.nodes[number].role === "subject") ?? 0);
   }
 
   name(number) {
     const node = this.graph.nodes[number];
-    return node.type === undefined ? `${node.kind}: ${node.label}` : `${node.type} ${node.repr}`;
+    if (node.type !== undefined) return `${node.type} ${node.repr}`;
+    return node.label && node.label !== node.kind ? `${node.kind}: ${node.label}` : node.kind;
   }
 
   near(number) {
@@ -273,7 +305,7 @@ class Drawing {
     this.badges();
     this.fit();
     const left = this.all.length - this.visible.size;
-    const more = this.graph.more ? `${plural(this.graph.more, "more object")} of the finding are not in it` : "";
+    const more = this.graph.more ? `${plural(this.graph.more, "object")} of the finding not drawn` : "";
     this.said.textContent = [left ? `${left} of ${this.all.length} folded: click a box with a number` : "", more].filter(Boolean).join("; ");
     if (this.everything) {
       this.everything.disabled = left === 0;
@@ -287,7 +319,7 @@ class Drawing {
       const away = this.visible.has(number) ? this.away(number).size : 0;
       node.setAttribute("aria-label", this.name(number) + (away ? `; unfold ${away} more` : ""));
       if (!away) return;
-      const box = node.getBBox();
+      const box = this.boxes[number];
       const badge = document.createElementNS(SVG, "g");
       badge.setAttribute("class", "badge");
       const back = document.createElementNS(SVG, "rect");
@@ -302,18 +334,43 @@ class Drawing {
     });
   }
 
+  // Graphviz has placed all of it: what is shown moves together where others are folded away.
+  place() {
+    const seen = (each) => !each.classList.contains("away");
+    const spans = { x: [], y: [] };
+    const take = (box, margin) => {
+      spans.x.push([box.x - margin, box.x + box.width + margin]);
+      spans.y.push([box.y - margin, box.y + box.height + margin]);
+    };
+    this.nodes.forEach((node, number) => { if (seen(node)) take(this.boxes[number], 10); });
+    this.edges.forEach((edge, number) => {
+      if (seen(edge)) for (const { part, box } of this.parts[number]) if (part.tagName === "text") take(box, 2);
+    });
+    const x = squeezed(spans.x, 30), y = squeezed(spans.y, 8);
+    const moved = (box) => {
+      const [middleX, middleY] = [box.x + box.width / 2, box.y + box.height / 2];
+      return `translate(${x(middleX) - middleX} ${y(middleY) - middleY})`;
+    };
+    this.nodes.forEach((node, number) => node.setAttribute("transform", moved(this.boxes[number])));
+    this.edges.forEach((edge, number) => {
+      if (!seen(edge)) return;
+      for (const { part, box, given } of this.parts[number]) {
+        if (part.tagName !== "path") part.setAttribute("transform", moved(box));
+        else part.setAttribute("d", given.replace(/(-?[\d.]+),(-?[\d.]+)/g, (_, a, b) => `${x(Number(a)).toFixed(1)},${y(Number(b)).toFixed(1)}`));
+      }
+    });
+    return { left: x(Math.min(...spans.x.map((span) => span[0]))), right: x(Math.max(...spans.x.map((span) => span[1]))),
+      top: y(Math.min(...spans.y.map((span) => span[0]))), bottom: y(Math.max(...spans.y.map((span) => span[1]))) };
+  }
+
   // Only as large as what is shown; never too small to read: then it scrolls.
   fit() {
-    const box = this.svg.querySelector("g").getBBox();
-    if (!box.width) return; // folded away: fitted when it is opened
-    const shown = [...this.nodes, ...this.edges].filter((each) => !each.classList.contains("away")).map((each) => each.getBBox());
-    const left = Math.min(...shown.map((each) => each.x)) - 8, top = Math.min(...shown.map((each) => each.y)) - 10;
-    const width = Math.max(...shown.map((each) => each.x + each.width)) + 16 - left;
-    const height = Math.max(...shown.map((each) => each.y + each.height)) + 10 - top;
+    if (!this.sheet.clientWidth) return; // folded away: fitted when it is opened
+    const { left, right, top, bottom } = this.place();
+    const width = right - left + 10, height = bottom - top + 10;
+    const scale = Math.min(Math.max((this.sheet.clientWidth - 24) / width, 0.8), 1.25);
     const shift = this.svg.querySelector("g").transform.baseVal.consolidate().matrix;
-    const room = this.sheet.clientWidth - 24;
-    const scale = Math.min(Math.max(room / width, 0.8), 1.25);
-    this.svg.setAttribute("viewBox", `${left + shift.e} ${top + shift.f} ${width} ${height}`);
+    this.svg.setAttribute("viewBox", `${left + shift.e - 5} ${top + shift.f - 5} ${width} ${height}`);
     this.svg.setAttribute("width", width * scale);
     this.svg.setAttribute("height", height * scale);
   }
