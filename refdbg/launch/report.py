@@ -9,6 +9,8 @@ from typing import Any, NoReturn
 
 from refdbg.errors import CommandError, RefdbgError
 from refdbg.launch import outputs
+from refdbg.render.dot import write_svg
+from refdbg.render.finding_drawing import finding_dot
 
 _SCHEMA = "refdbg-report/1"
 
@@ -27,6 +29,9 @@ def parser() -> argparse.ArgumentParser:
     )
     root.add_argument("file", metavar="FILE.json")
     outputs.add_options(root)
+    root.add_argument("--dot", metavar="FILE", help="draw a finding: write Graphviz DOT")
+    root.add_argument("--svg", metavar="FILE", help="draw a finding: write SVG (needs Graphviz)")
+    root.add_argument("--finding", metavar="N", type=int, default=1, help="the finding to draw (default: the first)")
     return root
 
 
@@ -34,13 +39,15 @@ def report(words: Sequence[str]) -> int:
     """The exit status. Raises CommandError, MissingDependency and OSError."""
     orders = parser().parse_args(words)
     files = outputs.files_of(orders)
-    if (why_not := outputs.refusal(files)) is not None:
+    drawings = {name: path for name in ("dot", "svg") if (path := getattr(orders, name)) is not None}
+    if (why_not := outputs.refusal({**files, **drawings})) is not None:
         raise CommandError(why_not)
     record = read(orders.file)
     try:
-        if files:
-            outputs.write(record, files)
-        else:
+        outputs.write(record, files)
+        if drawings:
+            _draw(record, orders.finding, drawings)
+        if not files and not drawings:
             print(outputs.rendered(record, "text"), end="")
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise CommandError(
@@ -50,6 +57,20 @@ def report(words: Sequence[str]) -> int:
     except OSError as error:
         raise CommandError(f"the report cannot be written: {error}") from error
     return 0
+
+
+def _draw(record: dict[str, Any], number: int, drawings: dict[str, str]) -> None:
+    findings = record.get("findings", [])
+    if not 0 < number <= len(findings):
+        raise CommandError(f"there is no finding {number}: the report has {len(findings)}")
+    if not findings[number - 1].get("graph"):
+        raise CommandError(f"finding {number} has no graph")
+    text = finding_dot(findings[number - 1])
+    if "dot" in drawings:
+        with open(drawings["dot"], "w", encoding="utf-8") as file:
+            file.write(text)
+    if "svg" in drawings:
+        write_svg(text, drawings["svg"])
 
 
 def read(path: str) -> dict[str, Any]:

@@ -183,7 +183,7 @@ def _legend(graph: Graph, kinds: dict[int, str]) -> list[str]:
     if any(edge.label and not edge.certain for edge in graph.edges):
         rows.append('<tr><td>label ?</td><td align="left">it may own nothing: borrowed, or a guess</td></tr>')
     if any(node.marked for node in graph.nodes):
-        rows.append(f'<tr><td bgcolor="{_MARK[0]}">&nbsp;</td><td align="left">what was asked for</td></tr>')
+        rows.append(f'<tr><td bgcolor="{_MARK[0]}">&nbsp;</td><td align="left">what it is about</td></tr>')
     if not rows:
         return []
     table = f'<table border="0" cellborder="0" cellspacing="3" cellpadding="1">{"".join(rows)}</table>'

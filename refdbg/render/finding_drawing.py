@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textwrap import fill
 from typing import Any
 from xml.etree import ElementTree
 
@@ -9,6 +10,7 @@ from refdbg.answers import Graph, GraphEdge, GraphNode
 from refdbg.records import ObjectRow
 from refdbg.render.dot import as_dot, as_svg
 
+_TITLE = 100  # characters of a line
 _OWN_STYLE = ("fill", "stroke", "stroke-width", "stroke-dasharray", "font-family", "width", "height")
 
 
@@ -23,7 +25,8 @@ def finding_dot(finding: dict[str, Any], bare: bool = False) -> str:
         GraphEdge(edge["from"], edge["to"], edge["label"], edge["owned"], edge["visited"], True)
         for edge in finding["graph"]["edges"]
     ]
-    return as_dot(Graph(f"{finding['verdict']}: {finding['message']}", nodes, edges, []), bare)
+    title = fill(f"{finding['verdict']}: {finding['message']}", _TITLE)
+    return as_dot(Graph(title, nodes, edges, []), bare)
 
 
 def finding_svg(finding: dict[str, Any]) -> str:

@@ -5,7 +5,6 @@ Never inside a debugger: jinja2 is not among the packages that every Python can 
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shlex
@@ -21,7 +20,7 @@ from refdbg.render import collection_chart, page_tables
 from refdbg.render.finding_drawing import finding_svg
 from refdbg.render.page_tables import shown
 from refdbg.render.repetitions import repetition_lines
-from refdbg.render.report import frame_line, headline, is_clean, options_of
+from refdbg.render.report import frame_line, headline, is_clean, options_of, unseen
 from refdbg.render.verdicts import CONFIDENCES, MEANINGS
 
 _FOLDER = os.path.join(os.path.dirname(__file__), "page")
@@ -77,15 +76,18 @@ def html_text(report: dict[str, Any]) -> str:
         command=shlex.join(report["target"]["argv"]),
         again=shlex.join(["refdbg-run", *options_of(report), *report["target"]["argv"]]),
         clean=is_clean(report),
+        unseen=unseen(report),
         headline=[line.strip() for line in headline(report)],
         suspects=[each for each in suspects if each.finding["explains"]["references"]],
         others=[each for each in suspects if not each.finding["explains"]["references"]],
         repetitions=[_repetition(each, report["findings"]) for each in report.get("repetitions", ())],
-            meanings={**MEANINGS, **CONFIDENCES},
-            calls=list(_calls(report)),
+        meanings={**MEANINGS, **CONFIDENCES},
+        calls=list(_calls(report)),
         deepest=_DEEPEST,
         panels=collection_chart.panels(report["collections"]),
         chart=collection_chart,
+        rows=page_tables.ROWS,
+        collections=_COLLECTIONS,
         moments=_moments(report),
         data=jinja2.Markup(_data(report, suspects)),
     ))  # fmt: skip
@@ -170,21 +172,20 @@ def _moments(report: dict[str, Any]) -> dict[int, list[dict[str, Any]]]:
 
 
 def _data(report: dict[str, Any], suspects: Sequence[_Suspect]) -> str:
-    # What the script needs. "<" could end the element that it stands in.
+    # What the script needs.
     tables: dict[str, Any] = {}
-    for end in report["interpreters"]:
+    leaving = [end for end in report["interpreters"] if end["left_over"] and end["left_over"]["objects"]]
+    for end in leaving:
         left = end["left_over"]
-        if left and left["objects"]:
-            tables[f"census-{end['id']}"] = page_tables.by_type(left["by_type"])
-            tables[f"objects-{end['id']}"] = page_tables.objects(left["first"])
+        tables[f"census-{end['id']}"] = page_tables.by_type(left["by_type"])
+        tables[f"objects-{end['id']}"] = page_tables.objects(left["first"], page_tables.TEXT_BYTES // len(leaving))
     for number, each in enumerate(report.get("repetitions", ())):
         if each["growth"]:
             tables[f"growth-{number}"] = page_tables.by_type(each["growth"]["by_type"])
     if report["collections"]:
         tables["collections"] = page_tables.collections(report["collections"][-_COLLECTIONS:], frame_line)
     graphs = {each.number: _graph(each.finding["graph"]) for each in suspects if each.drawing}
-    text = json.dumps({"tables": tables, "graphs": graphs}, ensure_ascii=False, separators=(",", ":"))
-    return text.replace("<", "\\u003c")
+    return page_tables.in_page({"tables": tables, "graphs": graphs})
 
 
 def _graph(graph: dict[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from refdbg.render.page_tables import shown
-from refdbg.render.report import finding_lines
+from refdbg.render.report import finding_lines, unseen
 
 
 def junit_text(report: dict[str, Any]) -> str:
@@ -41,8 +41,8 @@ def _case(kind: str, name: str) -> ElementTree.Element:
 
 def _watched(report: dict[str, Any]) -> ElementTree.Element:
     case = _case("run", "the program was watched to its end")
-    why = report.get("error") or report["partial"]
-    if why:
+    why = unseen(report)
+    if why is not None:
         ElementTree.SubElement(case, "error", {"type": "partial", "message": _first(why)}).text = _lines(why)
     return case
 

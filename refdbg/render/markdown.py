@@ -11,10 +11,11 @@ from typing import Any
 
 from refdbg.render.page_tables import shown
 from refdbg.render.repetitions import repetition_lines
-from refdbg.render.report import by_type_table, headline, is_clean, options_of
+from refdbg.render.report import by_type_table, frame_line, headline, is_clean, options_of, unseen
 
 _FINDINGS = 8
 _TYPES = 15
+_STACK = 20
 _LINE = 700  # characters: an issue can have 65,536
 _CODE = re.compile(r"`([^`]+)`")
 _SPECIAL = re.compile(r"[\\`*_\[\]~$]")
@@ -42,9 +43,10 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
     seen = f"Python {target['python']} ({traits})" if target["python"] else "No CPython was seen"
     ended = f"ended by {target['signal']}" if target["signal"] else f"exit status {target['exit_status']}"
     yield plain_text(f"{seen}, {ended}; {target['debugger']}, refdbg {report['refdbg']}")
-    if report["partial"]:
+    why = unseen(report)
+    if why is not None:
         yield ""
-        yield f"**Partial:** {plain_text(report['partial'])}"
+        yield f"**Not seen to its end:** {plain_text(why)}"
     yield from _summary(report)
     met: Counter[str] = Counter()
     for number, finding in enumerate(suspects[:_FINDINGS], 1):
@@ -63,6 +65,17 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
             left = end["left_over"]
             title = f"Interpreter {end['id']}: {left['objects']} objects, {left['references']} references are left over"
             yield from _folded(title, _block("\n".join(by_type_table(left["by_type"], _TYPES))))
+    crash = target["crash"]
+    if crash:
+        stacks = [frame_line(frame) for frame in crash["python"][:_STACK]] or ["(no Python frame)"]
+        stacks += [
+            "",
+            *(
+                f"{frame['function']} ({frame['file'] or '?'}:{frame['line'] or '?'})"
+                for frame in crash["native"][:_STACK]
+            ),
+        ]
+        yield from _folded(f"{crash['signal']}: Python and C stack", _block("\n".join(stacks)))
     again = shlex.join(["refdbg-run", *options_of(report), *target["argv"]])
     facts = f"{again}\n\nexecutable: {target['executable']}\nbuild id:   {target['build_id'] or 'not known'}"
     yield from _folded("How to reproduce", _block(facts))

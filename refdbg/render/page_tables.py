@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from refdbg.render.dot import printable
 
-_TEXT_BUDGET = 3_000_000  # characters of a column; a page of 5 MB has room for one such
-_SHORTEST = 24
-_ROWS = 120_000
+TEXT_BYTES = 3_000_000  # of the texts of all objects; a page of 5 MB has room for so much
+_SHORTEST = 8
+ROWS = 120_000  # of a table; more are no page any more
+_MARKUP = re.compile("<(?=[/!sS])")
 _ADDRESS = "\x7f"  # stands for the address of the row; it is never printable
 
 
@@ -25,16 +28,30 @@ def numbers(name: str, values: Iterable[float | None]) -> dict[str, Any]:
 
 def texts(name: str, values: Iterable[str], kind: str = "text") -> dict[str, Any]:
     """A column of texts, each distinct one kept once."""
-    return _shortened(name, [shown(value) for value in values], kind)
+    return _column(name, [shown(value) for value in values], kind)
 
 
-def _shortened(name: str, cells: list[str], kind: str) -> dict[str, Any]:
+def in_page(value: Any) -> str:
+    """JSON that may stand inside of a <script>: what could end it, or begin a comment there, is escaped."""
+    return _MARKUP.sub("\\\\u003c", json.dumps(value, ensure_ascii=False, separators=(",", ":")))
+
+
+def _size(text: str) -> int:
+    return len(in_page(text).encode())
+
+
+def _fitting(cells: list[str], budget: int) -> list[str]:
+    # As long as they can be that all of them have room.
     distinct = dict.fromkeys(cells)
-    if sum(map(len, distinct)) > _TEXT_BUDGET:
-        width = max(_TEXT_BUDGET // len(distinct), _SHORTEST)
-        cells = [cell if len(cell) <= width else f"{cell[: width - 1]}…" for cell in cells]
-        distinct = dict.fromkeys(cells)
-    index = {text: number for number, text in enumerate(distinct)}
+    total = sum(map(_size, distinct))
+    if total <= budget:
+        return cells
+    width = max(sum(map(len, distinct)) * budget // (total * len(distinct)), _SHORTEST)
+    return [cell if len(cell) <= width else f"{cell[: width - 1]}…" for cell in cells]
+
+
+def _column(name: str, cells: list[str], kind: str) -> dict[str, Any]:
+    index = {text: number for number, text in enumerate(dict.fromkeys(cells))}
     if len(index) > len(cells) * 0.7:
         return {"name": name, "kind": kind, "values": cells}
     return {"name": name, "kind": kind, "distinct": [*index], "indexes": [index[cell] for cell in cells]}
@@ -58,27 +75,22 @@ def by_type(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return columns
 
 
-def objects(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Objects one by one; a table that is longer than a page can be is cut."""
-    rows = rows[:_ROWS]
+def objects(rows: Sequence[dict[str, Any]], budget: int) -> list[dict[str, Any]]:
+    """Objects one by one. Their texts are shortened to *budget* bytes; the rows are cut where no page can have them."""
+    rows = rows[:ROWS]
+    reprs = [shown(row["repr"]).replace(f"{row['address']:#x}", _ADDRESS) for row in rows]
+    fitting = _fitting(reprs, budget)
     return [
         texts("type", [row["type"] for row in rows], "code"),
-        _shortened("repr", [shown(row["repr"]).replace(f"{row['address']:#x}", _ADDRESS) for row in rows], "repr"),
+        {**_column("repr", fitting, "repr"), "shortened": fitting is not reprs},
         numbers("references", [row["refcount"] for row in rows]),
         _addresses("address", [row["address"] for row in rows]),
     ]
 
 
 _COUNTS = (
-    "interpreter",
-    "generation",
-    "tracked",
-    "unreachable",
-    "finalized",
-    "resurrected",
-    "cleared",
-    "uncollectable",
-)
+    "interpreter", "generation", "tracked", "unreachable", "finalized", "resurrected", "cleared", "uncollectable",
+)  # fmt: skip
 
 
 def collections(rows: Sequence[dict[str, Any]], place: Callable[[dict[str, Any]], str]) -> list[dict[str, Any]]:

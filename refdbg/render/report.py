@@ -83,6 +83,16 @@ def _blame(blame: dict[str, Any], width: int) -> Iterator[str]:
     yield from (f"note: {note}" for note in blame["notes"])
 
 
+def unseen(report: dict[str, Any]) -> str | None:
+    """Why the end of the program was not seen, and whether it leaks is not known; None where it was."""
+    if "error" in report or report["partial"]:
+        return str(report.get("error") or report["partial"])
+    if not report["target"]["python"]:
+        return "no CPython was seen"
+    signal = report["target"]["signal"]
+    return f"the program was ended by {signal}" if signal else None
+
+
 def options_of(report: dict[str, Any]) -> list[str]:
     """The options of refdbg-run that the report shows to have been there."""
     return [

@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 from refdbg import __version__
+from refdbg.render.report import unseen
 from refdbg.render.verdicts import MEANINGS
 
 _SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
@@ -18,7 +19,7 @@ _TREE = "SRCROOT"
 
 def sarif_text(report: dict[str, Any]) -> str:
     """The whole document; *report* as in the JSON."""
-    failed = report.get("error") or report["partial"]
+    failed = unseen(report)
     notes = [failed] if failed else []
     invocation: dict[str, Any] = {"executionSuccessful": not failed}
     results = []

@@ -1,4 +1,4 @@
-"""The report as Markdown, JUnit XML and SARIF, and `refdbg report`: of a real run, whose names mean something to each."""
+"""The report as Markdown, JUnit XML and SARIF, and `refdbg report`: of a run whose names mean something to each."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import jsonschema
 import pytest
 from markdown_it import MarkdownIt
 
+from refdbg.render.html import html_text
 from refdbg.render.junit import junit_text
 from refdbg.render.markdown import markdown_text, plain_text
 from refdbg.render.sarif import sarif_text
@@ -236,6 +237,45 @@ def test_sarif_of_a_failure_and_of_what_is_known(told: tuple[Path, Ended]) -> No
     first = _valid(sarif_text(report))["runs"][0]["results"][0]
     assert first["suppressions"]
     assert first["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] == "file:///a%20b/%3Cc%3E%FF.c"
+
+
+def test_a_finding_is_drawn(told: tuple[Path, Ended]) -> None:
+    folder, _ = told
+    done = refdbg("report", folder / "json", "--finding", "2", "--dot", folder / "dot", "--svg", folder / "svg")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert "_ctypes_ptrtype_cache" in (folder / "dot").read_text()
+    assert ElementTree.parse(folder / "svg").getroot().tag.endswith("svg")
+    done = refdbg("report", folder / "json", "--finding", "99", "--svg", folder / "none")
+    assert done.returncode == 2 and "there is no finding 99" in done.stderr
+
+
+def test_without_graphviz_the_page_says_so(
+    told: tuple[Path, Ended], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    page = html_text(told[1].report)
+    assert "apt-get install graphviz" in page and "data-node" not in page.split("<script>")[0]
+
+
+def test_a_program_that_crashed_is_not_called_clean(python311: str) -> None:
+    report = run([python311, "-c", "import ctypes; ctypes.string_at(0)"]).report
+    assert "ended by SIGSEGV" in markdown_text(report) and "string_at" in markdown_text(report)
+    (suite,) = ElementTree.fromstring(junit_text(report))
+    assert suite.get("errors") == "1"
+    assert _valid(sarif_text(report))["runs"][0]["invocations"][0]["executionSuccessful"] is False
+    assert "<h1>Not seen to its end</h1>" in html_text(report) and "string_at" in html_text(report)
+
+
+def test_long_texts_are_shortened_and_the_page_says_so(told: tuple[Path, Ended]) -> None:
+    report = copy.deepcopy(told[1].report)
+    left = report["interpreters"][0]["left_over"]
+    left["first"] = [
+        {"address": (1 << 64) - 16 * number, "type": "t", "repr": f"{number}{'<' * 70}", "refcount": 1}
+        for number in range(1, 100_001)
+    ]
+    page = html_text(report)
+    assert len(page.encode()) < 5_000_000 and '"shortened":true' in page
+    assert '"shortened":false' in html_text(told[1].report)
 
 
 def test_a_report_as_text(told: tuple[Path, Ended]) -> None:

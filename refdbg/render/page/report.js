@@ -109,7 +109,9 @@ class Grid {
     this.before = make("button", { type: "button", onclick: () => this.turn(-1) }, "Previous");
     this.after = make("button", { type: "button", onclick: () => this.turn(1) }, "Next");
     this.status = make("span", { role: "status" });
-    this.pages = make("div", { class: "foot" }, this.before, this.after, this.status);
+    const cut = data.tables[this.place.dataset.table].some((column) => column.shortened);
+    this.pages = make("div", { class: "foot" }, this.before, this.after, this.status,
+      cut ? "Texts are shortened here; --json has them whole." : "");
     this.place.append(
       make("div", { class: "head" }, make("strong", {}, caption), this.search),
       make("div", { class: "scroll" }, make("table", { "aria-label": caption }, make("thead", {}, make("tr", {}, ...headers)), this.body)),
