@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from refdbg.answers import HolderPath
 from refdbg.commands.explain import distinct
@@ -68,27 +68,58 @@ def _keeper(stop: Stop, way: HolderPath) -> Keeper | None:
 class Words:
     """In how many words of the process some objects stand, by address (``PyObject *``).
 
-    *sure*: objects, states, variables and frames; *unsure*: stacks and memory of C code, where old words linger.
+    *sure*: objects, states, variables and frames; *unsure*: stacks and memory of C code, where old words linger;
+    *owners*: in how many of an object, by that object's address and the other's.
     """
 
-    sure: Counter[int]
-    unsure: Counter[int]
+    sure: Counter[int] = field(default_factory=Counter)
+    unsure: Counter[int] = field(default_factory=Counter)
+    owners: Counter[tuple[int, int]] = field(default_factory=Counter)
 
     def more_than(self, then: Words, address: int) -> int:
         """How many more there are of one object than there were *then*; unsure ones that are gone held nothing."""
         more = max(self.unsure[address] - then.unsure[address], 0)
         return self.sure[address] - then.sure[address] + more
 
+    def kept_since(self, then: Words) -> dict[int, Counter[int]]:
+        """By the objects that held it *then*, and hold more of it now: how many more references to each object."""
+        found: defaultdict[int, Counter[int]] = defaultdict(Counter)
+        for (owner, address), number in then.owners.items():
+            if self.owners[owner, address] > number:
+                found[owner][address] = self.owners[owner, address] - number
+        return found
+
 
 def words(stop: Stop, addresses: Iterable[int]) -> Words:
     """The words that refer to each of the *addresses* (``PyObject *``) and may own that reference."""
     referrers = Referrers(stop, Owned(stop.texts, lambda: stop.heap), stop.known)
-    found = Words(Counter(), Counter())
+    found = Words()
     for address, holders in referrers.of_many(list(addresses)).items():
         for holder in holders:
             if holder.kind != "borrowed":
                 (found.sure if holder.exact or strength(holder) == SURE else found.unsure)[address] += 1
+            if holder.kind == "object" and holder.exact:
+                found.owners[holder.owner, address] += 1
     return found
+
+
+def explain_kept(stop: Stop, kept: Mapping[int, Mapping[int, int]]) -> list[Finding]:
+    """The verdicts on objects that were there before and keep more of others that were, in each repetition.
+
+    By the address of the one that keeps: by that of the other, how many references more (``PyObject *``).
+    """
+    references = References(stop)
+    found = []
+    for owner, targets in kept.items():
+        way = best_way(stop, references, owner)
+        keeper = _keeper(stop, way) if way is not None else None
+        if keeper is not None:
+            most = sorted(targets, key=lambda address: -targets[address])
+            found.append(grown.kept(
+                keeper.verdict, keeper.path, keeper.library, describe.row(stop, owner),
+                [describe.row(stop, address) for address in most], sum(targets.values()),
+            ))
+    return distinct(found)
 
 
 def explain_gains(stop: Stop, gained: Mapping[int, int]) -> list[Finding]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 from itertools import islice, zip_longest
 
@@ -13,6 +13,7 @@ from refdbg.commands.context import Context
 from refdbg.commands.inspect import object_address
 from refdbg.commands.references import Drawing, References
 from refdbg.cpython import describe
+from refdbg.cpython.fields import SURROUNDINGS
 from refdbg.cpython.holders import BLOCK, STACK, SURE, Outside, strength
 from refdbg.cpython.referrers import Holder, Referrers
 from refdbg.cpython.stop import Stop
@@ -75,10 +76,16 @@ def show_why(context: Context, arguments: argparse.Namespace) -> Why:
 
 
 def best_way(stop: Stop, references: References, address: int) -> HolderPath | None:
-    """The best way from outside to an object (``PyObject *``), None where none is found. Raises RefdbgError."""
-    known = _search(stop, Referrers(stop, references.owned), address, 1)
-    paths, _ = _paths(known, references, 1)
-    return paths[0] if paths else None
+    """The best way from outside to an object (``PyObject *``), None where none is found. Raises RefdbgError.
+
+    A module's namespace is that of its module before it is that of a frame that runs in it.
+    """
+    referrers = Referrers(stop, references.owned)
+    for without in (SURROUNDINGS, frozenset[str]()):
+        paths, _ = _paths(_search(stop, referrers, address, 1, without), references, 1)
+        if paths and (paths[0].holder.certain or not without):
+            return paths[0]
+    return None
 
 
 def _drawn(references: References, address: int, paths: Sequence[HolderPath], others: Sequence[int]) -> Graph:
@@ -94,8 +101,11 @@ def _drawn(references: References, address: int, paths: Sequence[HolderPath], ot
     return drawing.graph(f"Why is {references.row(address).repr} alive?")
 
 
-def _search(stop: Stop, referrers: Referrers, address: int, limit: int) -> _Known:
-    # Backwards, level by level, until enough of the object's own holders are traced to the outside.
+def _search(
+    stop: Stop, referrers: Referrers, address: int, limit: int, without: Container[str] = frozenset()
+) -> _Known:
+    # Backwards, level by level, until enough of the object's own holders are traced to the outside. *without*: fields
+    # through which no way goes.
     known = _Known([address], {address: 0})
     outside = Outside(stop)
     type_of = dict(zip(stop.heap.objects.addresses, stop.heap.objects.types))
@@ -106,7 +116,8 @@ def _search(stop: Stop, referrers: Referrers, address: int, limit: int) -> _Know
         following: list[int] = []
         for target, holders in referrers.of_many(level).items():
             for holder in holders:
-                following += _add(known, target, outside.resolved(holder))
+                if holder.label.partition(" of ")[0] not in without:
+                    following += _add(known, target, outside.resolved(holder))
         if not following:
             known.complete = not cut
             break

@@ -31,6 +31,9 @@ _DESCRIPTOR: Fields = {"d_type": "__objclass__", "d_name": "__name__", "d_qualna
 # Unvisited on purpose, and only on the way to weak references (Objects/typeobject.c, type_traverse).
 CARRIERS = frozenset({"tp_subclasses"})
 
+# Of a frame: what it runs in, at module level its module's namespace, and has not made itself.
+SURROUNDINGS = frozenset({"f_func", "f_funcobj", "f_executable", "f_code", "f_locals", "f_globals", "f_builtins"})
+
 # Kind → (struct, its members).
 FIELDS: dict[str, tuple[tuple[str, Fields], ...]] = {
     "function": (

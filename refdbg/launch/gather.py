@@ -130,8 +130,9 @@ class Gatherer:
             self.seen.warnings.append(text)
 
     def _interrupt(self, _number: int, _frame: object) -> None:
-        # The program gets the Ctrl-C itself; only a walk of ours is cut short.
-        if self.session.busy:
+        # The program gets the Ctrl-C itself; only a walk of ours that keeps it from the program is cut short. This
+        # word of it may come so late that the program has had it long since.
+        if self.session.busy and _pending(self._pid, signal.SIGINT):
             raise KeyboardInterrupt
 
     def _crashed(self, halt: Halt) -> None:
@@ -202,6 +203,16 @@ class Gatherer:
                 "truncated": seen.coverage.truncated, "notes": seen.coverage.notes,
             },
         }
+
+
+def _pending(pid: int, number: int) -> bool:
+    # Not yet delivered to the process. A traced one keeps even what it ignores, until it runs again.
+    try:
+        with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as file:
+            masks = [line.split()[1] for line in file if line.startswith(("SigPnd:", "ShdPnd:"))]
+    except OSError:  # killed meanwhile
+        return False
+    return any(int(mask, 16) >> (number - 1) & 1 for mask in masks)
 
 
 def main(session: Session) -> None:

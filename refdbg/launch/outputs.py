@@ -33,7 +33,7 @@ def files_of(orders: argparse.Namespace) -> dict[str, str]:
 
 
 def refusal(files: Mapping[str, str]) -> str | None:
-    """Why one of the files cannot be written, as far as can be told without writing it; None where nothing is seen."""
+    """Why one of the files, by option, cannot be written, as far as can be told without writing it; or None."""
     taken: dict[str, str] = {}
     for name, path in files.items():
         folder = os.path.dirname(os.path.abspath(path))
@@ -43,7 +43,7 @@ def refusal(files: Mapping[str, str]) -> str | None:
             return f"cannot write {path}: it is a folder; name a file in it"
         if os.path.exists(path) and not os.access(path, os.W_OK):
             return f"cannot write {path}: it may not be written"
-        if not os.path.exists(path) and not os.access(folder, os.W_OK):
+        if not os.path.exists(path) and not (os.path.isdir(folder) and os.access(folder, os.W_OK)):
             return f"cannot write {path}: {folder} is not a writable folder"
         other = taken.setdefault(os.path.realpath(path), name)
         if other != name and not (os.path.exists(path) and not os.path.isfile(path)):

@@ -15,7 +15,7 @@ from typing import Any
 
 from refdbg.analysis import repetitions
 from refdbg.commands.allocated import by_type, with_allocations
-from refdbg.commands.grown import Words, explain_gains, explain_growth, static_name, words
+from refdbg.commands.grown import Words, explain_gains, explain_growth, explain_kept, static_name, words
 from refdbg.cpython import describe, regrtest
 from refdbg.cpython.census import by_kind, kinds, sorts
 from refdbg.cpython.collection import Running, watch_calls
@@ -54,8 +54,8 @@ class _Series:
     totals: list[int] = field(default_factory=list)
     points: list[_Point] = field(default_factory=list)  # the last three
     ended: Ends | None = None  # what the repetition before the last has shown
-    gained: dict[int, int] = field(default_factory=dict)  # what may gain references that nobody holds
-    words: Words = field(default_factory=lambda: Words(Counter(), Counter()))  # in how many words these stood
+    gained: dict[int, int] = field(default_factory=dict)  # what may gain references in each repetition
+    words: Words = field(default_factory=Words)  # in how many words these stood
     births: Births | None = None  # in the repetition that was watched
     gains: Gains | None = None  # in the one after it
     explained: bool = False
@@ -251,7 +251,7 @@ class Refleak:
             series.notes += notes
         gains = []
         if series.gained:
-            gains = explain_gains(stop, self._lost(series, stop, _gained(middle, now, later)))
+            gains = _explain_older(series, stop, _gained(middle, now, later), later.new)
         if ends.left_by_subinterpreters:
             series.notes.append(
                 "whether references to objects that were there before are lost is not known: interpreters have ended "
@@ -272,12 +272,18 @@ class Refleak:
         series.findings.sort(key=weight, reverse=True)
         series.points = []
 
-    def _lost(self, series: _Series, stop: Stop, gained: dict[int, int]) -> dict[int, int]:
-        # What has gained as much in two repetitions, and more than words refer to it now and did not then.
-        same = {address: each for address, each in series.gained.items() if gained.get(address) == each}
-        held = words(stop, same)
-        lost = {address: each - held.more_than(series.words, address) for address, each in same.items()}
-        return {address: each for address, each in lost.items() if each > 0}
+
+def _explain_older(series: _Series, stop: Stop, gained: Mapping[int, int], new: Sequence[int]) -> list[Finding]:
+    # What was there before and has gained in two repetitions: words that own it now and did not then, of objects that
+    # were there, too; and when it has gained as much in both, what no word owns.
+    again = {address: each for address, each in series.gained.items() if gained.get(address, 0) > 0}
+    held = words(stop, again)
+    made = {stop.heap.objects.addresses[row] for row in new}
+    kept = {owner: more for owner, more in held.kept_since(series.words).items() if owner not in made}
+    lost = {address: each - held.more_than(series.words, address) for address, each in again.items()}
+    return explain_kept(stop, kept) + explain_gains(stop, {
+        address: each for address, each in lost.items() if each > 0 and gained[address] == series.gained[address]
+    })
 
 
 def _alike(notes: Sequence[str]) -> list[str]:

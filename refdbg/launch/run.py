@@ -106,7 +106,7 @@ def parser() -> argparse.ArgumentParser:
                       "does not count")
     root.add_argument("--bisect-run", metavar="SIGNATURE",
                       help=f"for `git bisect run`: exit with 1 when the leak is there, 0 when it is not, {CANNOT_TELL} "
-                      "when the program could not be watched to its end")
+                      "when it is not but the program failed, or could not be watched to its end")
     root.add_argument("--blame", metavar="TYPE|SIGNATURE|ADDRESS",
                       help="run the program twice, at the same addresses: find a left-over object of this type, of the "
                       "finding with this signature, or at this address, then record who changes its reference count")
@@ -145,7 +145,8 @@ def main() -> NoReturn:
     orders = parser().parse_args()
     known = _check(orders)
     files = outputs.files_of(orders)
-    if (why_not := outputs.refusal(files)) is not None:
+    written = {**files, "baseline": orders.baseline} if orders.update_baseline else files
+    if (why_not := outputs.refusal(written)) is not None:
         _fail(USAGE, why_not)
     program = _program(orders)
     debugger = _debugger(orders.debugger)
@@ -245,7 +246,7 @@ def _judge(orders: argparse.Namespace, known: frozenset[str], report: dict[str, 
     if orders.bisect_run is not None:
         if any(finding["signature"] == orders.bisect_run for finding in report.get("findings", ())):
             return 1
-        return 0 if whole else CANNOT_TELL
+        return 0 if whole and report["target"]["exit_status"] == 0 else CANNOT_TELL
     if orders.update_baseline:
         try:
             number = update(orders.baseline, report)

@@ -73,9 +73,10 @@ def finding(held: Outside) -> Finding:
     evidence += [Evidence("modules", text) for text in held.generations]
     module = library_name(held.library)
     owner = held.owner.split(".")[0] if module else held.owner
-    if held.older:
-        owner = _INDEX.sub("[]", held.owner)
-    name = signature(held.verdict, module, owner, *([held.function] if held.function else []))
+    name = (
+        keeper_signature(held.verdict, held.owner, held.library) if held.older
+        else signature(held.verdict, module, owner, *([held.function] if held.function else []))
+    )
     return Finding(
         verdict=held.verdict,
         confidence="proven" if proven else "possible" if held.weak else "likely",
@@ -94,6 +95,15 @@ def finding(held: Outside) -> Finding:
     )
 
 
+def keeper_signature(verdict: str, path: str, library: str) -> str:
+    """The signature of an object that keeps others, and is reached by *path* from a C variable of the *library*."""
+    return signature(verdict, library_name(library), _INDEX.sub("[]", path))
+
+
+KEEPER_FIX = (
+    "Remove what was added when it is no longer needed; if this is a cache, bound it or clear it between the "
+    "repetitions."
+)
 _INDEX = re.compile(r"\[\d+\]")
 _NUMBERED = re.compile(r"(?<=\w)\.\d+(?=$|\+)")
 _KINDS = {
@@ -105,7 +115,9 @@ _KINDS = {
 def _next(held: Outside, name: str) -> str:
     if held.verdict == "lost-reference":
         return f"refdbg-run --blame {name} PROGRAM…: the same run again, and who takes the reference"
-    if held.library and not held.older:
+    if held.older:
+        return "refdbg-run --refleak --allocations PROGRAM…: the same run again, and where what it keeps was made"
+    if held.library:
         return f"gdb -batch -ex '{_where_declared(held)}' {held.library_path}"
     return "refdbg leaks, before the interpreter ends"
 
@@ -129,8 +141,7 @@ def _words(held: Outside) -> tuple[str, str]:
     if held.older:
         return (
             f"{held.older.type} `{held.owner}` keeps {what}{behind}",
-            "Remove what was added when it is no longer needed; if this is a cache, bound it or clear it between the "
-            "repetitions.",
+            KEEPER_FIX,
         )
     if held.verdict == "static-reference":
         # Linkers number the statics of functions: cache.1.

@@ -390,6 +390,26 @@ def test_ctrl_c_during_a_walk(python311: str, tmp_path: Path) -> None:
     assert report["collections"]
 
 
+def test_ctrl_c_that_the_program_has_had(python311: str, tmp_path: Path) -> None:
+    file = tmp_path / "report.json"
+    code = (
+        "import gc, os, sys\ngc.disable()\nkept = [[] for _ in range(1_000_000)]\n"
+        "try:\n    print('ready', os.getpid(), '.', flush=True)\n    sys.stdin.readline()\n"
+        "except KeyboardInterrupt:\n    gc.collect(0)\nos._exit(12)"
+    )
+    with _Terminal([*refdbg_run("--json", str(file)), python311, "-c", code]) as terminal:
+        pid = int(terminal.wait_for(rb"ready (\d+) \."))
+        os.kill(terminal.pid, signal.SIGSTOP)  # refdbg-run is slow to hear of it
+        terminal.type(b"\x03")
+        _until_it_rests(pid)  # the program has caught it, and collects
+        os.kill(terminal.pid, signal.SIGCONT)
+        status = terminal.end()
+    assert status == 12
+    report = validated(file.read_bytes())
+    assert report["partial"] is None
+    assert report["collections"][-1]["tracked"] > 1_000_000
+
+
 def _until_it_rests(pid: int) -> None:
     # In the debugger's hands, and still there after the debugger has had every chance to let it go.
     seen = 0

@@ -57,8 +57,9 @@ def check_growth(repetitions: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(("kind", "verdict", "words"), [
-    ("keep", "stack-reference", r"\['kept'\].* keeps list \[<__main__\.Thing object"),
+    ("keep", "state-reference", r"modules\['__main__'\].*\['kept'\].* keeps list \[<__main__\.Thing object"),
     ("lose_new", "lost-reference", "__main__.Thing .*a reference that nobody holds"),
+    ("keep_old", "state-reference", r"\['kept'\].* keeps \d references? more to __main__\.Thing .* in each repetition"),
     ("lose_old", "lost-reference", "__main__.Thing .*each repetition adds 1 reference that nobody holds"),
 ])  # fmt: skip
 def test_a_leak_is_explained(interpreter: str, kind: str, verdict: str, words: str) -> None:
@@ -192,8 +193,10 @@ def test_the_statuses_of_a_bisection(tmp_path: Path) -> None:
     words = ("--bisect-run", finding["signature"], "--refleak")
     assert status_of(*words, python, str(REPEATED), "lose_new")[0] == 1
     assert status_of(*words, python, str(REPEATED), "nothing")[0] == 0
-    for program in (["/bin/true"], ["./nothing"], [str(tmp_path)], [python, "-c", "import os; os.abort()"]):
+    for program in (["/bin/true"], ["./nothing"], [str(tmp_path)]):
         assert status_of(*words, *program)[0] == 125
+    for code in ("import os; os.abort()", "1 1"):
+        assert status_of(*words, python, "-c", code)[0] == 125
     assert status_of("--bisect-run", "nonsense", python, "-c", "pass")[0] == 125
     assert status_of("--bisect-run", "", python, "-c", "pass")[0] == 125
     assert status_of(*words[:2], python, "-c", "import os; os._exit(0)")[0] == 125
@@ -203,10 +206,10 @@ def test_a_program_that_hangs_is_ended() -> None:
     python = python_of("3.11-debug")
     ended = run(
         [python, "-c", "import sys, time\nfor i in range(9): sys.gettotalrefcount()\ntime.sleep(100)"],
-        ["--refleak", "--timeout", "5"],
+        ["--refleak", "--timeout", "12"],
     )
     assert ended.status == 124
-    assert "5 s (--timeout)" in ended.report["partial"]
+    assert "12 s (--timeout)" in ended.report["partial"]
     assert len(ended.report["repetitions"][0]["references"]) == 9
     assert ended.report["target"]["crash"]["python"][0]["line"] == 3
     deaf = "import signal\nsignal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGABRT])\nsignal.pause()"
@@ -223,6 +226,12 @@ def test_wrong_options_are_refused(words: tuple[str, ...]) -> None:
     status, said = status_of(*words, "/bin/true")
     assert status == 2
     assert words[0] in said
+
+
+def test_a_baseline_that_cannot_be_written_is_refused_first() -> None:
+    status, said = status_of("--update-baseline", "--baseline", "/dev/null/known", "/bin/echo", "ran")
+    assert status == 2
+    assert said.startswith("refdbg-run: cannot write /dev/null/known")
 
 
 def test_signatures_are_the_same_in_two_builds() -> None:

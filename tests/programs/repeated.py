@@ -35,6 +35,11 @@ def lose_old(number):
     add_reference(None)
 
 
+def keep_old(number):
+    kept.append(old)
+    kept.append(None)
+
+
 def up_and_down(number):
     kept[:] = [] if number % 2 else [Thing() for _ in range(5)]
 
