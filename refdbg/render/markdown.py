@@ -35,7 +35,8 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
     target = report["target"]
     suspects = [finding for finding in report["findings"] if finding["explains"]["references"]]
     count = len(suspects)
-    yield f"### refdbg: {count or 'no'} leak suspect{'' if count == 1 else 's'}"
+    known = sum(finding.get("known", False) for finding in suspects)
+    yield f"### refdbg: {count or 'no'} leak suspect{'' if count == 1 else 's'}" + (f", {known} known" if known else "")
     yield ""
     yield from _block(shlex.join(target["argv"]))
     yield ""

@@ -201,6 +201,8 @@ def test_junit_on_known_and_possible_and_partial(told: tuple[Path, Ended]) -> No
     suite = ElementTree.fromstring(junit_text(report))[0]
     findings = len(report["findings"])
     assert (suite.get("failures"), suite.get("skipped"), suite.get("errors")) == (str(findings - 2), "2", "1")
+    assert f"{findings} leak suspects, 1 of them known" in html_text(report)
+    assert markdown_text(report).startswith(f"### refdbg: {findings} leak suspects, 1 known")
     (suite,) = ElementTree.fromstring(junit_text({"error": "no debugger"}))
     assert (suite.get("tests"), suite.get("errors")) == ("1", "1")
 
