@@ -40,7 +40,7 @@ $(STAMP): setup.cfg pyproject.toml
 test-venv: venv $(TEST_STAMP)
 
 $(TEST_STAMP): $(STAMP)
-	@tools/install-packages gcc g++ libc6-dev graphviz
+	@tools/install-packages gcc g++ libc6-dev graphviz chromium
 	$(BIN)/pip install --quiet --editable '.[test,check]' --config-settings editable_mode=compat
 	touch $@
 

@@ -60,3 +60,4 @@ elftools = _Lazy(
 tabulate = _Lazy("tabulate", "tabulate")
 unicorn = _Lazy("unicorn", "unicorn", "unicorn.x86_const")
 pygments = _Lazy("pygments", "pygments", "pygments.lexers", "pygments.formatters")
+jinja2 = _Lazy("jinja2", "jinja2", "markupsafe")  # only outside of debuggers: it is compiled for one Python

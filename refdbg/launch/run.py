@@ -23,6 +23,8 @@ from typing import Any, NamedTuple, NoReturn
 from refdbg import __version__
 from refdbg.cpython.events import GET_TOTAL
 from refdbg.dependencies import ROOT
+from refdbg.errors import MissingDependency
+from refdbg.launch import outputs
 from refdbg.launch.baseline import BadBaseline, is_signature, new_leaks, read, update
 
 _PTRACE_TRACEME, _PTRACE_DETACH = 0, 17
@@ -75,13 +77,13 @@ def parser() -> argparse.ArgumentParser:
         prog="refdbg-run",
         usage="refdbg-run [options] PROGRAM [ARGUMENTS...]",
         description="Run a program; at its end report what its garbage collector collected, finalized and left over. "
-        "The program's own input, output and exit status are those of a plain run; the report goes to stderr.",
+        "The program's own input, output and exit status are those of a plain run; the report goes to stderr, or to "
+        "each FILE that is named for it.",
         epilog=f"Exit status: the program's own; {NOT_STARTED} when it was not found, {NOT_EXECUTABLE} when it is not "
         f"executable, {TIMED_OUT} when it was ended by --timeout, {USAGE} when refdbg-run itself was used wrongly or "
         f"cannot work here; N of --error-exitcode N. With --bisect-run 1, 0 or {CANNOT_TELL}.",
     )
-    root.add_argument("--json", metavar="FILE", help="write the report as JSON to FILE instead of text to stderr")
-    root.add_argument("--text", metavar="FILE", help="write the report as text to FILE instead of stderr")
+    outputs.add_options(root)
     root.add_argument("--objects", metavar="N", type=_count, default=10,
                       help="how many objects to list one by one, per collection and at the end (default 10)")
     root.add_argument("--check", action="store_true",
@@ -142,14 +144,10 @@ def main() -> NoReturn:
     """The console script."""
     orders = parser().parse_args()
     known = _check(orders)
-    for path in filter(None, (orders.json, orders.text, orders.baseline if orders.update_baseline else None)):
-        folder = os.path.dirname(os.path.abspath(path))
-        if os.path.isdir(path):
-            _fail(USAGE, f"cannot write {path}: it is a folder; name a file in it")
-        if os.path.exists(path) and not os.access(path, os.W_OK):
-            _fail(USAGE, f"cannot write {path}: it may not be written")
-        if not os.path.exists(path) and not (os.path.isdir(folder) and os.access(folder, os.W_OK)):
-            _fail(USAGE, f"cannot write {path}: {folder} is not a writable folder")
+    files = outputs.files_of(orders)
+    written = {**files, "baseline": orders.baseline} if orders.update_baseline else files
+    if (why_not := outputs.refusal(written)) is not None:
+        _fail(USAGE, why_not)
     program = _program(orders)
     debugger = _debugger(orders.debugger)
     marker = orders.marker or GET_TOTAL if orders.refleak else None
@@ -187,8 +185,8 @@ def main() -> NoReturn:
         if finding["signature"] in known:
             finding["known"] = True
     try:
-        _publish(report, orders.json, orders.text)
-    except OSError as error:  # a full disk, a closed pipe: the program's own status stays
+        _publish(report, files)
+    except (OSError, MissingDependency) as error:  # a full disk, a closed pipe: the program's own status stays
         _say(f"refdbg-run: the report cannot be written: {error}")
     verdict = _judge(orders, known, report)
     if verdict is None and timed_out:
@@ -455,20 +453,12 @@ def _wait(pid: int, tool: int, watched: set[Any], timeout: float | None) -> tupl
     return status, timed_out
 
 
-def _publish(report: dict[str, Any], json_file: str | None, text_file: str | None) -> None:
-    if json_file:
-        with open(json_file, "w", encoding="utf-8") as file:
-            json.dump(report, file, indent=1, ensure_ascii=False)
-            file.write("\n")
-    if text_file or not json_file:
+def _publish(report: dict[str, Any], files: dict[str, str]) -> None:
+    outputs.write(report, files)
+    if not files:
         from refdbg.render.report import report_text
 
-        if text_file:
-            with open(text_file, "w", encoding="utf-8") as file:
-                file.write(report_text(report, 120) + "\n")
-        else:
-            width = shutil.get_terminal_size((120, 24)).columns
-            _say(report_text(report, width))
+        _say(report_text(report, shutil.get_terminal_size((120, 24)).columns))
     elif "error" in report:
         _say(f"refdbg-run: {report['error']}")
     elif report.get("blame", {}).get("error"):

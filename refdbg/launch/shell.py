@@ -16,6 +16,7 @@ _USAGE = """\
 usage: refdbg CORE [PROGRAM] COMMAND...   run a command on a core file; without COMMAND a prompt opens
        refdbg --pid N COMMAND...          ... on a copy of a running process, which is stopped only meanwhile
        refdbg FILE.refdbg COMMAND...      ... on a snapshot, wherever it was taken
+       refdbg report FILE.json [--html FILE]...   write the report of refdbg-run --json as text, HTML, Markdown, ...
        refdbg help [COMMAND]              list the commands, or explain one
        refdbg gdbinit | lldbinit          print the line that loads refdbg into every gdb or lldb
        refdbg --version
@@ -57,7 +58,7 @@ def main() -> NoReturn:
         print(f"refdbg {__version__}")
     else:
         try:
-            status = _help(words[1:]) if words[0] == "help" else _on_target(words)
+            status = _WORDS.get(words[0], lambda _rest: _on_target(words))(words[1:])
         except RefdbgError as error:
             print(f"refdbg: {error.text()}", file=sys.stderr)
             status = 2
@@ -74,6 +75,12 @@ def main() -> NoReturn:
     raise SystemExit(0)
 
 
+def _report(words: list[str]) -> int:
+    from refdbg.launch.report import report
+
+    return report(words)
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise CommandError(message, "`refdbg --help` shows the usage.")
@@ -82,8 +89,13 @@ class _Parser(argparse.ArgumentParser):
 def _help(words: list[str]) -> int:
     from refdbg.commands import help_text
 
+    if words == ["report"]:
+        return _report(["--help"])
     print(help_text(words))
     return 0
+
+
+_WORDS = {"help": _help, "report": _report}  # what needs no process
 
 
 def _on_target(words: list[str]) -> int:

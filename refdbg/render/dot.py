@@ -49,12 +49,21 @@ _EDGES = {
 }
 
 
-def as_dot(graph: Graph) -> str:
-    """The graph in the DOT language, with a legend of the kinds of edges that it has."""
+def as_dot(graph: Graph, bare: bool = False) -> str:
+    """The graph in the DOT language, with a legend of the kinds of edges that it has.
+
+    *bare*: for a page that has title and legend itself, and scrolls down rather than to the right.
+    """
+    if bare:
+        head = ["  graph [rankdir=LR, nodesep=0.15, ranksep=0.5, pad=0.1];"]
+    else:
+        head = [
+            f'  graph [label=<{_text(graph.title)}>, labelloc=t, fontname="{_FONT}", fontsize=16, fontcolor="#333333",',
+            "         rankdir=TB, nodesep=0.35, ranksep=0.6, compound=true, pad=0.3, bgcolor=white];",
+        ]
     lines = [
         "digraph refdbg {",
-        f'  graph [label=<{_text(graph.title)}>, labelloc=t, fontname="{_FONT}", fontsize=16, fontcolor="#333333",',
-        '         rankdir=TB, nodesep=0.35, ranksep=0.6, compound=true, pad=0.3, bgcolor=white];',
+        *head,
         f'  node [fontname="{_FONT}", fontsize=11, style="filled,rounded", penwidth=1.1, margin="0.1,0.04"];',
         f'  edge [fontname="{_FONT}", fontsize=9, arrowsize=0.7, penwidth=1.3];',
     ]
@@ -71,24 +80,34 @@ def as_dot(graph: Graph) -> str:
     lines += [f"  {_node(node)}" for node in graph.nodes if node.cluster is None]
     kinds = {node.id: node.kind for node in graph.nodes}
     lines += [f"  {_edge(edge, kinds)}" for edge in graph.edges]
-    lines += _legend(graph, kinds)
+    lines += [] if bare else _legend(graph, kinds)
     return "\n".join([*lines, "}"]) + "\n"
+
+
+def as_svg(text: str) -> str:
+    """DOT *text* drawn. Raises CommandError."""
+    return _draw(text)
 
 
 def write_svg(text: str, file: str) -> None:
     """Draw DOT *text* into *file*. Raises CommandError."""
+    _draw(text, "-o", file)
+
+
+def _draw(text: str, *options: str) -> str:
     program = shutil.which("dot")
     if program is None:
         raise CommandError("Graphviz's `dot` is not installed: no SVG", _INSTALL)
     try:
         done = subprocess.run(
-            [program, "-Tsvg", "-o", file], input=text, text=True, encoding="utf-8", stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE, timeout=_TIMEOUT, check=False,
+            [program, "-Tsvg", *options], input=text, text=True, encoding="utf-8", capture_output=True,
+            timeout=_TIMEOUT, check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise CommandError(f"`dot` failed: {error}", _INSTALL) from error
     if done.returncode:
         raise CommandError(f"`dot` failed: {done.stderr.strip()[:400]}", "`--dot FILE` writes what it was given.")
+    return done.stdout
 
 
 def printable(text: str) -> str:
@@ -121,10 +140,9 @@ def _node(node: GraphNode) -> str:
             rows.append(f'<font point-size="9" color="#444444">{_wrapped(row.repr, _WIDTH, _LINES)}</font>')
         rows.append(f'<font point-size="8" color="#8a8a8a">{row.address:#x}</font>')
     else:
-        rows = [
-            f'<font point-size="9" color="#666666">{_text(HOLDERS.get(node.kind, node.kind))}</font>',
-            f"<b>{_wrapped(node.label, _WIDTH, 3)}</b>",
-        ]
+        kind = HOLDERS.get(node.kind, node.kind)
+        rows = [] if kind == node.label else [f'<font point-size="9" color="#666666">{_text(kind)}</font>']
+        rows.append(f"<b>{_wrapped(node.label, _WIDTH, 3)}</b>")
     if node.marked:
         (fill, border), width = _MARK, 2.4
     cells = "".join(f"<tr><td>{each}</td></tr>" for each in rows)
@@ -141,8 +159,9 @@ def _kind(edge: GraphEdge, kinds: dict[int, str]) -> str:
 
 
 def _edge(edge: GraphEdge, kinds: dict[int, str]) -> str:
-    colour, style, _ = _EDGES[_kind(edge, kinds)]
-    options = [f'color="{colour}"', f'style="{style}"', f'fontcolor="{colour}"']
+    kind = _kind(edge, kinds)
+    colour, style, _ = _EDGES[kind]
+    options = [f'class="{kind}"', f'color="{colour}"', f'style="{style}"', f'fontcolor="{colour}"']
     if edge.label:
         lines = "<br/>".join(_wrapped(line, _EDGE_WIDTH, 1) for line in edge.label.split("\n"))
         options.append(f"label=<&nbsp;{lines}{'' if edge.certain else ' ?'}&nbsp;>")
@@ -164,7 +183,7 @@ def _legend(graph: Graph, kinds: dict[int, str]) -> list[str]:
     if any(edge.label and not edge.certain for edge in graph.edges):
         rows.append('<tr><td>label ?</td><td align="left">it may own nothing: borrowed, or a guess</td></tr>')
     if any(node.marked for node in graph.nodes):
-        rows.append(f'<tr><td bgcolor="{_MARK[0]}">&nbsp;</td><td align="left">what was asked for</td></tr>')
+        rows.append(f'<tr><td bgcolor="{_MARK[0]}">&nbsp;</td><td align="left">what it is about</td></tr>')
     if not rows:
         return []
     table = f'<table border="0" cellborder="0" cellspacing="3" cellpadding="1">{"".join(rows)}</table>'

@@ -45,7 +45,7 @@ def _lines(report: dict[str, Any], width: int) -> Iterator[str]:
     yield from _crash(target.get("crash"))
     for each in report.get("repetitions", ()):
         yield from repetition_lines(each, report["findings"])
-    yield from _headline(report)
+    yield from headline(report)
     if "blame" in report:
         yield from _blame(report["blame"], width)
     yield from _findings(report)
@@ -83,6 +83,24 @@ def _blame(blame: dict[str, Any], width: int) -> Iterator[str]:
     yield from (f"note: {note}" for note in blame["notes"])
 
 
+def unseen(report: dict[str, Any]) -> str | None:
+    """Why the end of the program was not seen, and whether it leaks is not known; None where it was."""
+    if "error" in report or report["partial"]:
+        return str(report.get("error") or report["partial"])
+    if not report["target"]["python"]:
+        return "no CPython was seen"
+    signal = report["target"]["signal"]
+    return f"the program was ended by {signal}" if signal else None
+
+
+def options_of(report: dict[str, Any]) -> list[str]:
+    """The options of refdbg-run that the report shows to have been there."""
+    return [
+        *(["--refleak"] if "repetitions" in report else []),
+        *(["--blame", report["blame"]["wanted"]] if "blame" in report else []),
+    ]
+
+
 _EXPLAIN = {
     "static-reference": "C variables of {}",
     "state-reference": "fields of the interpreter's state",
@@ -95,7 +113,8 @@ _EXPLAIN = {
 }
 
 
-def _headline(report: dict[str, Any]) -> Iterator[str]:
+def headline(report: dict[str, Any]) -> Iterator[str]:
+    """How much is left over, and how much of it is explained by what; nothing where nothing is left over."""
     left = [end["left_over"] for end in report["interpreters"] if end["id"] == 0 and end["left_over"]]
     if not left or not left[0]["objects"]:
         return
@@ -212,13 +231,13 @@ def _findings(report: dict[str, Any]) -> Iterator[str]:
         references = sum(finding["explains"]["references"] for finding in main[_FINDINGS:])
         yield ""
         yield f"… and {rest} more findings that explain {references} references (all are in --json)"
-    if _is_clean(report):
+    if is_clean(report):
         yield ""
         yield "Nothing is left over."
 
 
-def _is_clean(report: dict[str, Any]) -> bool:
-    # Only where the very end was seen, whole, and the interpreter's own total agrees.
+def is_clean(report: dict[str, Any]) -> bool:
+    """Whether nothing is left over: only where the very end was seen, whole, and the interpreter's own total agrees."""
     left = {end["id"]: end["left_over"] for end in report["interpreters"]}
     seen_whole = left.get(0) is not None and None not in left.values() and not report["partial"]
     if not seen_whole or report["coverage"]["unreadable"] or report["coverage"]["truncated"]:

@@ -224,7 +224,7 @@ def test_edges_are_drawn_by_what_they_are() -> None:
     lines = {line.split(" [")[0].strip(): line for line in dot.as_dot(_graph()).splitlines() if " -> " in line}
     assert 'style="dashed"' in lines["n1 -> n2"] and "penwidth=3" in lines["n1 -> n2"]
     assert 'style="solid"' in lines["n2 -> n1"] and "penwidth" not in lines["n2 -> n1"]
-    colours = [re.search(r' \[color="(.*?)"', line).group(1) for line in lines.values()]  # type: ignore[union-attr]
+    colours = [re.search(r' color="(.*?)"', line).group(1) for line in lines.values()]  # type: ignore[union-attr]
     assert len(set(colours)) == 5
 
 
