@@ -212,7 +212,10 @@ class Frames:
         return found
 
     def of_object(self, frame_object: int) -> int:
-        """The frame of a frame object (``PyFrameObject *``), as `walk_from` takes it. Raises MemoryFault, LayoutNotFound."""
+        """The frame of a frame object (``PyFrameObject *``), as `walk_from` takes it.
+
+        Raises MemoryFault, LayoutNotFound.
+        """
         return self._chain.of_object(frame_object)
 
     def positions(self, thread: int, limit: int) -> tuple[list[Position], list[int]]:
