@@ -90,6 +90,7 @@ class _Chain(Protocol):
     def names(self, code: _Code) -> Iterator[tuple[str, int]]: ...  # name, kind as in co_localspluskinds
     def slots(self, frame: int) -> int: ...  # PyObject **
     def namespace(self, frame: int) -> int: ...  # f_locals
+    def of_object(self, frame_object: int) -> int: ...
 
 
 class Frames:
@@ -130,23 +131,38 @@ class Frames:
         Frames that Python code does not see are left out, as sys._getframe() leaves them out: those that
         have not reached their first traceable instruction, and C's own entries (_PyFrame_IsIncomplete).
         """
+        try:
+            newest = self._chain.newest(thread.address)
+        except MemoryFault as error:
+            return Stack([], f"the chain of frames cannot be found: {error}")
+        return self.walk_from(newest, limit)
+
+    def walk_from(self, frame: int, limit: int = STACK_LIMIT) -> Stack:
+        """The same from one frame on, which need not be a running thread's. Raises nothing.
+
+        *frame*: ``_PyInterpreterFrame *`` (until 3.10 ``PyFrameObject *``), see `of_object`; 0: no frames.
+        """
         frames: list[Frame] = []
         seen: set[int] = set()
+        address = frame
         try:
-            address = self._chain.newest(thread.address)
             while address and len(frames) < limit:
                 if address in seen:
                     return Stack(frames, f"the chain of frames runs in a circle at {address:#x}")
                 if len(seen) >= STACK_LIMIT:
                     return Stack(frames, f"the chain of frames does not end within {STACK_LIMIT}")
                 seen.add(address)
-                frame = self._frame(address)
-                if frame is not None:
-                    frames.append(frame)
+                found = self._frame(address)
+                if found is not None:
+                    frames.append(found)
                 address = self._chain.previous(address)
         except (MemoryFault, DecodeError) as error:
             return Stack(frames, f"the chain of frames breaks off after {len(frames)}: {error}")
         return Stack(frames, "more frames follow" if address else "")
+
+    def of_object(self, frame_object: int) -> int:
+        """The frame of a frame object (``PyFrameObject *``), as `walk_from` takes it. Raises MemoryFault."""
+        return self._chain.of_object(frame_object)
 
     def positions(self, thread: int, limit: int) -> tuple[list[Position], list[int]]:
         """Where the frames of a thread (``PyThreadState *``) are, innermost first, and their addresses. Raises nothing.
@@ -301,7 +317,9 @@ class _InterpreterFrames:
         self._frame_object = frame.offset("frame_obj")
         # 3.12+ has a frame of C's own below each that C has called.
         self._entry = frame.offset("is_entry") if "is_entry" in frame else None
-        self._line = runtime.build.layout("PyFrameObject").offset("f_lineno")
+        frame_object = runtime.build.layout("PyFrameObject")
+        self._line = frame_object.offset("f_lineno")
+        self._frame = frame_object.offset("f_frame")
         self._slots = frame.offset("localsplus")
         self._locals = frame.offset("f_locals")
         code = runtime.build.layout("PyCodeObject")
@@ -357,6 +375,9 @@ class _InterpreterFrames:
 
     def namespace(self, frame: int) -> int:
         return self._memory.u64(frame + self._locals)
+
+    def of_object(self, frame_object: int) -> int:
+        return self._memory.u64(frame_object + self._frame)
 
 
 class _FrameObjects:
@@ -416,6 +437,9 @@ class _FrameObjects:
 
     def namespace(self, frame: int) -> int:
         return self._memory.u64(frame + self._locals)
+
+    def of_object(self, frame_object: int) -> int:
+        return frame_object
 
 
 class _Objects:
