@@ -71,6 +71,8 @@ def trust(holder: Holder) -> Trust:
     """How far the word is believed to own a reference."""
     if holder.exact:
         return Trust.OWNED
+    if holder.stack:
+        return Trust.STACK
     if holder.kind == "object":
         return Trust.DECLARED if holder.declared else Trust.GUESSED
     return _TRUST[holder.kind]

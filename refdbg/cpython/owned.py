@@ -14,6 +14,7 @@ from itertools import islice
 
 from refdbg.cpython.containers import Item
 from refdbg.cpython.fields import FIELDS, FRAME_FIELDS, HEAP_TYPE_FIELDS, LRU_LINKS, OPAQUE, Struct, Structs, Word
+from refdbg.cpython.greenlets import KIND, Greenlets
 from refdbg.cpython.heap import SANE_COUNT, HeapObjects
 from refdbg.cpython.instances import INLINE_VALUES
 from refdbg.cpython.kinds import OBJECT, Kind
@@ -44,7 +45,7 @@ class Reference:
     *offset*: the word's offset in the object, None when it lies in storage that the object points to.
     *exact*: known to own; otherwise a word that equals an object's address. *declared*: C says that this word is an
     object, which may still be borrowed. *running*: a local of a frame that executes, which no traverse function need
-    report.
+    report. *stack*: a word of a C stack, or of a value stack whose height is not known: it may be stale.
     """
 
     target: int
@@ -54,6 +55,7 @@ class Reference:
     exact: bool = True
     declared: bool = False
     running: bool = False
+    stack: bool = False
 
 
 class Owned:
@@ -69,6 +71,7 @@ class Owned:
         self._build = texts.runtime.build
         self._find_heap = find_heap
         self._structs = Structs(texts.runtime, texts.types)
+        self._greenlets = Greenlets(texts.runtime)
         self.coverage = Coverage()
         self._walkers: dict[str, Callable[[int, Type], Iterator[Reference]]] = {
             "list": self._list,
@@ -89,6 +92,7 @@ class Owned:
             "lru cache": self._lru_link,
             "lru entry": self._lru_link,
             "capsule": self._opaque,
+            KIND: self._greenlet,
         }
 
     def references(self, address: int) -> list[Reference]:
@@ -424,6 +428,33 @@ class Owned:
         if owner == _OWNED_BY_FRAME_OBJECT:
             for reference in self.frame_words(frame):
                 yield replace(reference, offset=reference.place - address)
+
+    def _greenlet(self, address: int, _type: Type) -> Iterator[Reference]:
+        found = self._greenlets.of(address)
+        if found is None:
+            return
+        for label, place in self._greenlets.fields(found):
+            yield Reference(self._memory.u64(place), label, place, None)
+        if "f_frame" in self._build.layout("PyFrameObject"):  # 3.11+
+            for frame in self._greenlets.owned_frames(found):
+                yield from self.suspended_words(frame)
+        else:
+            for frame in found.frames:  # C owns it, and it owns the next one
+                yield Reference(frame, "frame", found.state, None)
+        for start, end in found.stack:
+            for place, target in self._texts.containers.words(start + 7 & ~7, (end - start) // 8):
+                if self.is_object(target):
+                    yield Reference(target, "C stack", place, None, exact=False, stack=True)
+
+    def suspended_words(self, frame: int) -> Iterator[Reference]:
+        """The same as `frame_words` of a frame that no thread runs: its owner's traverse need report them."""
+        code = self._memory.u64(
+            frame + self._build.layout("_PyInterpreterFrame").first("f_executable", "f_code").offset
+        )
+        name = self._build.layout("PyCodeObject").first("co_qualname", "co_name").offset
+        function = self._texts.string(self._memory.u64(code + name)) or "?"
+        for each in self.frame_words(frame):
+            yield replace(each, label=f"{each.label} of {function}()", running=False, stack=not each.exact)
 
     def frame_words(self, frame: int) -> Iterator[Reference]:
         """The references that a frame owns (3.11+). *frame*: ``_PyInterpreterFrame *``.

@@ -40,7 +40,8 @@ class Holder:
     *kind*: "object", "borrowed" (no reference: a weak one, a cache's, what is left of a freed object), "static",
     "runtime", "interpreter", "thread", "frame", "abandoned frame", "stack", "block",
     "memory". *owner*: ``PyObject *``, 0 when it is no
-    object; it may be a static one. *offset*: of a state's field, or in the C variable.
+    object; it may be a static one. *offset*: of a state's field, or in the C variable. *stack*: it is on a C stack that
+    an object owns, or beyond what is known to be in use of a value stack.
     """
 
     kind: str
@@ -50,6 +51,7 @@ class Holder:
     exact: bool
     declared: bool = False
     offset: int = 0
+    stack: bool = False
 
 
 class Referrers:
@@ -88,7 +90,10 @@ class Referrers:
             if place in known:
                 continue
             row = blocks.row_of(place)
-            if row is None:
+            suspended, _ = self._stop.suspended.owner_at(place)
+            if suspended:
+                found[target].append(self._in_object(suspended, place, target))
+            elif row is None:
                 found[target].append(self._outside(place, target))
             elif self._object_in[row]:
                 found[target].append(self._in_object(self._object_in[row], place, target))
@@ -170,7 +175,8 @@ class Referrers:
         row = self._heap.index.get(target) if owner in self._interned else NO_ROW
         if row != NO_ROW and is_interned(self._stop, target, self._heap.objects.types[row]):
             return Holder("borrowed", reference.place, owner, f"{reference.label} (interned)", False)
-        return Holder("object", reference.place, owner, reference.label, reference.exact, reference.declared)
+        return Holder("object", reference.place, owner, reference.label, reference.exact, reference.declared,
+                      stack=reference.stack)
 
     def _reference(self, owner: int, place: int) -> Reference | None:
         known = self._references.get(owner)

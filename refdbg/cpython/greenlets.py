@@ -1,0 +1,249 @@
+"""Greenlets: stacks of Python frames that no thread is running, each with a copy of its part of the C stack.
+
+The structs are the library's own (greenlet's TGreenlet.hpp); its debug info describes them.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from refdbg.cpython.runtime import Runtime
+from refdbg.errors import LayoutNotFound, MemoryFault
+from refdbg.target.layout import StructLayout
+
+if TYPE_CHECKING:
+    from refdbg.cpython.frames import Frame
+    from refdbg.cpython.owned import Owned, Reference
+    from refdbg.cpython.stop import Stop
+    from refdbg.graph.objects import Objects
+
+KIND = "greenlet"
+_OBJECT, _STATE = "_greenlet", "UserGreenlet"
+_NEEDED = (
+    "_self",
+    "stack_state._stack_start",
+    "stack_state.stack_stop",
+    "stack_state.stack_copy",
+    "stack_state._stack_saved",
+    "python_state._top_frame.p",
+)
+# What the state owns, with the label that a person understands. _top_frame is the frame's, or the C stack's.
+FIELDS = {
+    "_parent.p": "parent",
+    "_main_greenlet.p": "main",
+    "_run_callable.p": "run",
+    "switch_args._args.p": "switch arguments",
+    "switch_args._kwargs.p": "switch keywords",
+    "python_state._context.p": "context",
+    "python_state.delete_later": "trash",
+    "exception_state.exc_state.exc_type": "exception type",  # until 3.10
+    "exception_state.exc_state.exc_value": "exception",
+    "exception_state.exc_state.exc_traceback": "exception traceback",  # until 3.10
+}
+_MAIN = (1 << 64) - 1  # stack_stop of the one that is a thread's own stack: it has no fields of its own
+_OF_USER = ("_parent.p", "_main_greenlet.p", "_run_callable.p")
+_OWNED_BY_THREAD = 0  # enum _frameowner (Include/internal/pycore_frame.h): a generator visits its own frame
+_FRAMES = 1 << 16
+_CHUNKS = 1 << 12
+_STACK = 1 << 26  # bytes of C stack: more is damage
+
+
+@dataclass(frozen=True)
+class Greenlet:
+    """One greenlet. *state*: its struct; *size*: of that; *status*: "suspended", "running", "not started", "dead".
+
+    The rest only of a suspended one: *frames*: innermost first (``_PyInterpreterFrame *``, until 3.10
+    ``PyFrameObject *``), without C's own; *stack*: (start, end) of what is its C stack, copied or still in its
+    place; *chunks*: (start, end) of the memory that its frames lie in. *note*: why frames are missing, "" if none are.
+    """
+
+    address: int
+    state: int
+    size: int
+    status: str
+    main: bool
+    frames: tuple[int, ...] = ()
+    stack: tuple[tuple[int, int], ...] = ()
+    chunks: tuple[tuple[int, int], ...] = ()
+    note: str = ""
+
+
+class Greenlets:
+    """Decodes the greenlets of one stop."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._memory = runtime.memory
+
+    @cached_property
+    def _layouts(self) -> tuple[int, StructLayout] | None:
+        # Where the object points to its state, and that; None when no debug info describes them.
+        images = self._runtime.target.images()
+        try:
+            pointer, state = images.layout(_OBJECT).offset("pimpl"), images.layout(_STATE)
+        except LayoutNotFound:
+            return None
+        return (pointer, state) if all(path in state for path in _NEEDED) else None
+
+    @property
+    def described(self) -> bool:
+        """Whether the debug info describes greenlets: else nothing is known of them."""
+        return self._layouts is not None
+
+    def of(self, address: int) -> Greenlet | None:
+        """The greenlet at *address* (``PyGreenlet *``); None where its state is not known. Raises nothing."""
+        try:
+            return self._decoded(address)
+        except (MemoryFault, LayoutNotFound):
+            return None  # half made, or damaged
+
+    def fields(self, greenlet: Greenlet) -> Iterator[tuple[str, int]]:
+        """(label, place) of the words of its state that own."""
+        if self._layouts is not None:
+            _, layout = self._layouts
+            for path, label in FIELDS.items():
+                if path in layout and not (greenlet.main and path in _OF_USER):
+                    yield label, greenlet.state + layout.offset(path)
+
+    def _decoded(self, address: int) -> Greenlet | None:
+        if self._layouts is None:
+            return None
+        pointer, layout = self._layouts
+        state = self._memory.u64(address + pointer)
+        if not state or self._memory.u64(state + layout.offset("_self")) != address:
+            return None
+        word = {path: self._memory.u64(state + layout.offset(path)) for path in _NEEDED}
+        start, stop = word["stack_state._stack_start"], word["stack_state.stack_stop"]
+        main, top = stop == _MAIN, word["python_state._top_frame.p"]
+        status = "not started" if not stop else "dead" if not start else "suspended" if top else "running"
+        if status != "suspended":
+            return Greenlet(address, state, layout.size, status, main)
+        copy, saved = word["stack_state.stack_copy"], word["stack_state._stack_saved"]
+        if not copy or saved > _STACK:
+            copy, saved = 0, 0
+        stack = [(copy, copy + saved)] if saved else []
+        if not main and start + saved < stop <= start + _STACK:
+            stack.append((start + saved, stop))
+        if "python_state.current_frame" not in layout:  # until 3.10
+            return Greenlet(address, state, layout.size, status, main, (top,), tuple(stack))
+        newest = self._memory.u64(state + layout.offset("python_state.current_frame"))
+        frames, note = self._chain(newest, start, copy, saved)
+        chunks = tuple(self._chunks(state, layout))
+        return Greenlet(address, state, layout.size, status, main, frames, tuple(stack), chunks, note)
+
+    def _chain(self, newest: int, start: int, copy: int, saved: int) -> tuple[tuple[int, ...], str]:
+        # The frames from the newest on. 3.12+ has frames of C's own between them: on the C stack, which was copied.
+        layout = self._runtime.build.layout("_PyInterpreterFrame")
+        previous = layout.offset("previous")
+        frames: list[int] = []
+        seen: set[int] = set()
+        frame = newest
+        try:
+            while frame:
+                if frame in seen or len(seen) >= _FRAMES:
+                    return tuple(frames), "the chain of frames does not end"
+                seen.add(frame)
+                if start <= frame < start + saved:
+                    frame = self._memory.u64(copy + frame - start + previous)
+                    continue
+                following = self._memory.u64(frame + previous)
+                frames.append(frame)
+                frame = following
+        except MemoryFault as error:
+            return tuple(frames), f"the chain of frames breaks off after {len(frames)}: {error}"
+        return tuple(frames), ""
+
+    def _chunks(self, state: int, layout: StructLayout) -> Iterator[tuple[int, int]]:
+        with suppress(MemoryFault, LayoutNotFound):
+            chunk = self._memory.u64(state + layout.offset("python_state.datastack_chunk"))
+            for _ in range(_CHUNKS):
+                if not chunk:
+                    return
+                view = self._runtime.view(chunk, "_PyStackChunk")
+                yield chunk, chunk + view["size"]
+                chunk = view["previous"]
+
+    def owned_frames(self, greenlet: Greenlet) -> Iterator[int]:
+        """Those of its frames whose references nobody else owns (3.11+), innermost first. Raises MemoryFault."""
+        layout = self._runtime.build.layout("_PyInterpreterFrame")
+        for frame in greenlet.frames:
+            if self._memory.integer(frame + layout.offset("owner"), 1) == _OWNED_BY_THREAD:
+                yield frame
+
+
+@dataclass(frozen=True)
+class HeldFrame:
+    """A frame of a suspended stack, and the references that it owns."""
+
+    frame: Frame | None
+    references: list[Reference]
+
+
+class Suspended:
+    """The suspended stacks of one stop, and whose each word of them is."""
+
+    def __init__(self, stop: Stop, objects: Objects, owned: Callable[[], Owned]) -> None:
+        """*objects*: among them are the greenlets; *owned*: what tells the references of a frame."""
+        self._stop = stop
+        self._make_owned = owned
+        greenlets = Greenlets(stop.runtime)
+        kinds = stop.texts.kinds
+        types = {type_ for type_ in set(objects.types) if kinds.name(type_) == KIND}
+        addresses = [address for address, type_ in zip(objects.addresses, objects.types) if type_ in types]
+        self.undescribed = 0 if not addresses or greenlets.described else len(addresses)
+        self.all = {each.address: each for each in map(greenlets.of, addresses) if each is not None}
+        running = self._running() if self.all else frozenset()
+        # One that is being switched is a thread's still, or already.
+        self.stacks = {
+            address: each
+            for address, each in self.all.items()
+            if each.status == "suspended" and running.isdisjoint(each.frames[:1])
+        }
+        self._ranges: list[tuple[int, int, int, bool]] = []  # start, end, whose, whether it is its stack
+        for address, each in self.all.items():
+            self._ranges.append((each.state, each.state + each.size, address, False))
+        for address, each in self.stacks.items():
+            self._ranges += [(start, end, address, True) for start, end in (*each.stack, *each.chunks)]
+        self._ranges.sort()
+        self._starts = [row[0] for row in self._ranges]
+
+    def _running(self) -> frozenset[int]:
+        runtime = self._stop.runtime
+        return frozenset(
+            frame.address
+            for interpreter in runtime.interpreters()
+            for thread in runtime.threads(interpreter)
+            for frame in self._stop.frames.stack(thread, 1000)
+        )
+
+    def __contains__(self, address: object) -> bool:
+        return address in self.stacks
+
+    def owner_at(self, place: int) -> tuple[int, bool]:
+        """The greenlet (``PyObject *``) that the word at *place* belongs to, 0 for none; whether it is of its stack."""
+        row = bisect_right(self._starts, place) - 1
+        if row >= 0 and place < self._ranges[row][1]:
+            return self._ranges[row][2:]
+        return 0, False
+
+    def c_stacks(self) -> Iterator[int]:
+        """Where the C stacks begin that were copied, or are still in their place."""
+        return (start for each in self.stacks.values() for start, _ in each.stack)
+
+    @cached_property
+    def _owned(self) -> Owned:
+        return self._make_owned()
+
+    def held(self, address: int) -> list[HeldFrame]:
+        """The frames of a suspended stack, innermost first, and what each of them owns."""
+        each = self.stacks[address]
+        by_frame: dict[int, list[Reference]] = {}
+        with suppress(MemoryFault, LayoutNotFound):
+            for frame in Greenlets(self._stop.runtime).owned_frames(each):
+                by_frame[frame] = list(self._owned.suspended_words(frame))
+        return [HeldFrame(self._stop.frames.decoded(frame), by_frame.get(frame, [])) for frame in each.frames]
