@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
-from refdbg.answers import Stacks, ThreadStack
+from refdbg.answers import Stacks, SuspendedStack, ThreadStack
 from refdbg.commands.context import Context
 from refdbg.cpython import threads
 from refdbg.cpython.frames import STACK_LIMIT, Frame
+from refdbg.cpython.greenlets import Suspended
+from refdbg.cpython.owned import Owned
 from refdbg.cpython.runtime import Interpreter, Runtime, Thread
 from refdbg.cpython.stop import Stop
 from refdbg.cpython.text import Texts
-from refdbg.errors import CommandError, TargetError
+from refdbg.errors import CommandError, NotPython, TargetError
 from refdbg.records import FrameRow
 
 
@@ -27,6 +31,7 @@ def add_commands(subcommands: Any) -> None:
     )
     which = frames.add_mutually_exclusive_group()
     which.add_argument("--all", action="store_true", help="all threads of all interpreters")
+    which.add_argument("--greenlets", action="store_true", help="the suspended greenlets (--all shows them, too)")
     which.add_argument("--thread", type=int, metavar="N", help="the thread with this number (see --all) or kernel id")
     frames.add_argument("--locals", action="store_true", help="with the local variables that are set")
     frames.add_argument("--limit", type=int, default=STACK_LIMIT, metavar="N", help="at most N frames of each thread")
@@ -48,6 +53,8 @@ def show(context: Context, arguments: argparse.Namespace) -> Stacks:
     if arguments.limit < 1:
         raise CommandError("--limit needs a number of frames, at least 1")
     stop = context.stop
+    if arguments.greenlets:
+        return _suspended(stop, arguments.limit, arguments.locals)
     candidates, notes = _candidates(stop.runtime)
     chosen = candidates
     if arguments.thread is not None:
@@ -55,7 +62,43 @@ def show(context: Context, arguments: argparse.Namespace) -> Stacks:
     elif not arguments.all:
         chosen, reason = _default(candidates)
         notes += [reason] if reason else []
-    return Stacks([_stack(stop, each, arguments.limit, arguments.locals) for each in chosen], notes)
+    found = Stacks([_stack(stop, each, arguments.limit, arguments.locals) for each in chosen], notes)
+    if not arguments.all:
+        return found
+    more = _suspended(stop, arguments.limit, arguments.locals)
+    return replace(found, notes=notes + more.notes, suspended=more.suspended)
+
+
+def _suspended(stop: Stop, limit: int, with_locals: bool) -> Stacks:
+    # The stacks that belong to objects. Only what is tracked is looked at: it is known in release builds, too.
+    try:
+        known = Suspended(stop, stop.tracked(), lambda: Owned(stop.texts))
+    except NotPython as error:
+        return Stacks([], [f"suspended greenlets: {error}"])
+    notes = []
+    if known.undescribed:
+        notes.append(
+            f"{known.undescribed} greenlets whose library has no debug info: their stacks are not known "
+            "(pip install --no-binary :all: greenlet with CFLAGS=-g in the environment)"
+        )
+    others = Counter(each.status for each in known.all.values() if each.address not in known)
+    if others:
+        listed = ", ".join(f"{number} {status}" for status, number in sorted(others.items()))
+        notes.append(f"other greenlets: {listed}")
+    stacks = []
+    for address, each in known.stacks.items():
+        frames = [held.frame for held in islice(known.held(address), limit)]
+        rows = [_row(stop, frame, with_locals) for frame in frames if frame is not None]
+        cut = "more frames follow" if len(each.frames) > limit else ""
+        stacks.append(SuspendedStack(address, stop.texts.type_name(stop.texts.type_of(address).address), each.main,
+                                     rows, each.note or cut))
+    if not stacks and not known.undescribed:
+        notes.append("no greenlet is suspended")
+    return Stacks([], notes, stacks)
+
+
+def _row(stop: Stop, frame: Frame, with_locals: bool) -> FrameRow:
+    return FrameRow(frame.function, frame.file, frame.line, _locals(stop, frame) if with_locals else None)
 
 
 def _candidates(runtime: Runtime) -> tuple[list[_Candidate], list[str]]:
@@ -103,8 +146,7 @@ def _default(candidates: list[_Candidate]) -> tuple[list[_Candidate], str]:
 
 def _stack(stop: Stop, candidate: _Candidate, limit: int, with_locals: bool) -> ThreadStack:
     stack = stop.frames.walk(candidate.thread, limit)
-    rows = [FrameRow(frame.function, frame.file, frame.line, _locals(stop, frame) if with_locals else None)
-            for frame in stack.frames]
+    rows = [_row(stop, frame, with_locals) for frame in stack.frames]
     return ThreadStack(candidate.number, candidate.thread.address, candidate.native_id, candidate.interpreter.number,
                        candidate.selected, candidate.holds_gil, rows, stack.note)
 

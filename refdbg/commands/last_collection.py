@@ -17,6 +17,7 @@ from refdbg.commands.over_visit import over_visits
 from refdbg.commands.suspended import Stacks
 from refdbg.cpython.collection import object_rows
 from refdbg.cpython.fields import CARRIERS, OPAQUE
+from refdbg.cpython.greenlets import frame_visitor
 from refdbg.cpython.owned import MODULE_STATE, Owned, Reference
 from refdbg.cpython.referrers import Holder, Referrers
 from refdbg.cpython.stop import Stop, module_traverse
@@ -309,9 +310,9 @@ class LastCollection:
             return finding(kept)
         owners = [row for row in self._stacks.of(reason) if row in self._left]
         kept = replace(kept, owners=self._object_rows(owners, limit))
-        visitor = self._then.runtime.build.has_symbol("_PyGC_VisitFrameStack")
+        means = frame_visitor(self._then.runtime)
         return untraversed_frame.finding(
-            kept, self._stacks.told(owners[0]), len(owners), sum(root.guessed for root in groups[reason]), visitor
+            kept, self._stacks.told(owners[0]), len(owners), sum(root.guessed for root in groups[reason]), means
         )
 
     def _evidence(

@@ -60,7 +60,7 @@ def show_leaks(context: Context, arguments: argparse.Namespace) -> Leaks:
 
 def asked_here(finding: Finding) -> Finding:
     """The finding with a next command that asks about its objects: they are still there, unlike at an end."""
-    if finding.verdict == "missing-visit" or not finding.objects:
+    if finding.verdict in ("missing-visit", "untraversed-frame") or not finding.objects:
         return finding
     command = "balance" if finding.verdict == "lost-reference" else "why"
     return replace(finding, next=f"refdbg {command} {finding.objects[0].address:#x}")

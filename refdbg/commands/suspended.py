@@ -9,6 +9,7 @@ from functools import cached_property
 
 from refdbg.analysis.balance import balance
 from refdbg.commands.account import Account, trust
+from refdbg.cpython.greenlets import C_STACK, FRAMES
 from refdbg.cpython.owned import Reference
 from refdbg.cpython.referrers import Holder, Referrers
 from refdbg.cpython.stop import Stop
@@ -63,7 +64,7 @@ class Stacks:
                     self._owns[owner].append((row, reference))
 
     def _of_stack(self, place: int) -> bool:
-        return self._stop.suspended.owner_at(place)[1]
+        return self._stop.suspended.owner_at(place)[1] in (C_STACK, FRAMES)
 
     def holds(self, holder: Holder) -> bool:
         """Whether the word is on a suspended stack."""

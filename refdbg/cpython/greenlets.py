@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from refdbg.graph.objects import Objects
 
 KIND = "greenlet"
+C_STACK, FRAMES = "C stack", "frames"  # the parts of a suspended stack
 _OBJECT, _STATE = "_greenlet", "UserGreenlet"
 _NEEDED = (
     "_self",
@@ -51,6 +52,16 @@ _OWNED_BY_THREAD = 0  # enum _frameowner (Include/internal/pycore_frame.h): a ge
 _FRAMES = 1 << 16
 _CHUNKS = 1 << 12
 _STACK = 1 << 26  # bytes of C stack: more is damage
+
+
+def frame_visitor(runtime: Runtime) -> str:
+    """How C code visits the references of a frame on this CPython."""
+    if runtime.build.has_symbol("_PyGC_VisitFrameStack"):
+        return "with _PyGC_VisitFrameStack(), its function and code with _PyGC_VisitStackRef()"
+    return (
+        "one by one (function, code, frame object, locals, value stack; from CPython 3.15 on, and in later 3.14 "
+        "releases, with _PyGC_VisitFrameStack() and _PyGC_VisitStackRef())"
+    )
 
 
 @dataclass(frozen=True)
@@ -204,11 +215,12 @@ class Suspended:
             for address, each in self.all.items()
             if each.status == "suspended" and running.isdisjoint(each.frames[:1])
         }
-        self._ranges: list[tuple[int, int, int, bool]] = []  # start, end, whose, whether it is its stack
+        self._ranges: list[tuple[int, int, int, str]] = []  # start, end, whose, what
         for address, each in self.all.items():
-            self._ranges.append((each.state, each.state + each.size, address, False))
+            self._ranges.append((each.state, each.state + each.size, address, "state"))
         for address, each in self.stacks.items():
-            self._ranges += [(start, end, address, True) for start, end in (*each.stack, *each.chunks)]
+            self._ranges += [(start, end, address, C_STACK) for start, end in each.stack]
+            self._ranges += [(start, end, address, FRAMES) for start, end in each.chunks]
         self._ranges.sort()
         self._starts = [row[0] for row in self._ranges]
 
@@ -224,12 +236,12 @@ class Suspended:
     def __contains__(self, address: object) -> bool:
         return address in self.stacks
 
-    def owner_at(self, place: int) -> tuple[int, bool]:
-        """The greenlet (``PyObject *``) that the word at *place* belongs to, 0 for none; whether it is of its stack."""
+    def owner_at(self, place: int) -> tuple[int, str]:
+        """The object (``PyObject *``) that the word at *place* belongs to, and what of it; (0, "") for none."""
         row = bisect_right(self._starts, place) - 1
         if row >= 0 and place < self._ranges[row][1]:
             return self._ranges[row][2:]
-        return 0, False
+        return 0, ""
 
     def c_stacks(self) -> Iterator[int]:
         """Where the C stacks begin that were copied, or are still in their place."""

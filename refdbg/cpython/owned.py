@@ -14,7 +14,7 @@ from itertools import islice
 
 from refdbg.cpython.containers import Item
 from refdbg.cpython.fields import FIELDS, FRAME_FIELDS, HEAP_TYPE_FIELDS, LRU_LINKS, OPAQUE, Struct, Structs, Word
-from refdbg.cpython.greenlets import KIND, Greenlets
+from refdbg.cpython.greenlets import C_STACK, KIND, Greenlets
 from refdbg.cpython.heap import SANE_COUNT, HeapObjects
 from refdbg.cpython.instances import INLINE_VALUES
 from refdbg.cpython.kinds import OBJECT, Kind
@@ -441,10 +441,21 @@ class Owned:
         else:
             for frame in found.frames:  # C owns it, and it owns the next one
                 yield Reference(frame, "frame", found.state, None)
+        if found.main:
+            return  # its C stack is its thread's
+        running = self._generators_of(found.frames)
         for start, end in found.stack:
             for place, target in self._texts.containers.words(start + 7 & ~7, (end - start) // 8):
                 if self.is_object(target):
-                    yield Reference(target, "C stack", place, None, exact=False, stack=True)
+                    yield Reference(target, C_STACK, place, None, exact=False, stack=target not in running)
+                    running.discard(target)
+
+    def _generators_of(self, frames: Iterable[int]) -> set[int]:
+        # The generators and coroutines that run in these frames: whoever has called them, on that stack, holds them.
+        layout = self._build.layout("PyGenObject")
+        if "gi_iframe" not in layout:
+            return set()
+        return {frame - layout.offset("gi_iframe") for frame in frames}
 
     def suspended_words(self, frame: int) -> Iterator[Reference]:
         """The same as `frame_words` of a frame that no thread runs: its owner's traverse need report them."""

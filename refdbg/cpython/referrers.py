@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from itertools import compress
 
+from refdbg.cpython.greenlets import C_STACK
 from refdbg.cpython.heap import HeapObjects, resident_data
 from refdbg.cpython.kinds import OBJECT
 from refdbg.cpython.known import Known
@@ -90,9 +91,9 @@ class Referrers:
             if place in known:
                 continue
             row = blocks.row_of(place)
-            suspended, _ = self._stop.suspended.owner_at(place)
+            suspended, part = self._stop.suspended.owner_at(place)
             if suspended:
-                found[target].append(self._in_object(suspended, place, target))
+                found[target].append(self._suspended(suspended, part, place, target))
             elif row is None:
                 found[target].append(self._outside(place, target))
             elif self._object_in[row]:
@@ -141,6 +142,11 @@ class Referrers:
                     if not (start + position) & 7:
                         yield start + position, address
                     position = data.find(pattern, position + 1)
+
+    def _suspended(self, owner: int, part: str, place: int, target: int) -> Holder:
+        if part == C_STACK and self._stop.suspended.all[owner].main:
+            return Holder("stack", place, 0, "C stack of a thread", False)
+        return self._in_object(owner, place, target)
 
     def _outside(self, place: int, target: int) -> Holder:
         traces = self._stop.traces

@@ -41,9 +41,9 @@ class Stack:
     overlooked: bool
 
 
-def finding(kept: KeptRoots, first: Stack, number: int, guessed: int, visitor: bool) -> Finding:
+def finding(kept: KeptRoots, first: Stack, number: int, guessed: int, means: str) -> Finding:
     """The verdict. *first*: of the first owner, of *number*; *guessed*: how many of the roots' references only words
-    on C stacks stand for; *visitor*: this CPython has a function that visits the references of a frame.
+    on C stacks stand for; *means*: how a traverse function visits a frame.
     """
     reason = kept.reason
     owner, traverse = reason.owner, reason.traverse or "its tp_traverse"
@@ -96,7 +96,7 @@ def finding(kept: KeptRoots, first: Stack, number: int, guessed: int, visitor: b
         explains=kept.explained,
         objects=kept.owners,
         evidence=evidence,
-        fix=_fix(owner, traverse, closing, first.overlooked, visitor),
+        fix=_fix(owner, traverse, closing, first.overlooked, means),
         next="refdbg frames --greenlets --locals",
         counterfactual=Counterfactual(kept.freed.objects, kept.freed.references),
     )
@@ -131,7 +131,7 @@ def _told(name: str, stack: Stack) -> list[Evidence]:
     return found
 
 
-def _fix(owner: str, traverse: str, closing: list[StackFrame], overlooked: bool, visitor: bool) -> str:
+def _fix(owner: str, traverse: str, closing: list[StackFrame], overlooked: bool, means: str) -> str:
     local = next(
         (
             f"`{held.label.removeprefix('local ')}` in {frame.function}()"
@@ -142,12 +142,5 @@ def _fix(owner: str, traverse: str, closing: list[StackFrame], overlooked: bool,
         "what closes the cycle",
     )
     program = f"In the program: drop {local} before it switches away, or end it (throw) when it is no longer needed. "
-    where = f"In {traverse}: visit each suspended frame's references"
-    call = (
-        "with _PyGC_VisitFrameStack(), its function and code with _PyGC_VisitStackRef()"
-        if visitor
-        else "itself (function, code, frame object, locals, value stack): _PyGC_VisitFrameStack() and "
-        "_PyGC_VisitStackRef() are there from CPython 3.15 on (and in later 3.14 releases)"
-    )
     more = "; and have no tp_is_gc that says no while it is suspended" if overlooked else ""
-    return f"{program}{where}, {call}{more}."
+    return f"{program}In {traverse}: visit each suspended frame's references, {means}{more}."
