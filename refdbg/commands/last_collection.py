@@ -209,7 +209,7 @@ class LastCollection:
                 by_design += reason is None and holder.exact
             if reason is None:
                 continue
-            guessed += holder.stack
+            guessed += holder.suspended and not holder.exact
             reasons[reason] += 1
             if owner >= 0:
                 owners[reason].append(owner)
@@ -363,7 +363,7 @@ class LastCollection:
             return [
                 each for each in self._referrers.references(address)
                 if each.exact or each.target in visits or (address in forgotten and each.label in labels)
-                or (each.stack and self._stacks.is_counted(each))
+                or (each.suspended and self._stacks.is_counted(each))
             ]
 
         sources = Sources(

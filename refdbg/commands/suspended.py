@@ -93,7 +93,8 @@ class Stacks:
         objects, stop = self._stop.heap.objects, self._stop
         for row in self.rows:
             type_ = stop.types[objects.types[row]]
-            symbol = stop.runtime.target.symbol_at(type_.traverse) if type_.traverse else None
+            base = stop.types[stop.texts.kinds.of(type_.address).base]  # it must visit them, whatever derives from it
+            symbol = stop.runtime.target.symbol_at(base.traverse) if base.traverse else None
             closing = {reference.place for _, reference in self._closing(row)}
             held = stop.suspended.held(objects.addresses[row])
             functions = [

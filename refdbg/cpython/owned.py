@@ -45,7 +45,7 @@ class Reference:
     *offset*: the word's offset in the object, None when it lies in storage that the object points to.
     *exact*: known to own; otherwise a word that equals an object's address. *declared*: C says that this word is an
     object, which may still be borrowed. *running*: a local of a frame that executes, which no traverse function need
-    report. *stack*: a word of a C stack, or of a value stack whose height is not known: it may be stale.
+    report. *suspended*: it is on the stack that the object has while it is suspended; not *exact*: it may be stale.
     """
 
     target: int
@@ -55,7 +55,12 @@ class Reference:
     exact: bool = True
     declared: bool = False
     running: bool = False
-    stack: bool = False
+    suspended: bool = False
+
+    @property
+    def stale(self) -> bool:
+        """Whether most such words are what others have left there: of C stacks, and above a value stack's top."""
+        return self.suspended and not self.exact and not self.declared
 
 
 class Owned:
@@ -447,7 +452,7 @@ class Owned:
         for start, end in found.stack:
             for place, target in self._texts.containers.words(start + 7 & ~7, (end - start) // 8):
                 if self.is_object(target):
-                    yield Reference(target, C_STACK, place, None, exact=False, stack=target not in running)
+                    yield Reference(target, C_STACK, place, None, False, target in running, suspended=True)
                     running.discard(target)
 
     def _generators_of(self, frames: Iterable[int]) -> set[int]:
@@ -465,7 +470,7 @@ class Owned:
         name = self._build.layout("PyCodeObject").first("co_qualname", "co_name").offset
         function = self._texts.string(self._memory.u64(code + name)) or "?"
         for each in self.frame_words(frame):
-            yield replace(each, label=f"{each.label} of {function}()", running=False, stack=not each.exact)
+            yield replace(each, label=f"{each.label} of {function}()", running=False, suspended=True)
 
     def frame_words(self, frame: int) -> Iterator[Reference]:
         """The references that a frame owns (3.11+). *frame*: ``_PyInterpreterFrame *``.

@@ -41,8 +41,8 @@ class Holder:
     *kind*: "object", "borrowed" (no reference: a weak one, a cache's, what is left of a freed object), "static",
     "runtime", "interpreter", "thread", "frame", "abandoned frame", "stack", "block",
     "memory". *owner*: ``PyObject *``, 0 when it is no
-    object; it may be a static one. *offset*: of a state's field, or in the C variable. *stack*: it is on a C stack that
-    an object owns, or beyond what is known to be in use of a value stack.
+    object; it may be a static one. *offset*: of a state's field, or in the C variable. *suspended*: it is on the
+    stack of a suspended object.
     """
 
     kind: str
@@ -52,7 +52,7 @@ class Holder:
     exact: bool
     declared: bool = False
     offset: int = 0
-    stack: bool = False
+    suspended: bool = False
 
 
 class Referrers:
@@ -182,7 +182,7 @@ class Referrers:
         if row != NO_ROW and is_interned(self._stop, target, self._heap.objects.types[row]):
             return Holder("borrowed", reference.place, owner, f"{reference.label} (interned)", False)
         return Holder("object", reference.place, owner, reference.label, reference.exact, reference.declared,
-                      stack=reference.stack)
+                      suspended=reference.suspended)
 
     def _reference(self, owner: int, place: int) -> Reference | None:
         known = self._references.get(owner)

@@ -96,7 +96,7 @@ def finding(kept: KeptRoots, first: Stack, number: int, guessed: int, means: str
         explains=kept.explained,
         objects=kept.owners,
         evidence=evidence,
-        fix=_fix(owner, traverse, closing, first.overlooked, means),
+        fix=_fix(traverse, closing, first.overlooked, means),
         next="refdbg frames --greenlets --locals",
         counterfactual=Counterfactual(kept.freed.objects, kept.freed.references),
     )
@@ -131,7 +131,7 @@ def _told(name: str, stack: Stack) -> list[Evidence]:
     return found
 
 
-def _fix(owner: str, traverse: str, closing: list[StackFrame], overlooked: bool, means: str) -> str:
+def _fix(traverse: str, closing: list[StackFrame], overlooked: bool, means: str) -> str:
     local = next(
         (
             f"`{held.label.removeprefix('local ')}` in {frame.function}()"
