@@ -10,9 +10,8 @@ from typing import Any
 
 from refdbg.answers import Stacks, SuspendedStack, ThreadStack
 from refdbg.commands.context import Context
-from refdbg.cpython import threads
+from refdbg.cpython import greenlets, threads
 from refdbg.cpython.frames import STACK_LIMIT, Frame
-from refdbg.cpython.greenlets import Suspended
 from refdbg.cpython.owned import Owned
 from refdbg.cpython.runtime import Interpreter, Runtime, Thread
 from refdbg.cpython.stop import Stop
@@ -63,7 +62,7 @@ def show(context: Context, arguments: argparse.Namespace) -> Stacks:
         chosen, reason = _default(candidates)
         notes += [reason] if reason else []
     found = Stacks([_stack(stop, each, arguments.limit, arguments.locals) for each in chosen], notes)
-    if not arguments.all:
+    if not arguments.all or not greenlets.loaded(stop.runtime):
         return found
     more = _suspended(stop, arguments.limit, arguments.locals)
     return replace(found, notes=notes + more.notes, suspended=more.suspended)
@@ -72,7 +71,7 @@ def show(context: Context, arguments: argparse.Namespace) -> Stacks:
 def _suspended(stop: Stop, limit: int, with_locals: bool) -> Stacks:
     # The stacks that belong to objects. Only what is tracked is looked at: it is known in release builds, too.
     try:
-        known = Suspended(stop, stop.tracked(), lambda: Owned(stop.texts))
+        known = greenlets.Suspended(stop, stop.tracked(), lambda: Owned(stop.texts))
     except NotPython as error:
         return Stacks([], [f"suspended greenlets: {error}"])
     notes = []

@@ -47,6 +47,8 @@ def finding(kept: KeptRoots, first: Stack, number: int, guessed: int, means: str
     """
     reason = kept.reason
     owner, traverse = reason.owner, reason.traverse or "its tp_traverse"
+    # A change that frees nothing explains nothing, though the references are there.
+    doubtful = "likely" if kept.freed.references else "possible"
     complete = kept.itemised + kept.others == kept.gc_refs and kept.freed == kept.explained and not guessed
     closing = [frame for frame in first.frames if frame.closing] or first.frames[-1:]
     where = ", called by ".join(f"{each.function}() ({each.file}:{each.line})" for each in closing[:_STACKS])
@@ -79,7 +81,7 @@ def finding(kept: KeptRoots, first: Stack, number: int, guessed: int, means: str
     place = closing[0] if closing else None
     return Finding(
         verdict="untraversed-frame",
-        confidence="proven" if complete else "likely",
+        confidence="proven" if complete else doubtful,
         signature=signature("untraversed-frame", "", owner, reason.field),
         message=f"{owner}: {subject} suspended in {where or 'C code'}, and {traverse} does not visit what the "
         f"suspended frames hold: {kept.explained.objects} objects with {kept.explained.references} references "
@@ -134,13 +136,13 @@ def _told(name: str, stack: Stack) -> list[Evidence]:
 def _fix(traverse: str, closing: list[StackFrame], overlooked: bool, means: str) -> str:
     local = next(
         (
-            f"`{held.label.removeprefix('local ')}` in {frame.function}()"
+            f"drop `{held.label.removeprefix('local ')}` in {frame.function}() before it switches away, or "
             for frame in closing
             for held in frame.closing
             if held.label.startswith("local ")
         ),
-        "what closes the cycle",
+        "",
     )
-    program = f"In the program: drop {local} before it switches away, or end it (throw) when it is no longer needed. "
+    program = f"In the program: {local}end it (throw) when it is no longer needed. "
     more = "; and have no tp_is_gc that says no while it is suspended" if overlooked else ""
     return f"{program}In {traverse}: visit each suspended frame's references, {means}{more}."
