@@ -72,7 +72,7 @@ def trust(holder: Holder) -> Trust:
     if holder.exact:
         return Trust.OWNED
     if holder.suspended and not holder.declared:
-        return Trust.STACK
+        return Trust.NATIVE  # some of it is in use for certain, unlike memory that any C code may have forgotten
     if holder.kind == "object":
         return Trust.DECLARED if holder.declared else Trust.GUESSED
     return _TRUST[holder.kind]

@@ -74,12 +74,7 @@ def _suspended(stop: Stop, limit: int, with_locals: bool) -> Stacks:
         known = greenlets.Suspended(stop, stop.tracked(), lambda: Owned(stop.texts))
     except NotPython as error:
         return Stacks([], [f"suspended greenlets: {error}"])
-    notes = []
-    if known.undescribed:
-        notes.append(
-            f"{known.undescribed} greenlets whose library has no debug info: their stacks are not known "
-            "(pip install --no-binary :all: greenlet with CFLAGS=-g in the environment)"
-        )
+    notes = list(known.notes)
     others = Counter(each.status for each in known.all.values() if each.address not in known)
     if others:
         listed = ", ".join(f"{number} {status}" for status, number in sorted(others.items()))
@@ -91,7 +86,7 @@ def _suspended(stop: Stop, limit: int, with_locals: bool) -> Stacks:
         cut = "more frames follow" if len(each.frames) > limit else ""
         stacks.append(SuspendedStack(address, stop.texts.type_name(stop.texts.type_of(address).address), each.main,
                                      rows, each.note or cut))
-    if not stacks and not known.undescribed:
+    if not stacks and not known.notes:
         notes.append("no greenlet is suspended")
     return Stacks([], notes, stacks)
 

@@ -42,7 +42,7 @@ def show_leaks(context: Context, arguments: argparse.Namespace) -> Leaks:
     limit = max(arguments.objects, 1)  # a finding names the first
     held = everything.explain(limit, "" if arguments.all else "lost-reference")
     tracked = stop.tracked()
-    notes = objects.coverage.notes + everything.not_read() + stop.statics.coverage.notes
+    notes = objects.coverage.notes + everything.not_read() + stop.statics.coverage.notes + stop.suspended.notes
     for interpreter in stop.runtime.interpreters():
         if stop.lists.collecting(interpreter):
             notes.append(

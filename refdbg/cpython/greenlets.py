@@ -211,7 +211,12 @@ class Suspended:
         kinds = stop.texts.kinds
         types = {type_ for type_ in set(objects.types) if kinds.name(type_) == KIND}
         addresses = [address for address, type_ in zip(objects.addresses, objects.types) if type_ in types]
-        self.undescribed = 0 if not addresses or greenlets.described else len(addresses)
+        self.notes: list[str] = []  # why stacks are not known
+        if addresses and not greenlets.described:
+            self.notes.append(
+                f"{len(addresses)} greenlets whose library has no debug info: their stacks, and what these hold, are not "
+                "known (CFLAGS=-g pip install --force-reinstall --no-binary greenlet greenlet)."
+            )
         self.all = {each.address: each for each in map(greenlets.of, addresses) if each is not None}
         running = self._running() if self.all else frozenset()
         # One that is being switched is a thread's still, or already.

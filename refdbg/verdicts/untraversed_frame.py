@@ -87,14 +87,15 @@ def finding(kept: KeptRoots, first: Stack, number: int, guessed: int, means: str
         f"suspended frames hold: {kept.explained.objects} objects with {kept.explained.references} references "
         "are left over.",
         interpreter=kept.interpreter,
-        subject={
-            "type": owner,
-            "repr": kept.owners[0].repr if kept.owners else "",
-            "function": place.function if place else "",
-            "file": place.file if place else "",
-            "line": place.line if place else 0,
+        subject={"type": owner, "repr": kept.owners[0].repr},
+        holder={
+            "kind": "frame",
+            "owner": owner,
+            "field": reason.field,
+            "library": reason.library,
+            "file": place.file if place else None,
+            "line": place.line if place else None,
         },
-        holder={"kind": "frame", "owner": owner, "field": reason.field, "library": reason.library},
         explains=kept.explained,
         objects=kept.owners,
         evidence=evidence,
@@ -113,7 +114,7 @@ def _told(name: str, stack: Stack) -> list[Evidence]:
             Evidence(
                 "frame",
                 f"{name} is suspended in {inner.function}() ({inner.file}:{inner.line})",
-                {"function": inner.function, "file": inner.file, "line": inner.line},
+                {"file": inner.file, "line": inner.line},
             )
         )
     for held, frame in words[:_WORDS]:
@@ -121,7 +122,7 @@ def _told(name: str, stack: Stack) -> list[Evidence]:
             Evidence(
                 "cycle",
                 f"  {held.label} of {frame.function}() leads back: {held.way}",
-                {"function": frame.function, "file": frame.file, "line": frame.line},
+                {"file": frame.file, "line": frame.line},
             )
         )
     slots = Counter((held.label, held.way) for held in stack.slots)
