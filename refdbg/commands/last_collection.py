@@ -83,7 +83,9 @@ class LastCollection:
         # What survives and was made after the capture: no collection has looked at it.
         self._later = len(left_over) - len(self._left)
         self._later_references = sum(held[address] for address in left_over.addresses) - sum(self._left.values())
-        self._stacks = Stacks(then, self._counts, self._referrers, self._visits, lambda: owned_edges(then))
+        self._stacks = Stacks(
+            then, self._left, self._counts, self._referrers, self._visits, lambda: owned_edges(then)
+        )
         self._undecided = (
             undecided_types(then, self._visits, self._objects.types, self._inside) if self._visits.undecided else {}
         )
@@ -122,7 +124,11 @@ class LastCollection:
             if not root.reasons and root.by_design:
                 by_design.append(root.row)
         groups = self._merged(groups)
-        reach = {reason: self._behind(root.row for root in group) for reason, group in groups.items()}
+        reach = {
+            # Of many alike not every root is itemised: a stack that leads back to its owner keeps it in any case.
+            reason: self._behind([*(root.row for root in group), *self._stacks.closed(reason)])
+            for reason, group in groups.items()
+        }
         weight = {reason: sum(self._left[row] for row in rows) for reason, rows in reach.items()}
         taken: set[int] = set()
         found = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from functools import cached_property
 
 from refdbg.analysis.balance import balance
@@ -29,9 +29,16 @@ class Stacks:
     """The suspended stacks of a stop whose owners are among its objects."""
 
     def __init__(
-        self, stop: Stop, counts: Sequence[int], referrers: Referrers, visits: Visited, owned: Callable[[], Edges]
+        self,
+        stop: Stop,
+        left: Container[int],
+        counts: Sequence[int],
+        referrers: Referrers,
+        visits: Visited,
+        owned: Callable[[], Edges],
     ) -> None:
-        """*counts*: by row of the heap's objects; *owned*: the references that are known, or guessed in objects.
+        """Of owners among the rows *left*. *counts*: by row of the heap's objects; *owned*: the references that are
+        known, or guessed in objects.
 
         Raises RefdbgError.
         """
@@ -40,7 +47,8 @@ class Stacks:
         self._visits = visits
         self._known_edges = owned
         self._row_of = stop.heap.index
-        self.rows = [self._row_of[address] for address in stop.suspended.stacks if address in self._row_of]
+        rows = (self._row_of.get(address) for address in stop.suspended.stacks)
+        self.rows = [row for row in rows if row in left]
         self._owns: defaultdict[int, list[tuple[int, Reference]]] = defaultdict(list)  # by row: what its stack owns
         if self.rows:
             self._take(counts)
@@ -121,18 +129,28 @@ class Stacks:
         """The rows of the objects whose stacks are this reason."""
         return [row for row, other in self._reasons.items() if other == reason]
 
+    def closed(self, reason: Reason) -> list[int]:
+        """Those of them that their own stack leads back to."""
+        return [row for row in self.of(reason) if self._closing(row)]
+
     def visits_of_fixed(self, rows: Iterable[int]) -> dict[int, list[int]]:
         """By row, the visits that there would be besides if the objects *rows* visited their stacks and took part."""
-        rows = list(rows)
         found: defaultdict[int, list[int]] = defaultdict(list)
         for row in rows:
             found[row] += [target for target, _ in self._owns[row]]
-        addresses = {self._stop.heap.objects.addresses[row]: row for row in rows if row in self._visits.ignored}
-        if addresses:
-            for place, target in enumerate(self._visits.targets):
-                if target in addresses:
-                    found[bisect_right(self._visits.starts, place) - 1].append(addresses[target])
+            for visitor in self._overlooked[row]:
+                found[visitor].append(row)
         return dict(found)
+
+    @cached_property
+    def _overlooked(self) -> dict[int, list[int]]:
+        # Who visits the objects, as long as that counts for nothing.
+        found: dict[int, list[int]] = {row: [] for row in self.rows}
+        addresses = {self._stop.heap.objects.addresses[row]: row for row in self.rows if row in self._visits.ignored}
+        for place, target in enumerate(self._visits.targets if addresses else ()):
+            if target in addresses:
+                found[addresses[target]].append(bisect_right(self._visits.starts, place) - 1)
+        return found
 
     @cached_property
     def _counted(self) -> frozenset[int]:

@@ -51,7 +51,7 @@ _OF_USER = ("_parent.p", "_main_greenlet.p", "_run_callable.p")
 _OWNED_BY_THREAD = 0  # enum _frameowner (Include/internal/pycore_frame.h): a generator visits its own frame
 _FRAMES = 1 << 16
 _CHUNKS = 1 << 12
-_STACK = 1 << 26  # bytes of C stack: more is damage
+_STACK = 1 << 23  # bytes of C stack: more is damage, the system's own default is no more
 
 
 def loaded(runtime: Runtime) -> bool:
@@ -225,6 +225,7 @@ class Suspended:
             for address, each in self.all.items()
             if each.status == "suspended" and running.isdisjoint(each.frames[:1])
         }
+        self._held: dict[int, list[HeldFrame]] = {}
         self._ranges: list[tuple[int, int, int, str]] = []  # start, end, whose, what
         for address, each in self.all.items():
             self._ranges.append((each.state, each.state + each.size, address, "state"))
@@ -263,9 +264,16 @@ class Suspended:
 
     def held(self, address: int) -> list[HeldFrame]:
         """The frames of a suspended stack, innermost first, and what each of them owns."""
-        each = self.stacks[address]
-        by_frame: dict[int, list[Reference]] = {}
-        with suppress(MemoryFault, LayoutNotFound):
-            for frame in Greenlets(self._stop.runtime).owned_frames(each):
-                by_frame[frame] = list(self._owned.suspended_words(frame))
-        return [HeldFrame(self._stop.frames.decoded(frame), by_frame.get(frame, [])) for frame in each.frames]
+        if address not in self._held:
+            each = self.stacks[address]
+            owned: dict[int, list[Reference]] = {}
+            with suppress(MemoryFault, LayoutNotFound):
+                for frame in Greenlets(self._stop.runtime).owned_frames(each):
+                    owned[frame] = list(self._owned.suspended_words(frame))
+            self._held[address] = [HeldFrame(self._frame(frame), owned.get(frame, [])) for frame in each.frames]
+        return self._held[address]
+
+    def _frame(self, address: int) -> Frame | None:
+        # None for one that Python code does not see: the walk then goes on to the next.
+        found = self._stop.frames.walk_from(address, 1).frames
+        return found[0] if found and found[0].address == address else None

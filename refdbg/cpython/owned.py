@@ -449,9 +449,10 @@ class Owned:
         if found.main:
             return  # its C stack is its thread's
         running = self._generators_of(found.frames)
+        is_object = self._heap.index.__contains__ if self._heap is not None else self.is_object
         for start, end in found.stack:
             for place, target in self._texts.containers.words(start + 7 & ~7, (end - start) // 8):
-                if self.is_object(target):
+                if is_object(target):
                     yield Reference(target, C_STACK, place, None, False, target in running, suspended=True)
                     running.discard(target)
 
