@@ -317,9 +317,9 @@ class LastCollection:
         owners = [row for row in self._stacks.of(reason) if row in self._left]
         kept = replace(kept, owners=self._object_rows(owners, limit))
         means = frame_visitor(self._then.runtime)
-        return untraversed_frame.finding(
-            kept, self._stacks.told(owners[0]), len(owners), sum(root.guessed for root in groups[reason]), means
-        )
+        places = len({self._stacks.places(row) for row in owners})
+        guessed = sum(root.guessed for root in groups[reason])
+        return untraversed_frame.finding(kept, self._stacks.told(owners[0]), len(owners), places, guessed, means)
 
     def _evidence(
         self, reason: Reason, groups: dict[Reason, list[_Root]], rows: set[int], interpreter: int, limit: int

@@ -160,6 +160,11 @@ class Stacks:
         """Whether a count stands for the word on a stack."""
         return reference.place in self._counted
 
+    def places(self, row: int) -> tuple[tuple[str, int], ...]:
+        """File and line of each frame of the stack of the object at *row*."""
+        held = self._stop.suspended.held(self._stop.heap.objects.addresses[row])
+        return tuple((each.frame.file, each.frame.line) for each in held if each.frame is not None)
+
     def told(self, row: int) -> Stack:
         """The stack of the object at *row*, and how it closes the cycle."""
         stop = self._stop

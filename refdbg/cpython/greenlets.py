@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from refdbg.cpython.runtime import Runtime
-from refdbg.errors import LayoutNotFound, MemoryFault
+from refdbg.errors import DecodeError, LayoutNotFound, MemoryFault
 from refdbg.target.layout import StructLayout
 
 if TYPE_CHECKING:
@@ -254,9 +254,17 @@ class Suspended:
             return self._ranges[row][2:]
         return 0, ""
 
-    def c_stacks(self) -> Iterator[int]:
-        """Where the C stacks begin that were copied, or are still in their place."""
-        return (start for each in self.stacks.values() for start, _ in each.stack)
+    def blocks(self, address: int) -> list[int]:
+        """Where the parts of the object at *address* begin that are not in it: its state, its C stack."""
+        each = self.all[address]
+        return [each.state, *(start for start, _ in each.stack)]
+
+    def known(self, address: int) -> list[int]:
+        """What the object at *address* is known to own by these parts and by its frames (``PyObject *``)."""
+        try:
+            return [each.target for each in self._owned.references(address) if each.exact and each.offset is None]
+        except (DecodeError, MemoryFault):
+            return []
 
     @cached_property
     def _owned(self) -> Owned:

@@ -25,7 +25,6 @@ from refdbg.cpython.types import (
 )
 from refdbg.errors import DecodeError, LayoutNotFound, MemoryFault
 from refdbg.graph.edges import Edges
-from refdbg.graph.rows import NO_ROW
 
 _NO_REFERENCES = UNICODE_SUBCLASS | BYTES_SUBCLASS | LONG_SUBCLASS
 _RAW = ord("r")
@@ -46,11 +45,6 @@ def owned_edges(stop: Stop) -> Edges:
     more = {
         row: list((Counter(guessed.of(number)) - Counter(edges.of(row))).elements()) for number, row in enumerate(rows)
     }
-    for address in stop.suspended.stacks:
-        owned = heap.index.of(
-            [each.target for held in stop.suspended.held(address) for each in held.references if each.exact]
-        )
-        more[heap.index[address]] = more.get(heap.index[address], []) + [row for row in owned if row != NO_ROW]
     return edges.plus({row: targets for row, targets in more.items() if targets})
 
 
@@ -70,8 +64,10 @@ def _search(stop: Stop, heap: HeapObjects, rows: Sequence[int]) -> tuple[Edges, 
     # A pointer to the values of a split table leads into their block: nobody else may take that before.
     values = _split_values(stop, heap)
     taken = set(values.values())
-    # Most words of a C stack are stale.
-    taken.update(row for row in map(blocks.row_of, stop.suspended.c_stacks()) if row is not None)
+    # Their words are known, and most of a C stack's are stale.
+    suspended = stop.suspended
+    parts = {address: list(map(blocks.row_of, suspended.blocks(address))) for address in suspended.all}
+    taken.update(row for own in parts.values() for row in own if row is not None)
     storages = frozenset(start for start, address in zip(blocks.starts, heap.object_in) if not address)
     edges, sizes = Edges.empty(), []
     keys = _KeysLayout(stop.runtime.build)
@@ -122,6 +118,11 @@ def _search(stop: Stop, heap: HeapObjects, rows: Sequence[int]) -> tuple[Edges, 
                     continue
                 taken.add(storage)
                 todo.append(storage)
+        if objects.addresses[row] in parts:
+            size += sum(blocks.sizes[block] for block in parts[objects.addresses[row]] if block is not None)
+            for target in suspended.known(objects.addresses[row]):
+                if target in row_of:
+                    edges.add(row_of[target])
         edges.close_row()
         sizes.append(size)
     return edges, sizes

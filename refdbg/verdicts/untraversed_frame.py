@@ -41,8 +41,9 @@ class Stack:
     overlooked: bool
 
 
-def finding(kept: KeptRoots, first: Stack, number: int, guessed: int, means: str) -> Finding:
-    """The verdict. *first*: of the first owner, of *number*; *guessed*: how many of the roots' references only words
+def finding(kept: KeptRoots, first: Stack, number: int, places: int, guessed: int, means: str) -> Finding:
+    """The verdict. *first*: of the first owner, of *number*; *places*: how many different ones they are
+    suspended at, in the same functions; *guessed*: how many of the roots' references only words
     on C stacks stand for; *means*: how a traverse function visits a frame.
     """
     reason = kept.reason
@@ -52,7 +53,10 @@ def finding(kept: KeptRoots, first: Stack, number: int, guessed: int, means: str
     complete = kept.itemised + kept.others == kept.gc_refs and kept.freed == kept.explained and not guessed
     closing = [frame for frame in first.frames if frame.closing] or first.frames[-1:]
     where = ", called by ".join(f"{each.function}() ({each.file}:{each.line})" for each in closing[:_STACKS])
+    if places > 1:
+        where += f" and at {places - 1} other places in the same functions" if closing else f" at {places} places"
     subject = f"{number} of them are" if number > 1 else "one is"
+    below = "below" if closing and closing[0] is not first.frames[0] else "in"
     evidence = _told(f"{kept.owners[0].type} {kept.owners[0].repr}", first)
     if first.overlooked:
         evidence.append(
@@ -83,7 +87,7 @@ def finding(kept: KeptRoots, first: Stack, number: int, guessed: int, means: str
         verdict="untraversed-frame",
         confidence="proven" if complete else doubtful,
         signature=signature("untraversed-frame", "", owner, reason.field),
-        message=f"{owner}: {subject} suspended in {where or 'C code'}, and {traverse} does not visit what the "
+        message=f"{owner}: {subject} suspended {below} {where or 'C code'}, and {traverse} does not visit what the "
         f"suspended frames hold: {kept.explained.objects} objects with {kept.explained.references} references "
         "are left over.",
         interpreter=kept.interpreter,
@@ -121,16 +125,16 @@ def _told(name: str, stack: Stack) -> list[Evidence]:
         found.append(
             Evidence(
                 "cycle",
-                f"  {held.label} of {frame.function}() leads back: {held.way}",
+                f"{held.label} of {frame.function}() leads back: {held.way}",
                 {"file": frame.file, "line": frame.line},
             )
         )
     slots = Counter((held.label, held.way) for held in stack.slots)
     for (label, way), number in list(slots.items())[:_WORDS]:
         times = f" ({number} words)" if number > 1 else ""
-        found.append(Evidence("cycle", f"  {label}{times} leads back: {way}"))
+        found.append(Evidence("cycle", f"{label}{times} leads back: {way}"))
     if not words and not slots:
-        found.append(Evidence("cycle", "  nothing on its stack leads back: others refer to it in a cycle"))
+        found.append(Evidence("cycle", "nothing on its stack leads back: others refer to it in a cycle"))
     return found
 
 
