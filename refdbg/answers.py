@@ -66,26 +66,11 @@ class SnapshotTaken:
 
 
 @dataclass(frozen=True)
-class SuspendedStack:
-    """Frames that no thread is running, innermost first, and the object that owns them (``PyObject *``).
-
-    *main*: it is what a thread began with. *note*: why the stack ends early, "" if whole.
-    """
-
-    address: int
-    type: str
-    main: bool
-    frames: list[FrameRow]
-    note: str = ""
-
-
-@dataclass(frozen=True)
 class Stacks:
-    """Frame stacks. *notes*: why these threads, and what could not be read. *suspended*: where they were asked for."""
+    """Frame stacks. *notes*: why these threads, and what could not be read."""
 
     threads: list[ThreadStack]
     notes: list[str]
-    suspended: list[SuspendedStack] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import argparse
-from collections import Counter
-from dataclasses import dataclass, replace
-from itertools import islice
+from dataclasses import dataclass
 from typing import Any
 
-from refdbg.answers import Stacks, SuspendedStack, ThreadStack
+from refdbg.answers import Stacks, ThreadStack
 from refdbg.commands.context import Context
-from refdbg.cpython import greenlets, threads
+from refdbg.cpython import threads
 from refdbg.cpython.frames import STACK_LIMIT, Frame
-from refdbg.cpython.owned import Owned
 from refdbg.cpython.runtime import Interpreter, Runtime, Thread
 from refdbg.cpython.stop import Stop
 from refdbg.cpython.text import Texts
-from refdbg.errors import CommandError, NotPython, TargetError
+from refdbg.errors import CommandError, TargetError
 from refdbg.records import FrameRow
 
 
@@ -30,7 +27,6 @@ def add_commands(subcommands: Any) -> None:
     )
     which = frames.add_mutually_exclusive_group()
     which.add_argument("--all", action="store_true", help="all threads of all interpreters")
-    which.add_argument("--greenlets", action="store_true", help="the suspended greenlets (--all shows them, too)")
     which.add_argument("--thread", type=int, metavar="N", help="the thread with this number (see --all) or kernel id")
     frames.add_argument("--locals", action="store_true", help="with the local variables that are set")
     frames.add_argument("--limit", type=int, default=STACK_LIMIT, metavar="N", help="at most N frames of each thread")
@@ -52,8 +48,6 @@ def show(context: Context, arguments: argparse.Namespace) -> Stacks:
     if arguments.limit < 1:
         raise CommandError("--limit needs a number of frames, at least 1")
     stop = context.stop
-    if arguments.greenlets:
-        return _suspended(stop, arguments.limit, arguments.locals)
     candidates, notes = _candidates(stop.runtime)
     chosen = candidates
     if arguments.thread is not None:
@@ -61,38 +55,7 @@ def show(context: Context, arguments: argparse.Namespace) -> Stacks:
     elif not arguments.all:
         chosen, reason = _default(candidates)
         notes += [reason] if reason else []
-    found = Stacks([_stack(stop, each, arguments.limit, arguments.locals) for each in chosen], notes)
-    if not arguments.all or not greenlets.loaded(stop.runtime):
-        return found
-    more = _suspended(stop, arguments.limit, arguments.locals)
-    return replace(found, notes=notes + more.notes, suspended=more.suspended)
-
-
-def _suspended(stop: Stop, limit: int, with_locals: bool) -> Stacks:
-    # The stacks that belong to objects. Only what is tracked is looked at: it is known in release builds, too.
-    try:
-        known = greenlets.Suspended(stop, stop.tracked(), lambda: Owned(stop.texts))
-    except NotPython as error:
-        return Stacks([], [f"suspended greenlets: {error}"])
-    notes = list(known.notes)
-    others = Counter(each.status for each in known.all.values() if each.address not in known)
-    if others:
-        listed = ", ".join(f"{number} {status}" for status, number in sorted(others.items()))
-        notes.append(f"other greenlets: {listed}")
-    stacks = []
-    for address, each in known.stacks.items():
-        frames = [held.frame for held in islice(known.held(address), limit)]
-        rows = [_row(stop, frame, with_locals) for frame in frames if frame is not None]
-        cut = "more frames follow" if len(each.frames) > limit else ""
-        stacks.append(SuspendedStack(address, stop.texts.type_name(stop.texts.type_of(address).address), each.main,
-                                     rows, each.note or cut))
-    if not stacks and not known.notes:
-        notes.append("no greenlet is suspended")
-    return Stacks([], notes, stacks)
-
-
-def _row(stop: Stop, frame: Frame, with_locals: bool) -> FrameRow:
-    return FrameRow(frame.function, frame.file, frame.line, _locals(stop, frame) if with_locals else None)
+    return Stacks([_stack(stop, each, arguments.limit, arguments.locals) for each in chosen], notes)
 
 
 def _candidates(runtime: Runtime) -> tuple[list[_Candidate], list[str]]:
@@ -140,7 +103,8 @@ def _default(candidates: list[_Candidate]) -> tuple[list[_Candidate], str]:
 
 def _stack(stop: Stop, candidate: _Candidate, limit: int, with_locals: bool) -> ThreadStack:
     stack = stop.frames.walk(candidate.thread, limit)
-    rows = [_row(stop, frame, with_locals) for frame in stack.frames]
+    rows = [FrameRow(frame.function, frame.file, frame.line, _locals(stop, frame) if with_locals else None)
+            for frame in stack.frames]
     return ThreadStack(candidate.number, candidate.thread.address, candidate.native_id, candidate.interpreter.number,
                        candidate.selected, candidate.holds_gil, rows, stack.note)
 

@@ -14,7 +14,7 @@ from refdbg.commands.account import Account, trust, unvisited
 from refdbg.commands.finding_graph import NODES, Holding, Sources, finding_graph, spread, way_back
 from refdbg.commands.left_over import LetGo
 from refdbg.commands.over_visit import over_visits
-from refdbg.commands.suspended import Stacks
+from refdbg.commands.suspended_stacks import Stacks
 from refdbg.cpython.collection import object_rows
 from refdbg.cpython.fields import CARRIERS, OPAQUE
 from refdbg.cpython.greenlets import frame_visitor

@@ -136,9 +136,10 @@ class Greenlets:
         word = {path: self._memory.u64(state + layout.offset(path)) for path in _NEEDED}
         start, stop = word["stack_state._stack_start"], word["stack_state.stack_stop"]
         main, top = stop == _MAIN, word["python_state._top_frame.p"]
+        size = layout.offset("_main_greenlet") if main else layout.size
         status = "not started" if not stop else "dead" if not start else "suspended" if top else "running"
         if status != "suspended":
-            return Greenlet(address, state, layout.size, status, main)
+            return Greenlet(address, state, size, status, main)
         copy, saved = word["stack_state.stack_copy"], word["stack_state._stack_saved"]
         if not copy or saved > _STACK:
             copy, saved = 0, 0
@@ -146,11 +147,11 @@ class Greenlets:
         if not main and start + saved < stop <= start + _STACK:
             stack.append((start + saved, stop))
         if "python_state.current_frame" not in layout:  # until 3.10
-            return Greenlet(address, state, layout.size, status, main, (top,), tuple(stack))
+            return Greenlet(address, state, size, status, main, (top,), tuple(stack))
         newest = self._memory.u64(state + layout.offset("python_state.current_frame"))
         frames, note = self._chain(newest, start, copy, saved)
         chunks = tuple(self._chunks(state, layout))
-        return Greenlet(address, state, layout.size, status, main, frames, tuple(stack), chunks, note)
+        return Greenlet(address, state, size, status, main, frames, tuple(stack), chunks, note)
 
     def _chain(self, newest: int, start: int, copy: int, saved: int) -> tuple[tuple[int, ...], str]:
         # The frames from the newest on. 3.12+ has frames of C's own between them: on the C stack, which was copied.

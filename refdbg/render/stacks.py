@@ -6,7 +6,7 @@ import linecache
 import os
 from itertools import groupby
 
-from refdbg.answers import Stacks, SuspendedStack, ThreadStack
+from refdbg.answers import Stacks, ThreadStack
 from refdbg.dependencies import pygments
 from refdbg.errors import MissingDependency
 from refdbg.records import FrameRow
@@ -30,14 +30,7 @@ def stacks_coloured(record: Stacks, width: int) -> str:
 def _stacks(record: Stacks, width: int, colour: bool) -> str:
     parts = [f"note: {note}" for note in record.notes]
     parts += ["\n".join(_thread(thread, width, colour)) for thread in record.threads]
-    parts += ["\n".join(_suspended(stack, width, colour)) for stack in record.suspended]
     return "\n\n".join(parts) or "no Python thread"
-
-
-def _suspended(stack: SuspendedStack, width: int, colour: bool) -> list[str]:
-    of = ", a thread's own" if stack.main else ""
-    lines = [f"{printable(stack.type)} at {stack.address:#x} (suspended{of}; most recent call first):"]
-    return lines + _frames(stack.frames, stack.note, width, colour)
 
 
 def _thread(thread: ThreadStack, width: int, colour: bool) -> list[str]:
@@ -45,22 +38,18 @@ def _thread(thread: ThreadStack, width: int, colour: bool) -> list[str]:
     traits += ["selected"] if thread.selected else []
     traits += ["holds the GIL"] if thread.holds_gil else []
     whose = f"Thread {thread.number} ({', '.join(traits)}), interpreter {thread.interpreter}"
-    return [f"{whose} (most recent call first):", *_frames(thread.frames, thread.note, width, colour)]
-
-
-def _frames(frames: list[FrameRow], note: str, width: int, colour: bool) -> list[str]:
-    lines = []
-    for frame, group in groupby(frames):
+    lines = [f"{whose} (most recent call first):"]
+    for frame, group in groupby(thread.frames):
         repeats = len(list(group))
         shown = frame_lines(frame, width, colour)
         for _ in range(min(repeats, _SHOWN_REPEATS)):
             lines += shown
         if repeats > _SHOWN_REPEATS:
             lines.append(f"  [the same frame {repeats - _SHOWN_REPEATS} more times]")
-    if not frames and not note:
+    if not thread.frames and not thread.note:
         lines.append("  no Python frames")
-    if note:
-        lines.append(f"  [{note}]")
+    if thread.note:
+        lines.append(f"  [{thread.note}]")
     return lines
 
 
