@@ -8,6 +8,13 @@ from refdbg.records import Allocation, Collection, Finalizer, Finding, FrameRow,
 
 
 @dataclass(frozen=True)
+class StackFrame(FrameRow):
+    """*arguments*: which of the *locals* are the function's arguments."""
+
+    arguments: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
 class ThreadStack:
     """A Python thread's frames, innermost first.
 
@@ -22,7 +29,7 @@ class ThreadStack:
     interpreter: int
     selected: bool
     holds_gil: bool
-    frames: list[FrameRow]
+    frames: list[StackFrame]
     note: str = ""
 
 
@@ -63,6 +70,33 @@ class SnapshotTaken:
     file: str
     bytes: int
     values: bool
+
+
+@dataclass(frozen=True)
+class SuspendedStack:
+    """A task, a greenlet, or a generator, coroutine or async generator that no other one awaits; and those it awaits.
+
+    *kind*: one of these words; *name*: a task's, "main" for the greenlet that its thread began with; *address*:
+    ``PyObject *``; *state*: "suspended", "not started", "running" (a task: its frames are those of a thread), "ready" (a task that waits for nothing). *frames*: innermost
+    first. *waits_for*: what the innermost one awaits, None for nothing; *tasks*: their names, where it is some.
+    """
+
+    kind: str
+    name: str
+    address: int
+    state: str
+    frames: list[StackFrame]
+    waits_for: ObjectRow | None
+    tasks: list[str] = field(default_factory=list)
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Suspended:
+    """What is suspended at a stop, tasks first."""
+
+    stacks: list[SuspendedStack]
+    notes: list[str]
 
 
 @dataclass(frozen=True)

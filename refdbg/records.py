@@ -28,7 +28,7 @@ class TypeRow:
 
 @dataclass(frozen=True)
 class FrameRow:
-    """One Python frame."""
+    """One Python frame, or a *native* one of C."""
 
     function: str
     file: str

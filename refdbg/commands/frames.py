@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from refdbg.answers import Stacks, ThreadStack
+from refdbg.answers import Stacks, Suspended, ThreadStack
 from refdbg.commands.context import Context
+from refdbg.commands.frame_rows import frame_rows
+from refdbg.commands.suspended import suspended
 from refdbg.cpython import threads
-from refdbg.cpython.frames import STACK_LIMIT, Frame
+from refdbg.cpython.c_stack import CFrame, Mixed, mixed
+from refdbg.cpython.frames import STACK_LIMIT, Frame, Stack
 from refdbg.cpython.runtime import Interpreter, Runtime, Thread
 from refdbg.cpython.stop import Stop
-from refdbg.cpython.text import Texts
 from refdbg.errors import CommandError, TargetError
-from refdbg.records import FrameRow
+
+_C_FRAMES = 1 << 16  # of one thread
 
 
 def add_commands(subcommands: Any) -> None:
@@ -23,12 +27,16 @@ def add_commands(subcommands: Any) -> None:
         "frames",
         help="the Python frames of the selected thread, or of others",
         description="The Python frames, innermost first: of the debugger's selected thread, or else of the thread "
-        "that holds the GIL. C frames are the debugger's (`bt`); without a debugger they are not unwound.",
+        "that holds the GIL. Arguments are marked `arg`.",
     )
     which = frames.add_mutually_exclusive_group()
     which.add_argument("--all", action="store_true", help="all threads of all interpreters")
     which.add_argument("--thread", type=int, metavar="N", help="the thread with this number (see --all) or kernel id")
+    which.add_argument("--suspended", action="store_true", help="instead, what is suspended: generators, coroutines "
+                       "with what they await, asyncio's tasks by name, and greenlets")
     frames.add_argument("--locals", action="store_true", help="with the local variables that are set")
+    frames.add_argument("--native", action="store_true", help="with the C functions between and above them, but for "
+                        "those that only carry a call on (`bt` has these too)")
     frames.add_argument("--limit", type=int, default=STACK_LIMIT, metavar="N", help="at most N frames of each thread")
     frames.set_defaults(run=show)
 
@@ -43,11 +51,15 @@ class _Candidate:
     holds_gil: bool
 
 
-def show(context: Context, arguments: argparse.Namespace) -> Stacks:
+def show(context: Context, arguments: argparse.Namespace) -> Stacks | Suspended:
     """Frame stacks as the arguments ask for them. Raises CommandError, TargetError."""
     if arguments.limit < 1:
         raise CommandError("--limit needs a number of frames, at least 1")
     stop = context.stop
+    if arguments.suspended:
+        if arguments.native:
+            raise CommandError("what is suspended has no C frames: --native does not go with --suspended")
+        return suspended(stop, arguments)
     candidates, notes = _candidates(stop.runtime)
     chosen = candidates
     if arguments.thread is not None:
@@ -55,7 +67,7 @@ def show(context: Context, arguments: argparse.Namespace) -> Stacks:
     elif not arguments.all:
         chosen, reason = _default(candidates)
         notes += [reason] if reason else []
-    return Stacks([_stack(stop, each, arguments.limit, arguments.locals) for each in chosen], notes)
+    return Stacks([_stack(stop, each, arguments) for each in chosen], notes)
 
 
 def _candidates(runtime: Runtime) -> tuple[list[_Candidate], list[str]]:
@@ -101,17 +113,32 @@ def _default(candidates: list[_Candidate]) -> tuple[list[_Candidate], str]:
     return candidates, "the selected thread runs no Python code and none holds the GIL: these are all threads"
 
 
-def _stack(stop: Stop, candidate: _Candidate, limit: int, with_locals: bool) -> ThreadStack:
-    stack = stop.frames.walk(candidate.thread, limit)
-    rows = [FrameRow(frame.function, frame.file, frame.line, _locals(stop, frame) if with_locals else None)
-            for frame in stack.frames]
+def _stack(stop: Stop, candidate: _Candidate, arguments: argparse.Namespace) -> ThreadStack:
+    stack = stop.frames.walk(candidate.thread, arguments.limit)
+    frames: Sequence[Frame | CFrame] = stack.frames
+    notes = [stack.note] if stack.note else []
+    if arguments.native:
+        both = _with_native(stop, candidate, stack)
+        frames = both.frames
+        notes += [both.note] if both.note else []
     return ThreadStack(candidate.number, candidate.thread.address, candidate.native_id, candidate.interpreter.number,
-                       candidate.selected, candidate.holds_gil, rows, stack.note)
+                       candidate.selected, candidate.holds_gil, frame_rows(stop, frames, arguments.locals),
+                       "; ".join(notes))
 
 
-def _locals(stop: Stop, frame: Frame) -> dict[str, str]:
-    pairs = stop.frames.locals(frame)
-    if frame.function == "<module>":  # these are the module's globals: __builtins__ and the like say nothing
-        pairs = [(name, value) for name, value in pairs if not (name.startswith("__") and name.endswith("__"))]
-    texts = Texts(stop.runtime, stop.types)  # stop.texts is for objects that can be found: not on free-threaded builds
-    return {name: texts.repr(value) for name, value in pairs}
+def _with_native(stop: Stop, candidate: _Candidate, stack: Stack) -> Mixed:
+    if candidate.native_id is None:
+        return Mixed([*stack.frames], "its kernel id is not known, so its C frames cannot be found")
+    target = stop.runtime.target
+    images = target.images()
+    libraries: dict[int, str] = {}
+
+    def library(place: int) -> str:
+        page = place >> 12
+        if page not in libraries:
+            found = images.library_at(place)
+            libraries[page] = found.path if found is not None else ""
+        return libraries[page]
+
+    native = target.native_stack(candidate.native_id, _C_FRAMES)
+    return mixed(native, stack, stop.frames.evaluators(candidate.thread), library)

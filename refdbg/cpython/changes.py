@@ -6,6 +6,7 @@ import re
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 
+from refdbg.cpython import c_stack
 from refdbg.cpython.frames import Frames, Position
 from refdbg.cpython.runtime import Build, Runtime
 from refdbg.cpython.threads import Running
@@ -27,19 +28,10 @@ _COUNTS = re.compile(
     r"|_Py_RefcntAdd|_Py_NewReference|new_reference|_PyObject_Init(Var)?$|PyObject_Init(Var)?$|_Py_atomic_\w+$"
     r"|_Py_TryIncref\w*|_Py_MergeZeroLocalRefcount|_Py_ExplicitMergeRefcount"
 )
-_EVALUATE = re.compile(r"_PyEval_EvalFrameDefault")
-# How the interpreter gets from one frame to the next, and to the first one: in no path but as the place of a change.
-_BETWEEN = re.compile(
-    r"_?PyEval_\w+$|_PyFunction_\w+$|_?PyObject_(Fast|Vector|Method)?[Cc]all\w*$|_PyObject_MakeTpCall$|_?PyVectorcall_\w+$"
-    r"|method_vectorcall\w*$|method_call$|cfunction_\w+$|object_vacall$|function_code_fastcall$|call_function$|_PyCFunction_\w+$"
-    r"|do_call_core$|trace_call_function$|vectorcall_\w+$|run_eval_code_obj$|run_mod$|_?PyRun_\w+$|pyrun_\w+$|pymain_\w+$"
-    r"|_start$|Py_BytesMain$|Py_RunMain$|Py_Main$|main$|builtin_exec\w*$|slot_tp_call$|_PyEval_EvalFrame$|gen_send_ex2?$"
-)
 # Gives up what is left over, and adds a reference to each such object, which nobody gives back (3.11, bpo-46070).
 _GIVES_UP = re.compile(r"gc_fini_untrack$|_PyGC_Fini$")
 _IMMORTAL_LOCAL = 0xFFFF_FFFF  # _Py_IMMORTAL_REFCNT_LOCAL
 _FREED_BYTES = (0xDDDD_DDDD, 0xCDCD_CDCD, 0xFDFD_FDFD)  # a debug build's PYMEM_DEADBYTE, …CLEANBYTE, …FORBIDDENBYTE
-_SYSTEM = re.compile(r"(libc|ld-linux|libpthread|ld)[-.]")
 
 
 class Recorder:
@@ -253,20 +245,20 @@ class Recorder:
         created = any(_NEW.match(call.function) for call in native[:skip])
         # What moves references for the evaluator (arguments, until 3.10 by functions of their own) is the evaluator.
         evaluator = skip
-        while evaluator < len(native) and _BETWEEN.match(native[evaluator].function):
+        while evaluator < len(native) and c_stack.BETWEEN.match(native[evaluator].function):
             evaluator += 1
-            if _EVALUATE.match(native[evaluator - 1].function):
+            if c_stack.EVALUATE.match(native[evaluator - 1].function):
                 skip = evaluator - 1
                 break
         path = native[skip : skip + 1]
         for row, call in enumerate(native[skip:]):
-            if _EVALUATE.match(call.function):
+            if c_stack.EVALUATE.match(call.function):
                 path += next(python, [])
-            elif row and not _BETWEEN.match(call.function):
+            elif row and not c_stack.BETWEEN.match(call.function):
                 path.append(call)
         for rest in python:
             path += rest
-        while len(path) > 1 and not path[-1].python and _SYSTEM.match(path[-1].library):
+        while len(path) > 1 and not path[-1].python and c_stack.SYSTEM.match(path[-1].library):
             path.pop()
         return Way(tuple(reversed(path)), created)
 

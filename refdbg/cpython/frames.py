@@ -5,8 +5,9 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import islice
 from typing import NamedTuple, Protocol
 
 from refdbg.cpython import lines
@@ -23,9 +24,11 @@ _TABLE_LIMIT = 1 << 24
 _NAME_LIMIT = 1 << 12
 _CODE_UNIT = 2  # sizeof(_Py_CODEUNIT)
 
-_CO_OPTIMIZED = 0x1  # Include/cpython/code.h
+_CO_OPTIMIZED, _CO_VARARGS, _CO_VARKEYWORDS = 0x1, 0x4, 0x8  # Include/cpython/code.h
 # enum _frameowner (Include/internal/pycore_frame.h): what comes after belongs to C and has no code.
 _OWNED_BY_GENERATOR, _OWNED_BY_FRAME_OBJECT = 1, 2
+_RESUME_LOCATION, _RESUME_AFTER_YIELD_FROM = 0x3, 2  # of RESUME's argument (Include/internal/pycore_opcode_utils.h)
+_YIELD_FROM = 72  # Include/opcode.h, until 3.10
 _CELL, _FREE = 0x40, 0x80  # co_localspluskinds (Include/internal/pycore_code.h)
 
 
@@ -46,10 +49,14 @@ class Frame:
 
 @dataclass(frozen=True)
 class Stack:
-    """A thread's frames, innermost first. *note* says why the rest is missing, "" when it is complete."""
+    """A thread's frames, innermost first. *note* says why the rest is missing, "" when it is complete.
+
+    *calls*: how many of the frames each call of the evaluator runs, innermost first. Until 3.10 each frame has its own.
+    """
 
     frames: list[Frame]
     note: str
+    calls: list[int] = field(default_factory=list)
 
 
 class Position(NamedTuple):
@@ -80,6 +87,7 @@ class _Code:
 class _Chain(Protocol):
     # How a CPython links its frames and what a frame is.
     def newest(self, thread: int) -> int: ...
+    def unlinked(self, thread: int) -> int | None: ...  # the frame to begin with where that is none yet
     def previous(self, frame: int) -> int: ...
     def code(self, frame: int) -> int: ...  # 0: C's own entry in the chain
     def complete(self, frame: int, code: _Code) -> bool: ...
@@ -91,6 +99,8 @@ class _Chain(Protocol):
     def slots(self, frame: int) -> int: ...  # PyObject **
     def namespace(self, frame: int) -> int: ...  # f_locals
     def of_object(self, frame_object: int) -> int: ...
+    def evaluators(self, thread: int) -> Iterator[int]: ...
+    def delegate(self, frame: int) -> int: ...
 
 
 class Frames:
@@ -132,10 +142,14 @@ class Frames:
         have not reached their first traceable instruction, and C's own entries (_PyFrame_IsIncomplete).
         """
         try:
-            newest = self._chain.newest(thread.address)
+            outer = self._chain.unlinked(thread.address)
+            stack = self.walk_from(self._chain.newest(thread.address) if outer is None else outer, limit)
         except MemoryFault as error:
             return Stack([], f"the chain of frames cannot be found: {error}")
-        return self.walk_from(newest, limit)
+        if outer is None:
+            return stack
+        notes = ["the newest frame is being made, or damaged: it is left out", *filter(None, [stack.note])]
+        return replace(stack, note="; ".join(notes))
 
     def walk_from(self, frame: int, limit: int = STACK_LIMIT) -> Stack:
         """The same from one frame on, which need not be a running thread's. Raises nothing.
@@ -143,22 +157,58 @@ class Frames:
         *frame*: ``_PyInterpreterFrame *`` (until 3.10 ``PyFrameObject *``), see `of_object`; 0: no frames.
         """
         frames: list[Frame] = []
+        calls = [0]
         seen: set[int] = set()
-        address = frame
+        address, note = frame, ""
         try:
-            while address and len(frames) < limit:
-                if address in seen:
-                    return Stack(frames, f"the chain of frames runs in a circle at {address:#x}")
-                if len(seen) >= STACK_LIMIT:
-                    return Stack(frames, f"the chain of frames does not end within {STACK_LIMIT}")
+            while address and len(frames) < limit and not note:
                 seen.add(address)
                 found = self._frame(address)
                 if found is not None:
                     frames.append(found)
+                    calls[-1] += 1
+                if self._chain.code(address) and self._chain.is_entry(address):
+                    calls.append(0)
                 address = self._chain.previous(address)
+                if address in seen:
+                    note = f"the chain of frames runs in a circle at {address:#x}"
+                elif len(seen) >= STACK_LIMIT:
+                    note = f"the chain of frames does not end within {STACK_LIMIT}"
         except (MemoryFault, DecodeError) as error:
-            return Stack(frames, f"the chain of frames breaks off after {len(frames)}: {error}")
-        return Stack(frames, "more frames follow" if address else "")
+            note = f"the chain of frames breaks off after {len(frames)}: {error}"
+        if not calls[-1]:
+            calls.pop()
+        return Stack(frames, note or ("more frames follow" if address else ""), calls)
+
+    def delegate(self, frame: int) -> int:
+        """What a suspended generator has given control to (``yield from``, ``await``): ``PyObject *``, 0: nothing.
+
+        Raises DecodeError, MemoryFault.
+        """
+        return self._chain.delegate(frame)
+
+    def state(self, frame: int) -> int:
+        """A generator's ``PyFrameObject *`` until 3.10: -2 not started, -1 suspended, 0 running, more: finished.
+
+        Raises MemoryFault.
+        """
+        assert isinstance(self._chain, _FrameObjects)
+        return self._chain.state(frame)
+
+    def evaluators(self, thread: Thread) -> list[int]:
+        """An address in the C frame of each call of the evaluator, innermost first; none where that is not known.
+
+        Raises nothing. Since 3.10 each such call has a struct there that is linked to its caller's.
+        """
+        found: list[int] = []
+        with suppress(MemoryFault):
+            for address in self._chain.evaluators(thread.address):
+                if address in found[-1:] or len(found) >= STACK_LIMIT:
+                    break
+                found.append(address)
+            if self._chain.unlinked(thread.address) is not None:
+                del found[:1]  # it has no frame yet
+        return found
 
     def of_object(self, frame_object: int) -> int:
         """The frame of a frame object (``PyFrameObject *``), as `walk_from` takes it. Raises MemoryFault."""
@@ -201,6 +251,19 @@ class Frames:
         found: list[tuple[str, int]] = []
         with suppress(TargetError, DecodeError):
             found.extend(self._named(frame))  # keeps what came before the fault
+        return found
+
+    def arguments(self, frame: Frame) -> list[str]:
+        """The names of the function's arguments, ``*`` and ``**`` ones last. Raises nothing."""
+        layout, memory = self._layout, self._memory
+        found: list[str] = []
+        with suppress(TargetError, DecodeError):
+            code = self._code(frame.code)
+            counts = (memory.integer(code.address + layout[name], 4) for name in ("co_argcount", "co_kwonlyargcount"))
+            flags = memory.integer(code.address + layout["co_flags"], 4)
+            total = min(sum(counts), _VARIABLE_LIMIT) + bool(flags & _CO_VARARGS) + bool(flags & _CO_VARKEYWORDS)
+            # Also those that are cells: co_varnames and co_localsplusnames begin with all of them.
+            found.extend(name for name, _ in islice(self._chain.names(code), total))
         return found
 
     def _named(self, frame: Frame) -> Iterator[tuple[str, int]]:
@@ -287,6 +350,25 @@ class Frames:
         )
 
 
+class _CFrames:
+    # 3.10 to 3.12: a _PyCFrame (CFrame) in the C frame of each call of the evaluator, and one in the thread state.
+    def __init__(self, runtime: Runtime, thread: StructLayout) -> None:
+        self._memory = runtime.memory
+        self._newest = thread.offset("cframe")
+        self._root = thread.offset("root_cframe")
+        try:
+            layout = runtime.build.layout("_PyCFrame")
+        except LayoutNotFound:
+            layout = runtime.build.layout("CFrame")
+        self._previous = layout.offset("previous")
+
+    def of(self, thread: int) -> Iterator[int]:
+        address = self._memory.u64(thread + self._newest)
+        while address not in (0, thread + self._root):
+            yield address
+            address = self._memory.u64(address + self._previous)
+
+
 def _chain(runtime: Runtime, objects: _Objects) -> _Chain:
     try:
         frame = runtime.build.layout("_PyInterpreterFrame")
@@ -309,6 +391,7 @@ class _InterpreterFrames:
         else:
             c_frame = runtime.build.layout("_PyCFrame")
             self._newest = thread.offset("cframe"), c_frame.offset("current_frame")
+        self._c_frames = _CFrames(runtime, thread) if "cframe" in thread else None
         self._previous = frame.offset("previous")
         self._code = frame.first("f_executable", "f_code").offset
         self._owner = frame.offset("owner")
@@ -321,6 +404,8 @@ class _InterpreterFrames:
         self._line = frame_object.offset("f_lineno")
         self._frame = frame_object.offset("f_frame")
         self._slots = frame.offset("localsplus")
+        self._before = 0 if "instr_ptr" in frame else _CODE_UNIT
+        self._depth = frame.offset("stacktop") if "stacktop" in frame else None
         self._locals = frame.offset("f_locals")
         code = runtime.build.layout("PyCodeObject")
         self._names = code.offset("co_localsplusnames")
@@ -333,6 +418,26 @@ class _InterpreterFrames:
             if not address:
                 break
         return address
+
+    def unlinked(self, thread: int) -> int | None:
+        # 3.11 and 3.12 link the evaluator's _PyCFrame before it has a frame: until then the word there is any.
+        if self._c_frames is None:
+            return None
+        caller = next(islice(self._c_frames.of(thread), 1, 2), 0)
+        if not caller:
+            return None
+        outer = self._memory.u64(caller + self._newest[1])
+        frame = self.newest(thread)
+        seen = 0
+        with suppress(MemoryFault):
+            while frame and seen < STACK_LIMIT and self.code(frame) and not self.is_entry(frame):
+                frame = self.previous(frame)
+                seen += 1
+            if frame and self._entry is None and self.code(frame):
+                frame = self.previous(frame)  # C's own
+            if frame and self.previous(frame) == outer:
+                return None
+        return outer
 
     def previous(self, frame: int) -> int:
         return self._memory.u64(frame + self._previous)
@@ -379,13 +484,34 @@ class _InterpreterFrames:
     def of_object(self, frame_object: int) -> int:
         return self._memory.u64(frame_object + self._frame)
 
+    def delegate(self, frame: int) -> int:
+        # It stands before a RESUME, whose argument says what it has to go on with: _PyGen_yf, and RESUME in
+        # Python/bytecodes.c.
+        argument = self._memory.integer(self.place(frame) + self._before + 1, 1)
+        if self._depth is None or argument & _RESUME_LOCATION < _RESUME_AFTER_YIELD_FROM:
+            return 0
+        depth = self._memory.integer(frame + self._depth, 4, signed=True)
+        return self._memory.u64(frame + self._slots + 8 * (depth - 1)) if 0 < depth < _VARIABLE_LIMIT else 0
+
+    def evaluators(self, thread: int) -> Iterator[int]:
+        if self._c_frames is not None:
+            yield from self._c_frames.of(thread)
+            return
+        address = self.newest(thread)
+        while address:
+            if self._memory.integer(address + self._owner, 1) > _OWNED_BY_FRAME_OBJECT:
+                yield address  # C's own entry
+            address = self.previous(address)
+
 
 class _FrameObjects:
     # Until 3.10: each frame is a PyFrameObject.
     def __init__(self, runtime: Runtime, objects: _Objects) -> None:
         self._memory = runtime.memory
         self._objects = objects
-        self._newest = runtime.build.layout("PyThreadState").offset("frame")
+        thread = runtime.build.layout("PyThreadState")
+        self._newest = thread.offset("frame")
+        self._c_frames = _CFrames(runtime, thread) if "cframe" in thread else None
         frame = runtime.build.layout("PyFrameObject")
         self._previous = frame.offset("f_back")
         self._code = frame.offset("f_code")
@@ -396,13 +522,20 @@ class _FrameObjects:
         # Until 3.9 f_lineno holds a line only while the frame is traced; 3.10 keeps it 0 otherwise.
         self._trace = None if "f_state" in frame else frame.offset("f_trace")
         self._slots = frame.offset("f_localsplus")
+        self._state = frame.offset("f_state") if "f_state" in frame else None
+        self._top = frame.first("f_valuestack" if "f_state" in frame else "f_stacktop").offset
+        self._depth = frame.offset("f_stackdepth") if "f_state" in frame else 0
         self._locals = frame.offset("f_locals")
         code = runtime.build.layout("PyCodeObject")
+        self._bytecode = code.offset("co_code")
         self._variables = [(code.offset("co_varnames"), 0), (code.offset("co_cellvars"), _CELL),
                            (code.offset("co_freevars"), _FREE)]
 
     def newest(self, thread: int) -> int:
         return self._memory.u64(thread + self._newest)
+
+    def unlinked(self, thread: int) -> int | None:
+        return None
 
     def previous(self, frame: int) -> int:
         return self._memory.u64(frame + self._previous)
@@ -440,6 +573,26 @@ class _FrameObjects:
 
     def of_object(self, frame_object: int) -> int:
         return frame_object
+
+    def state(self, frame: int) -> int:
+        if self._state is not None:
+            return self._memory.integer(frame + self._state, 1, signed=True)
+        if self.place(frame) < 0:
+            return -2
+        return -1 if self._memory.u64(frame + self._top) else 0  # the stack's top is in a register while it runs
+
+    def delegate(self, frame: int) -> int:
+        codes = self._objects.data(self._memory.u64(self.code(frame) + self._bytecode), _TABLE_LIMIT)
+        following = self.place(frame) * self._unit + _CODE_UNIT
+        if not 0 <= following < len(codes) or codes[following] != _YIELD_FROM:
+            return 0
+        if self._state is None:
+            return self._memory.u64(self._memory.u64(frame + self._top) - 8)
+        depth = self._memory.integer(frame + self._depth, 4, signed=True)
+        return self._memory.u64(self._memory.u64(frame + self._top) + 8 * (depth - 1)) if depth > 0 else 0
+
+    def evaluators(self, thread: int) -> Iterator[int]:
+        return self._c_frames.of(thread) if self._c_frames is not None else iter(())
 
 
 class _Objects:

@@ -54,11 +54,6 @@ _CHUNKS = 1 << 12
 _STACK = 1 << 23  # bytes of C stack: more is damage, the system's own default is no more
 
 
-def loaded(runtime: Runtime) -> bool:
-    """Whether the process has loaded the library, by its file's name: else its objects need not be looked through."""
-    return any(KIND in region.path.rpartition("/")[2] for region in runtime.target.regions())
-
-
 def frame_visitor(runtime: Runtime) -> str:
     """How C code visits the references of a frame on this CPython."""
     if runtime.build.has_symbol("_PyGC_VisitFrameStack"):

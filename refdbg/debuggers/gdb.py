@@ -28,6 +28,7 @@ from refdbg.errors import NoProcess, NotEvaluated, NotLive, SymbolNotFound
 from refdbg.target import (
     Console,
     Halt,
+    NativeCall,
     NativeFrame,
     NativeThread,
     OnChange,
@@ -167,12 +168,13 @@ class GdbTarget(Debugged):
                 selected.switch()
         return found
 
-    def native_frames(self, thread: int | None = None, limit: int = 64) -> list[NativeFrame]:
+    def native_stack(self, thread: int | None = None, limit: int = 64) -> list[NativeCall]:
         selected = gdb.selected_thread()
         if thread is not None:
-            for candidate in self._inferior.threads():
-                if thread in candidate.ptid[:2]:
-                    candidate.switch()
+            found = next((each for each in self._inferior.threads() if thread == (each.ptid[1] or each.ptid[0])), None)
+            if found is None:
+                return []
+            found.switch()
         try:
             return _stack(limit)
         finally:
@@ -198,12 +200,12 @@ def _file(symtab: gdb.Symtab) -> str:
     return os.path.normpath(str(symtab.fullname()))
 
 
-def _stack(limit: int) -> list[NativeFrame]:
-    frames: list[NativeFrame] = []
+def _stack(limit: int) -> list[NativeCall]:
+    frames: list[NativeCall] = []
     try:
         frame = gdb.newest_frame()
         while frame is not None and len(frames) < limit:
-            frames.append(_frame(frame))
+            frames.append(NativeCall(_frame(frame), frame.pc(), int(frame.read_register("sp"))))
             frame = frame.older()
     except gdb.error:
         pass  # the unwinder gave up: the frames until there are the answer

@@ -37,6 +37,7 @@ from refdbg.debuggers.debugged import (
 from refdbg.errors import CommandError, MemoryFault, NoProcess, NotEvaluated, NotLive, SymbolNotFound
 from refdbg.target import (
     Halt,
+    NativeCall,
     NativeFrame,
     NativeThread,
     OnChange,
@@ -224,7 +225,7 @@ class LldbTarget(Debugged):
             found.append(NativeThread(thread.GetThreadID(), frame.GetSP(), _register(frame, "fs_base")))
         return found
 
-    def native_frames(self, thread: int | None = None, limit: int = 64) -> list[NativeFrame]:
+    def native_stack(self, thread: int | None = None, limit: int = 64) -> list[NativeCall]:
         found = self._process.GetThreadByID(thread) if thread is not None else self._process.GetSelectedThread()
         return _stack(found, limit)
 
@@ -254,8 +255,8 @@ def _register(frame: lldb.SBFrame, name: str) -> int:
     return int(frame.FindRegister(name).GetValueAsUnsigned()) if frame.IsValid() else 0
 
 
-def _stack(thread: lldb.SBThread, limit: int) -> list[NativeFrame]:
-    return [_native(frame) for frame in _frames(thread, limit)]
+def _stack(thread: lldb.SBThread, limit: int) -> list[NativeCall]:
+    return [NativeCall(_native(frame), frame.GetPC(), frame.GetSP()) for frame in _frames(thread, limit)]
 
 
 def _frames(thread: lldb.SBThread, limit: int) -> Iterator[lldb.SBFrame]:

@@ -138,7 +138,8 @@ class Gatherer:
         target = self.session.target()
         target.memory.forget()
         crash: dict[str, Any] = {
-            "signal": halt.signal, "thread": halt.thread, "native": plain(target.native_frames()), "python": [],
+            "signal": halt.signal, "thread": halt.thread,
+            "native": plain([call.frame for call in target.native_stack()]), "python": [],
         }
         self.seen.crash = crash
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO, Literal, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Literal, NamedTuple, Protocol
 
 from refdbg.target.layout import StructLayout
 from refdbg.target.memory import Memory, Region
@@ -83,12 +83,15 @@ class Halt:
 class NativeThread:
     """A stopped thread: its kernel id, and its stack pointer and thread-local storage base, 0 where not known.
 
-    What lies below the stack pointer is dead.
+    What lies below the stack pointer is dead. *place* (the next instruction) and *frame_pointer* are known where there
+    is no debugger to unwind its stack.
     """
 
     id: int
     stack_pointer: int
     thread_pointer: int
+    place: int = 0
+    frame_pointer: int = 0
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,17 @@ class NativeFrame:
     function: str
     file: str | None = None
     line: int | None = None
+
+
+class NativeCall(NamedTuple):
+    """One C frame on a stack. *place*: its next instruction; *stack_pointer*: what it uses begins there.
+
+    A function that was inlined has those of the one that it is in.
+    """
+
+    frame: NativeFrame
+    place: int
+    stack_pointer: int
 
 
 class Target(Protocol):
@@ -134,8 +148,8 @@ class Target(Protocol):
         """The C symbol that contains *address*, or None."""
         ...
 
-    def native_frames(self, thread: int | None = None, limit: int = 64) -> list[NativeFrame]:
-        """The C stack of a thread (its kernel id; None: the selected one), innermost first."""
+    def native_stack(self, thread: int | None = None, limit: int = 64) -> list[NativeCall]:
+        """The C stack of a thread (its kernel id; None: the selected one), innermost first; as far as it is known."""
         ...
 
     def variable(self, symbol: Symbol) -> Variable | None:

@@ -23,7 +23,8 @@ _EVENT_STOP = 128
 _WALL = 0x4000_0000
 _NT_PRSTATUS = 1
 _REGISTERS = 34  # words: AArch64 has more than x86-64's 27
-_STACK_POINTER, _FS_BASE = {"x86_64": 19, "aarch64": 31}, {"x86_64": 21}  # words in user_regs_struct
+# Words in user_regs_struct: stack pointer; thread-local storage base, next instruction, frame pointer.
+_STACK_POINTER, _OTHERS = {"x86_64": 19, "aarch64": 31}, {"x86_64": (21, 16, 4)}
 _CAP_SYS_PTRACE = 19  # linux/capability.h
 _PATIENCE = 5.0  # seconds for a thread that the kernel does not let stop
 _YAMA = "/proc/sys/kernel/yama/ptrace_scope"
@@ -183,13 +184,13 @@ class _Thread:
                         "Try again later; `cat /proc/PID/task/TID/wchan` says what it waits for.")
 
     def registers(self) -> NativeThread:
-        """Its id, stack pointer and thread-local storage base."""
+        """Its id and registers."""
         words = (ctypes.c_uint64 * _REGISTERS)()
         vector = (ctypes.c_uint64 * 2)(ctypes.addressof(words), ctypes.sizeof(words))
         self._request(_GETREGSET, _NT_PRSTATUS, ctypes.byref(vector))
         machine = os.uname().machine
-        base = words[_FS_BASE[machine]] if machine in _FS_BASE else 0
-        return NativeThread(self.id, words[_STACK_POINTER[machine]], base)
+        base, place, frame = (words[row] for row in _OTHERS[machine]) if machine in _OTHERS else (0, 0, 0)
+        return NativeThread(self.id, words[_STACK_POINTER[machine]], base, place, frame)
 
     def let_go(self) -> None:
         """Let it run on."""

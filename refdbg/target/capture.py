@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import BinaryIO
 
-from refdbg.target import NativeFrame, NativeThread, PointedStruct, Symbol, Target, TargetInfo, Variable
+from refdbg.target import NativeCall, NativeThread, PointedStruct, Symbol, Target, TargetInfo, Variable
 from refdbg.target.images import Images
 from refdbg.target.layout import StructLayout
 from refdbg.target.memory import Memory, Region
@@ -67,7 +67,7 @@ class Capture:
     def structs_of(self, function: int) -> Sequence[PointedStruct]:
         return self._target.structs_of(function)
 
-    def native_frames(self, thread: int | None = None, limit: int = 64) -> list[NativeFrame]:
+    def native_stack(self, thread: int | None = None, limit: int = 64) -> list[NativeCall]:
         return []  # the threads have gone on
 
     def cpu_seconds(self, thread: int) -> float | None:

@@ -34,12 +34,12 @@ _PT_LOAD = 1
 _AT_ENTRY, _AT_RANDOM = 9, 25  # elf.h
 _COMPRESSED = {b"\x28\xb5\x2f\xfd": "zstd -d {0} -o core", b"\x04\x22\x4d\x18": "lz4 -d {0} core"}
 
-# elf_prstatus (linux/elfcore.h) and user_regs_struct (sys/user.h): the thread's id, rsp and fs_base on x86-64; the
-# stack pointer on AArch64.
+# elf_prstatus (linux/elfcore.h) and user_regs_struct (sys/user.h): the thread's id, rsp, fs_base, rip and rbp on
+# x86-64; the stack pointer on AArch64.
 _PR_PID = 32
 _PR_REGISTERS = 112
 _STACK_POINTER = {"EM_X86_64": _PR_REGISTERS + 19 * 8, "EM_AARCH64": _PR_REGISTERS + 31 * 8}
-_FS_BASE = _PR_REGISTERS + 21 * 8
+_FS_BASE, _RIP, _RBP = _PR_REGISTERS + 21 * 8, _PR_REGISTERS + 16 * 8, _PR_REGISTERS + 4 * 8
 _PSINFO_PID = 24
 
 # minidumpapiset.h, and Breakpad's streams of Linux (google-breakpad, minidump_format.h)
@@ -50,7 +50,7 @@ _MD_THREAD = struct.Struct("<IIIIQQIIII")
 _MD_RANGE = struct.Struct("<QII")
 _MD_RANGE64 = struct.Struct("<QQ")
 _MD_AMD64 = 9
-_MD_RSP = 0x98  # in CONTEXT of AMD64
+_MD_RSP, _MD_RBP, _MD_RIP = 0x98, 0xA0, 0xF8  # in CONTEXT of AMD64
 _PTHREAD = 0x400  # of struct pthread's bytes: its tid is among them
 
 Part = tuple[int, int, int]  # address, its end, where it stands in the file
@@ -124,7 +124,7 @@ class CoreMemory:
                 if words[row + 2 : row + 3] == words[row : row + 1]:
                     ids = memoryview(words)[row : row + _PTHREAD // 8].cast("B").cast("I")
                     found.update((id_, words[row]) for id_ in wanted.intersection(ids))
-        return [NativeThread(each.id, each.stack_pointer, found.get(each.id, 0)) for each in threads]
+        return [replace(each, thread_pointer=found.get(each.id, 0)) for each in threads]
 
     def read_some(self, address: int, size: int) -> bytes:
         """At most *size* bytes, fewer where the mapping ends, none when nothing can be read."""
@@ -302,10 +302,10 @@ def _threads(notes: Iterable[Any], machine: str) -> Iterator[NativeThread]:
     for note in notes:
         if note["n_type"] == "NT_PRSTATUS":
             data = _bytes_of([note], "NT_PRSTATUS")
-            base = int.from_bytes(data[_FS_BASE : _FS_BASE + 8], "little") if machine == "EM_X86_64" else 0
-            stack = _STACK_POINTER[machine]
-            yield NativeThread(int.from_bytes(data[_PR_PID : _PR_PID + 4], "little"),
-                               int.from_bytes(data[stack : stack + 8], "little"), base)
+            registers = (_STACK_POINTER[machine], *((_FS_BASE, _RIP, _RBP) if machine == "EM_X86_64" else ()))
+            words = [int.from_bytes(data[at : at + 8], "little") for at in registers]
+            stack, base, place, frame = words if len(words) == 4 else (words[0], 0, 0, 0)
+            yield NativeThread(int.from_bytes(data[_PR_PID : _PR_PID + 4], "little"), stack, base, place, frame)
 
 
 def _mapped_files(notes: Iterable[Any]) -> list[tuple[int, int, int, str]]:
@@ -393,7 +393,8 @@ def _minidump(file: BinaryIO, path: str) -> _Contents:
         context = read(row[9], row[8])
         if row[6]:
             parts.append((row[5], row[5] + row[6], row[7]))  # its stack, which the list of memory may leave out
-        threads.append(NativeThread(row[0], int.from_bytes(context[_MD_RSP : _MD_RSP + 8], "little"), 0))
+        stack, frame, place = (int.from_bytes(context[at : at + 8], "little") for at in (_MD_RSP, _MD_RBP, _MD_RIP))
+        threads.append(NativeThread(row[0], stack, 0, place, frame))
     threads.sort(key=lambda thread: thread.id != crashed)
     auxiliary = _auxiliary(streams.get(_MD_AUXV, b""))
     status = streams.get(_MD_STATUS, b"").decode("ascii", "replace").split()

@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 import re
 import struct
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Container, Iterator, Sequence
 from functools import cached_property
+from operator import itemgetter
 from typing import Any, BinaryIO
 
 from refdbg.dependencies import elftools
@@ -153,6 +154,11 @@ class DebugInfo:
                 found.append(NativeFrame(_name(_origin(inner)), file, _number(inner, "DW_AT_call_line") or None))
         return found
 
+    def line_at(self, address: int) -> tuple[str | None, int | None]:
+        """File and line of the instruction at *address*, None where the line tables do not have it."""
+        unit = self._unit_at(address)
+        return unit.line_at(address) if unit is not None else (None, None)
+
     def _function(self, address: int, name: str) -> Any:
         for entry in self._candidates(name.partition(".")[0], {"DW_TAG_subprogram"}):  # without `.cold`, `.isra.0`
             start = entry.attributes.get("DW_AT_low_pc")
@@ -269,6 +275,22 @@ class _Unit:
     @cached_property
     def _program(self) -> Any:
         return self._dwarf.line_program_for_CU(self._unit)
+
+    @cached_property
+    def _lines(self) -> list[tuple[int, bool, int, int]]:
+        # The rows of the line table, ascending: address, whether code begins there (else it ends), file and line.
+        if self._program is None:
+            return []
+        states = (entry.state for entry in self._program.get_entries())
+        rows = [(each.address, not each.end_sequence, each.file, each.line) for each in states if each is not None]
+        return sorted(rows, key=itemgetter(0, 1))
+
+    def line_at(self, address: int) -> tuple[str | None, int | None]:
+        """File and line of the instruction at *address*, None where the unit does not have it."""
+        row = bisect_left(self._lines, (address + 1, False, 0, 0)) - 1
+        _, begins, file, line = self._lines[row] if row >= 0 else (0, False, 0, 0)
+        path = self.path(file) if begins else ""
+        return (path, line) if path else (None, None)
 
     def path(self, number: int) -> str:
         """The path of the source file of that number, from the compiler's folder on; "" when not known."""

@@ -139,6 +139,26 @@ class Images:
             )
         return self._structs[function]
 
+    def functions_at(self, address: int) -> list[NativeFrame]:
+        """The functions that the instruction at *address* is in, innermost first: what was inlined, then the outermost.
+
+        With file and line where the debug info has them.
+        """
+        library = self.library_at(address)
+        if library is None:
+            return [NativeFrame("??")]
+        found = library.function_at(address)
+        try:
+            file, line = library.debug.line_at(address - library.bias)
+        except (OSError, elftools.ELFError):
+            file, line = None, None
+        frames = []
+        for each in reversed(self.inlined(address)):
+            frames.append(NativeFrame(each.function, file, line))
+            file, line = each.file, each.line
+        name = found.name.partition("@")[0] if found is not None else "??"  # without its version
+        return [*frames, NativeFrame(name, file, line)]
+
     def inlined(self, address: int) -> list[NativeFrame]:
         """What was inlined at an address, and the calls of that, outermost first; none of it without debug info."""
         library = self.library_at(address)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import BinaryIO, Protocol
 
-from refdbg.target import NativeFrame, NativeThread, PointedStruct, Symbol, TargetInfo, Variable
+from refdbg.target import NativeCall, NativeThread, PointedStruct, Symbol, TargetInfo, Variable
 from refdbg.target.images import Images
 from refdbg.target.layout import StructLayout
 from refdbg.target.memory import Memory, Region
+from refdbg.target.unwind import Unwinder
 
 NOBODY = "no debugger"
 
@@ -45,6 +46,7 @@ class RecordedTarget:
         self._threads = threads
         self.memory = Memory(source.read_some)
         self._files = Images(source.regions, source.open, first, cached)
+        self._unwinder = Unwinder(lambda: self._files, self.memory)
 
     def regions(self) -> Sequence[Region]:
         return self.source.regions()
@@ -76,9 +78,9 @@ class RecordedTarget:
     def threads(self) -> Sequence[NativeThread]:
         return self._threads
 
-    def native_frames(self, thread: int | None = None, limit: int = 64) -> list[NativeFrame]:
-        """None: unwinding C stacks is the debuggers' work."""
-        return []
+    def native_stack(self, thread: int | None = None, limit: int = 64) -> list[NativeCall]:
+        of = next((each for each in self._threads if thread in (None, each.id)), None)
+        return self._unwinder.stack(of, limit) if of is not None and of.place else []
 
     def cpu_seconds(self, thread: int) -> float | None:
         return None

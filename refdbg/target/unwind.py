@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from refdbg.dependencies import elftools
 from refdbg.errors import MemoryFault
+from refdbg.target import NativeCall, NativeFrame, NativeThread
 from refdbg.target.images import Images
 from refdbg.target.memory import Memory
 
@@ -45,9 +46,26 @@ class Unwinder:
         self._memory = memory
         self._tables: dict[str, _Table | None] = {}
         self._rows: dict[int, _Row | None] = {}
+        self._functions: dict[int, list[NativeFrame]] = {}
 
     def calls(self, pc: int, stack: int, frame: int, limit: int) -> tuple[list[int], bool]:
         """The instruction at *pc* and the return addresses, innermost first; whether these are all or *limit*."""
+        return self._walk(pc, stack, frame, limit, [])
+
+    def stack(self, thread: NativeThread, limit: int) -> list[NativeCall]:
+        """The C functions on a thread's stack, innermost first, with those that were inlined; as far as it goes."""
+        begins = [thread.stack_pointer]
+        places, _ = self._walk(thread.place, thread.stack_pointer, thread.frame_pointer, limit, begins)
+        found: list[NativeCall] = []
+        for row, (place, begin) in enumerate(zip(places, begins)):
+            at = place - 1 if row else place  # the call, not what follows it
+            if at not in self._functions:
+                self._functions[at] = self._images().functions_at(at)
+            found += [NativeCall(frame, place, begin) for frame in self._functions[at]]
+        return found[:limit]
+
+    def _walk(self, pc: int, stack: int, frame: int, limit: int, begins: list[int]) -> tuple[list[int], bool]:
+        # *begins*: takes the stack pointer of each caller.
         read_some, rows = self._memory.read_some, self._rows
         found = [pc]
         place = pc
@@ -78,6 +96,7 @@ class Unwinder:
             stack = start
             place = pc - 1  # the call, not what follows it: that may be another function's
             found.append(pc)
+            begins.append(stack)
         return found, True
 
     def _row(self, place: int) -> _Row | None:

@@ -104,7 +104,7 @@ def finding(kept: KeptRoots, first: Stack, number: int, places: int, guessed: in
         objects=kept.owners,
         evidence=evidence,
         fix=_fix(traverse, closing, first.overlooked, means),
-        next="refdbg frames --greenlets --locals",
+        next="refdbg frames --suspended --locals",
         counterfactual=Counterfactual(kept.freed.objects, kept.freed.references),
     )
 

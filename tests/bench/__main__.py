@@ -20,6 +20,7 @@ from tabulate import tabulate
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
+PY_BT = Path("/usr/share/gdb/auto-load/usr/bin/python3.11-gdb.py")  # of Debian's python3.11-dbg
 ENTRY = ROOT / ".venv/bin/refdbg-run"
 # One environment for every run: totals and addresses depend on it.
 ENVIRONMENT = {"PATH": os.environ.get("PATH", ""), "LANG": "C.UTF-8", "HOME": os.environ.get("HOME", "/")}
@@ -277,6 +278,51 @@ def refleak_line(python: str, test: list[str]) -> str:
     )
 
 
+# Each frame is another function's, so that no output is shortened.
+DEEP = """
+import sys
+sys.setrecursionlimit({frames} * 2)
+lines = []
+for row in range({frames} - 2):
+    lines.append(f"def f{{row}}(a, b):\\n    c = [a, b]\\n    return f{{row + 1}}(b, {{row}})\\n")
+lines.append(f"def f{{row + 1}}(a, b):\\n    return ascii(a)\\n")
+path = sys.argv[1] + "/deep.py"
+with open(path, "w") as file:
+    file.write("".join(lines))
+exec(compile("".join(lines), path, "exec"))
+f0(1, 2)
+"""
+
+
+def frames_line(python: str, helper: Path, frames: int = 1000, repetitions: int = 4) -> str:
+    """`refdbg frames` against CPython's own `py-bt`, each in a gdb of its own: the first time, and when repeated."""
+    if not helper.exists():
+        raise SystemExit(f"no {helper}: apt-get install python3.11-dbg, or name CPython's Tools/gdb/libpython.py")
+    times: dict[str, list[dict[str, float]]] = {}
+    for command in ("py-bt", "refdbg frames"):
+        with tempfile.TemporaryDirectory(prefix="refdbg-bench-") as folder:
+            output = Path(folder, "output")
+            orders = {"command": command, "repetitions": repetitions, "output": str(output)}
+            done = subprocess.run(
+                ["gdb", "-nx", "-batch", "-iex", "set auto-load no", "-ex", "set pagination off",
+                 "-ex", f"source {helper if command == 'py-bt' else ROOT / 'gdb/refdbg.py'}",
+                 "-ex", "break builtin_ascii", "-ex", "run", "-x", str(HERE / "frames_in_gdb.py"), "-ex", "kill",
+                 "--args", python, "-c", DEEP.format(frames=frames), folder],
+                env={**ENVIRONMENT, "REFDBG_BENCH": json.dumps(orders)}, stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+            )  # fmt: skip
+            if not output.exists():
+                raise SystemExit(f"{command} failed:\n{done.stdout[-4000:]}")
+            times[command] = json.loads(output.read_text())
+    (first, *again), (own_first, *own_again) = times["refdbg frames"], times["py-bt"]
+    repeated, own = (statistics.median(each["cpu"] for each in found) for found in (again, own_again))
+    return (
+        f"frames: {frames} frames, {first['lines']} lines ({own_first['lines']} of py-bt); "
+        f"first time {first['cpu']:.3f} s, {first['cpu'] / own_first['cpu']:.2f} × py-bt ({own_first['cpu']:.3f} s); "
+        f"repeated {repeated:.3f} s, {repeated / own:.2f} × py-bt ({own:.3f} s); cpu; goal: 0.5 × py-bt"
+    )
+
+
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
@@ -288,6 +334,8 @@ def main() -> None:
     parser.add_argument("--linear", type=int, nargs="+", metavar="N",
                         help="only this: refdbg leaks on so many objects each (100000 300000 1000000 4000000: minutes)")
     parser.add_argument("--blame", type=int, metavar="N", help="only this: blame of an object with N changes")
+    parser.add_argument("--frames", nargs="?", type=Path, const=PY_BT, metavar="LIBPYTHON.PY",
+                        help=f"only this: refdbg frames against the py-bt of that file of CPython's (default: {PY_BT})")
     parser.add_argument("--refleak", nargs=argparse.REMAINDER, metavar="WORD",
                         help="only this, and last: regrtest -R 3:3 WORD… with --python, a build with its test suite")
     orders = parser.parse_args()
@@ -301,6 +349,10 @@ def main() -> None:
     if orders.blame:
         print(f"{python}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}")
         print(blame_line(python, orders.blame))
+        return
+    if orders.frames:
+        print(f"{python}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}")
+        print(frames_line(python, orders.frames))
         return
     if orders.refleak:
         print(f"{python}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}")

@@ -119,8 +119,8 @@ def stopped(build: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tu
     assert running.line() == "10"
     told = json.loads(running.line())
     pid = running.process.pid
-    listing = "refdbg frames --greenlets --json"
-    commands = [listing, "refdbg leaks --json", f"refdbg visits {told['deep']:#x} --json", "refdbg frames --all"]
+    listing = "refdbg frames --suspended --json"
+    commands = [listing, "refdbg leaks --json", f"refdbg visits {told['deep']:#x} --json", "refdbg frames --suspended"]
     answers = {each.command: each for each in attached("gdb", pid, commands, folder)}
     found: dict[str, Any] = {"gdb": answers, "told": told, "pid": pid}
     found["lldb"] = {}
@@ -145,9 +145,11 @@ def alone(pid: int, command: str) -> str:
 
 def test_every_suspended_greenlet_is_listed(stopped: tuple[dict[str, Any], dict[str, Any]]) -> None:
     told, found = stopped
-    record = found["gdb"]["refdbg frames --greenlets --json"].record
-    stacks = {each["address"]: each for each in record["suspended"]}
+    record = found["gdb"]["refdbg frames --suspended --json"].record
+    listed = {each["address"]: each for each in record["stacks"] if each["kind"] == "greenlet"}
+    stacks = {address: each for address, each in listed.items() if each["state"] == "suspended"}
     assert len(stacks) == 10 + 2 + 1  # and the one that the thread began with
+    assert [each["state"] for each in listed.values() if each["address"] not in stacks] == ["not started"]
     leaked = [(each["function"], each["line"]) for each in stacks[told["seen"]]["frames"]]
     assert leaked[0] == ("inner", told["inner"]) and leaked[1][0] == "worker"
     same = [each for each in stacks.values() if [(row["function"], row["line"]) for row in each["frames"]] == leaked]
@@ -155,11 +157,10 @@ def test_every_suspended_greenlet_is_listed(stopped: tuple[dict[str, Any], dict[
     through = [each["function"].rpartition(".")[2] for each in stacks[told["deep"]]["frames"]]
     assert through == ["deep", "outer", "through_generators"]
     assert stacks[told["deep"]]["frames"][0]["line"] == told["generator"]
-    (main,) = [each for each in stacks.values() if each["main"]]
+    (main,) = [each for each in stacks.values() if each["name"] == "main"]
     assert [each["function"] for each in main["frames"]] == ["<module>"]
-    assert record["notes"] == ["other greenlets: 1 dead, 1 not started, 1 running"]
-    text = found["gdb"]["refdbg frames --all"].text
-    assert "in ask" in text and "(suspended; most recent call first)" in text
+    text = found["gdb"]["refdbg frames --suspended"].text
+    assert "[10 more like this: 0x" in text
 
 
 def test_the_leak_at_a_stop(stopped: tuple[dict[str, Any], dict[str, Any]]) -> None:
@@ -167,7 +168,7 @@ def test_the_leak_at_a_stop(stopped: tuple[dict[str, Any], dict[str, Any]]) -> N
     (finding,) = record["findings"]
     assert finding["verdict"] == "untraversed-frame"
     assert finding["message"].startswith("greenlet.greenlet: 10 of them")
-    assert finding["next"] == "refdbg frames --greenlets --locals"
+    assert finding["next"] == "refdbg frames --suspended --locals"
     # Each greenlet and its dict, its node, its arguments and its innermost frame object; no generator, no coroutine.
     assert record["leaked"] == finding["explains"]["objects"] == 50
     assert record["garbage"] - record["leaked"] >= 6
@@ -196,7 +197,7 @@ def test_a_generator_visits_its_own_frame(stopped: tuple[dict[str, Any], dict[st
 def test_in_the_middle_of_a_switch(build: str, tmp_path: Path) -> None:
     """A greenlet that is being made, started, switched or ended breaks nothing."""
     python = python_of(build)
-    asked = ["refdbg frames --greenlets --json", "refdbg leaks --json"]
+    asked = ["refdbg frames --suspended --json", "refdbg leaks --json"]
     commands = [f"set environment PYTHONPATH {provided(LEAKING, python)}", "break builtin_ascii", "run"]
     for function in MIDDLE:
         commands += [f"tbreak {function}", "continue", "bt 1", asked[0]]
@@ -238,11 +239,11 @@ def test_without_debug_info_it_is_said(tmp_path: Path) -> None:
     )
     running = Running([python, PROGRAM, "leak", "stop"], env=environment(str(stripped)))
     running.line(), running.line()
-    record = json.loads(alone(running.process.pid, "refdbg frames --greenlets --json"))
+    record = json.loads(alone(running.process.pid, "refdbg frames --suspended --json"))
     leaks = json.loads(alone(running.process.pid, "refdbg leaks --json"))
     running.write("")
     assert running.end().status == 0
-    assert record["suspended"] == []
+    assert not [each for each in record["stacks"] if each["kind"] == "greenlet"]
     (note,) = record["notes"]
     assert note.startswith(
         "16 greenlets whose library has no debug info: their stacks, and what these hold, are not known"

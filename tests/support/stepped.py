@@ -1,0 +1,33 @@
+"""Sourced in gdb at a call of the evaluator: reads the frames at each of its first machine instructions.
+
+The environment names the file FOUND, where they go as JSON: [the Python functions, whether C functions are whole, note],
+each answer once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+
+import gdb
+
+from refdbg.commands.context import Context
+from refdbg.commands.frames import show
+from refdbg.debuggers.gdb import GdbSession
+
+STEPS = 240
+ORDERS = argparse.Namespace(limit=1000, suspended=False, all=False, thread=None, locals=True, native=True)
+
+context = Context.of(GdbSession())
+found = []
+for _ in range(STEPS):
+    context.refresh()
+    (stack,) = show(context, ORDERS).threads
+    functions = [frame.function for frame in stack.frames if not frame.native]
+    whole = "builtin_sorted" in [frame.function for frame in stack.frames if frame.native]
+    if [functions, whole, stack.note] not in found:
+        found.append([functions, whole, stack.note])
+    gdb.execute("stepi", to_string=True)
+with open(os.environ["FOUND"], "w", encoding="utf-8") as file:
+    json.dump(found, file)
