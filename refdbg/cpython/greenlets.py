@@ -211,7 +211,7 @@ class Suspended:
         if addresses and not greenlets.described:
             self.notes.append(
                 f"{len(addresses)} greenlets whose library has no debug info: their stacks, and what these hold, are "
-                "not known (CFLAGS=-g pip install --force-reinstall --no-binary greenlet greenlet, or its wheel as it is)."
+                "not known (install PyPI's wheel, or: CFLAGS=-g pip install --no-binary greenlet greenlet)."
             )
         self.all = {each.address: each for each in map(greenlets.of, addresses) if each is not None}
         running = self._running() if self.all else frozenset()
