@@ -46,6 +46,7 @@ FIELDS = {
     "exception_state.exc_state.exc_value": "exception",
     "exception_state.exc_state.exc_traceback": "exception traceback",  # until 3.10
 }
+_NEWEST = "python_state.current_frame"  # 3.11+
 _MAIN = (1 << 64) - 1  # stack_stop of the one that is a thread's own stack: it has no fields of its own
 _OF_USER = ("_parent.p", "_main_greenlet.p", "_run_callable.p")
 _OWNED_BY_THREAD = 0  # enum _frameowner (Include/internal/pycore_frame.h): a generator visits its own frame
@@ -69,7 +70,7 @@ class Greenlet:
     """One greenlet. *state*: its struct; *size*: of that; *status*: "suspended", "running", "not started", "dead".
 
     The rest only of a suspended one: *frames*: innermost first (``_PyInterpreterFrame *``, until 3.10
-    ``PyFrameObject *``), without C's own; *stack*: (start, end) of what is its C stack, copied or still in its
+    ``PyFrameObject *``), without those that C has on the part of its stack that was copied; *stack*: (start, end) of what is its C stack, copied or still in its
     place; *chunks*: (start, end) of the memory that its frames lie in. *note*: why frames are missing, "" if none are.
     """
 
@@ -120,6 +121,8 @@ class Greenlets:
             for path, label in FIELDS.items():
                 if path in layout and not (greenlet.main and path in _OF_USER):
                     yield label, greenlet.state + layout.offset(path)
+            if greenlet.frames and _NEWEST not in layout:  # until 3.10: C owns it, and it owns the next one
+                yield "frame", greenlet.state + layout.offset("python_state._top_frame.p")
 
     def _decoded(self, address: int) -> Greenlet | None:
         if self._layouts is None:
@@ -141,17 +144,19 @@ class Greenlets:
         stack = [(copy, copy + saved)] if saved else []
         if not main and start + saved < stop <= start + _STACK:
             stack.append((start + saved, stop))
-        if "python_state.current_frame" not in layout:  # until 3.10
-            return Greenlet(address, state, size, status, main, (top,), tuple(stack))
-        newest = self._memory.u64(state + layout.offset("python_state.current_frame"))
-        frames, note = self._chain(newest, start, copy, saved)
+        if _NEWEST not in layout:
+            frames, note = self._chain(top, self._runtime.build.layout("PyFrameObject").offset("f_back"))
+            return Greenlet(address, state, size, status, main, frames, tuple(stack), (), note)
+        newest = self._memory.u64(state + layout.offset(_NEWEST))
+        previous = self._runtime.build.layout("_PyInterpreterFrame").offset("previous")
+        frames, note = self._chain(newest, previous, start, copy, saved)
         chunks = tuple(self._chunks(state, layout))
         return Greenlet(address, state, size, status, main, frames, tuple(stack), chunks, note)
 
-    def _chain(self, newest: int, start: int, copy: int, saved: int) -> tuple[tuple[int, ...], str]:
+    def _chain(
+        self, newest: int, previous: int, start: int = 0, copy: int = 0, saved: int = 0
+    ) -> tuple[tuple[int, ...], str]:
         # The frames from the newest on. 3.12+ has frames of C's own between them: on the C stack, which was copied.
-        layout = self._runtime.build.layout("_PyInterpreterFrame")
-        previous = layout.offset("previous")
         frames: list[int] = []
         seen: set[int] = set()
         frame = newest
@@ -181,7 +186,10 @@ class Greenlets:
                 chunk = view["previous"]
 
     def owned_frames(self, greenlet: Greenlet) -> Iterator[int]:
-        """Those of its frames whose references nobody else owns (3.11+), innermost first. Raises MemoryFault."""
+        """Those of its frames whose references no generator owns, innermost first. Raises MemoryFault."""
+        if not greenlet.chunks:
+            yield from greenlet.frames  # until 3.10 they are objects, which are not tracked as long as they run
+            return
         layout = self._runtime.build.layout("_PyInterpreterFrame")
         for frame in greenlet.frames:
             if self._memory.integer(frame + layout.offset("owner"), 1) == _OWNED_BY_THREAD:
@@ -227,7 +235,7 @@ class Suspended:
             self._ranges.append((each.state, each.state + each.size, address, "state"))
         for address, each in self.stacks.items():
             self._ranges += [(start, end, address, C_STACK) for start, end in each.stack]
-            self._ranges += [(start, end, address, FRAMES) for start, end in each.chunks]
+            self._ranges += [(start, end, address, FRAMES) for start, end in each.chunks or self._objects_of(each)]
         self._ranges.sort()
         self._starts = [row[0] for row in self._ranges]
 
@@ -239,6 +247,12 @@ class Suspended:
             for thread in runtime.threads(interpreter)
             for frame in self._stop.frames.stack(thread, 1000)
         )
+
+    def _objects_of(self, greenlet: Greenlet) -> list[tuple[int, int]]:
+        # Until 3.10: the frames, as far as their blocks go.
+        heap = self._stop.heap.blocks if self._stop.runtime.traits.debug else None
+        rows = [(frame, heap.row_of(frame)) for frame in greenlet.frames] if heap is not None else []
+        return [(frame, heap.starts[row] + heap.sizes[row]) for frame, row in rows if heap and row is not None]
 
     def __contains__(self, address: object) -> bool:
         return address in self.stacks

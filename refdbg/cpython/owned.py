@@ -440,12 +440,8 @@ class Owned:
             return
         for label, place in self._greenlets.fields(found):
             yield Reference(self._memory.u64(place), label, place, None)
-        if "f_frame" in self._build.layout("PyFrameObject"):  # 3.11+
-            for frame in self._greenlets.owned_frames(found):
-                yield from self.suspended_words(frame)
-        else:
-            for frame in found.frames:  # C owns it, and it owns the next one
-                yield Reference(frame, "frame", found.state, None)
+        for frame in self._greenlets.owned_frames(found):
+            yield from self.suspended_words(frame)
         if found.main:
             return  # its C stack is its thread's
         running = self._generators_of(found.frames)
@@ -464,14 +460,21 @@ class Owned:
         return {frame - layout.offset("gi_iframe") for frame in frames}
 
     def suspended_words(self, frame: int) -> Iterator[Reference]:
-        """The same as `frame_words` of a frame that no thread runs: its owner's traverse need report them."""
-        code = self._memory.u64(
-            frame + self._build.layout("_PyInterpreterFrame").first("f_executable", "f_code").offset
-        )
+        """The references of a frame that no thread runs: its owner's traverse need report them.
+
+        *frame*: ``_PyInterpreterFrame *`` (until 3.10 ``PyFrameObject *``). Raises DecodeError, MemoryFault.
+        """
+        if "f_frame" in self._build.layout("PyFrameObject"):  # 3.11+
+            layout = self._build.layout("_PyInterpreterFrame")
+            code = self._memory.u64(frame + layout.first("f_executable", "f_code").offset)
+            words: Iterable[Reference] = self.frame_words(frame)
+        else:
+            code = self._texts.runtime.view(frame, "PyFrameObject")["f_code"]
+            words = self.references(frame)
         name = self._build.layout("PyCodeObject").first("co_qualname", "co_name").offset
         function = self._texts.string(self._memory.u64(code + name)) or "?"
-        for each in self.frame_words(frame):
-            yield replace(each, label=f"{each.label} of {function}()", running=False, suspended=True)
+        for each in words:
+            yield replace(each, label=f"{each.label} of {function}()", offset=None, running=False, suspended=True)
 
     def frame_words(self, frame: int) -> Iterator[Reference]:
         """The references that a frame owns (3.11+). *frame*: ``_PyInterpreterFrame *``.
