@@ -70,8 +70,9 @@ class Greenlet:
     """One greenlet. *state*: its struct; *size*: of that; *status*: "suspended", "running", "not started", "dead".
 
     The rest only of a suspended one: *frames*: innermost first (``_PyInterpreterFrame *``, until 3.10
-    ``PyFrameObject *``), without those that C has on the part of its stack that was copied; *stack*: (start, end) of what is its C stack, copied or still in its
-    place; *chunks*: (start, end) of the memory that its frames lie in. *note*: why frames are missing, "" if none are.
+    ``PyFrameObject *``), without those that C has on the copied part of its stack; *stack*: (start, end) of what is
+    its C stack, copied or still in its place; *chunks*: (start, end) of the memory that its frames lie in. *note*: why
+    frames are missing, "" if none are.
     """
 
     address: int
