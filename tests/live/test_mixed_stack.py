@@ -52,11 +52,13 @@ def _check(stack: dict[str, Any]) -> None:
         between = stack["frames"][before + 1 : row]
         called = [frame for frame in between if pattern and re.match(pattern, frame["function"])]
         if pattern:
-            assert called and between[-1]["function"].startswith(("gen_", called[-1]["function"])), (function, between)
+            assert called, (function, between)
+            assert between[-1]["function"].startswith(("gen_", called[-1]["function"])), (function, between)
             assert file in called[-1]["file"]
             assert called[-1]["line"] > 0
         else:
-            assert [frame["function"] for frame in between if not frame["function"].startswith(("gen_", "slot_"))] == [], function
+            names = [frame["function"] for frame in between]
+            assert not [name for name in names if not name.startswith(("gen_", "slot_"))], (function, names)
 
 
 def _functions(stack: dict[str, Any]) -> list[Any]:

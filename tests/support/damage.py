@@ -89,4 +89,5 @@ def main() -> None:
         json.dump({"tried": tried, "noticed": noticed, "failures": failures, "slow": slow}, file)
 
 
-main()
+if __name__ == "__main__":
+    main()
