@@ -74,11 +74,12 @@ class SnapshotTaken:
 
 @dataclass(frozen=True)
 class SuspendedStack:
-    """A task, or a generator, coroutine or async generator that no other one awaits; and those that it awaits.
+    """A task, a greenlet, or a generator, coroutine or async generator that no other one awaits; and those it awaits.
 
-    *kind*: one of these words; *name*: a task's; *address*: ``PyObject *``; *state*: "suspended", "not started",
-    "running" (a task: its frames are those of a thread), "ready" (a task that waits for nothing). *frames*: innermost
-    first. *waits_for*: what the innermost one awaits, None for nothing; *tasks*: their names, where it is some.
+    *kind*: one of these words; *name*: a task's, "main" for the greenlet that its thread began with; *address*:
+    ``PyObject *``; *state*: "suspended", "not started", "running" (a task: its frames are those of a thread), "ready"
+    (a task that waits for nothing). *frames*: innermost first. *waits_for*: what the innermost one awaits, None for
+    nothing; *tasks*: their names, where it is some.
     """
 
     kind: str

@@ -21,6 +21,7 @@ class Owned:
     *exact*: known to own; *declared*: C says that it is an object, which may be borrowed. Neither: a guess.
     *excuse*: why no traverse function needs to visit it: its target is "atomic", refers to nothing as str and int do,
     or is "uncollected", takes no part in collection; or it belongs to a frame that is "running". "" when there is none.
+    *suspended*: it is on the object's suspended stack.
     """
 
     label: str
@@ -28,6 +29,7 @@ class Owned:
     exact: bool
     declared: bool
     excuse: str
+    suspended: bool = False
 
 
 @dataclass(frozen=True)
@@ -64,14 +66,15 @@ def audit(owned: Sequence[Owned], visits: Iterable[int]) -> Audit:
     """Each owned reference paired with a visit of the same target, while there are any.
 
     Where an object owns a target several times and visits it less often, known references are served
-    first and the object's own type last: it is what traverse functions forget.
+    first, what is on its suspended stack after all else, and the object's own type last: these are what traverse
+    functions forget.
     """
     visits = list(visits)
     left = Counter(visits)
 
-    def rank(number: int) -> tuple[bool, bool, bool, int]:
+    def rank(number: int) -> tuple[bool, bool, bool, bool, int]:
         one = owned[number]
-        return one.label == OWN_TYPE, not one.exact, not one.declared, number
+        return one.label == OWN_TYPE, one.suspended, not one.exact, not one.declared, number
 
     visited = [False] * len(owned)
     for number in sorted(range(len(owned)), key=rank):

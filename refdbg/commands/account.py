@@ -54,9 +54,9 @@ def unvisited(holders: Sequence[Holder], visits: Callable[[int], int]) -> list[H
 
     *visits*: how often the tp_traverse of an owner (``PyObject *``) reports the object, 0 where that is not collected.
     """
-    # An owner's known references are served first by its visits, its own type last.
+    # An owner's known references are served first by its visits, then those of its suspended stack, its own type last.
     words = [holder for holder in holders if holder.kind != "borrowed"]
-    words.sort(key=lambda holder: (holder.label == OWN_TYPE, trust(holder)))
+    words.sort(key=lambda holder: (holder.label == OWN_TYPE, holder.suspended, trust(holder)))
     left = {owner: visits(owner) for owner in {holder.owner for holder in words if holder.kind == "object"}}
     found = []
     for holder in words:
@@ -71,6 +71,8 @@ def trust(holder: Holder) -> Trust:
     """How far the word is believed to own a reference."""
     if holder.exact:
         return Trust.OWNED
+    if holder.suspended and not holder.declared:
+        return Trust.NATIVE  # some of it is in use for certain, unlike memory that any C code may have forgotten
     if holder.kind == "object":
         return Trust.DECLARED if holder.declared else Trust.GUESSED
     return _TRUST[holder.kind]

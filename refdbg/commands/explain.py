@@ -38,7 +38,7 @@ def explain(
     now, number = end.stop, end.interpreter
     limit = max(limit, 1)  # a finding names the first
     held = end.explain(limit)
-    findings, notes, rest = held.findings, held.notes, held.rest
+    findings, notes, rest = held.findings, held.notes + now.suspended.notes, held.rest
     late: dict[str, int] = {}
     for claim in claims:
         rest = claim(end, rest)

@@ -70,7 +70,7 @@ def _edges(
 ) -> list[dict[str, object]]:
     visits = sources.visits(owner)
     owned = [
-        Owned(each.label, each.target, each.exact, each.declared, "")
+        Owned(each.label, each.target, each.exact, each.declared, "", each.suspended)
         for each in sources.owned(owner) if each.target in number_of
     ]
     found = audit(owned, [target for target in visits or () if target in number_of])

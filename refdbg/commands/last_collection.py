@@ -14,20 +14,23 @@ from refdbg.commands.account import Account, trust, unvisited
 from refdbg.commands.finding_graph import NODES, Holding, Sources, finding_graph, spread, way_back
 from refdbg.commands.left_over import LetGo
 from refdbg.commands.over_visit import over_visits
+from refdbg.commands.suspended_stacks import Stacks
 from refdbg.cpython.collection import object_rows
 from refdbg.cpython.fields import CARRIERS, OPAQUE
+from refdbg.cpython.greenlets import frame_visitor
 from refdbg.cpython.owned import MODULE_STATE, Owned, Reference
 from refdbg.cpython.referrers import Holder, Referrers
 from refdbg.cpython.stop import Stop, module_traverse
 from refdbg.cpython.storage import owned_edges
 from refdbg.cpython.traverse import undecided_types
 from refdbg.errors import MemoryFault
-from refdbg.graph.components import Components, components
 from refdbg.graph.edges import Edges
 from refdbg.graph.objects import Objects
 from refdbg.graph.paths import transposed
 from refdbg.graph.rows import NO_ROW
 from refdbg.records import Explains, Finding, FindingGraph, ObjectRow
+from refdbg.target.mangled import plain_name
+from refdbg.verdicts import untraversed_frame
 from refdbg.verdicts.kept_root import OWN_TYPE, KeptRoots, Reason, finding
 
 _ROOTS = 2000  # roots that are itemised
@@ -42,6 +45,7 @@ class _Root:
     reasons: Counter[Reason]
     owners: dict[Reason, list[int]]
     by_design: int
+    guessed: int = 0  # words of C stacks among those that stand for the reasons
 
 
 class LastCollection:
@@ -79,6 +83,9 @@ class LastCollection:
         # What survives and was made after the capture: no collection has looked at it.
         self._later = len(left_over) - len(self._left)
         self._later_references = sum(held[address] for address in left_over.addresses) - sum(self._left.values())
+        self._stacks = Stacks(
+            then, self._left, self._counts, self._referrers, self._visits, lambda: owned_edges(then)
+        )
         self._undecided = (
             undecided_types(then, self._visits, self._objects.types, self._inside) if self._visits.undecided else {}
         )
@@ -101,7 +108,8 @@ class LastCollection:
         roots = [self._itemise(row, holders[address]) for address, row in suspects.items()]
         # What a state or a variable kept holds whatever it holds, visited or not: that hides nothing.
         self._alive = self._behind(
-            root.row for root in roots if root.by_design or any(reason.kind != "object" for reason in root.reasons)
+            root.row for root in roots
+            if root.by_design or any(reason.kind not in ("object", "frame") for reason in root.reasons)
         )
         if self._alive:
             roots = [
@@ -116,7 +124,11 @@ class LastCollection:
             if not root.reasons and root.by_design:
                 by_design.append(root.row)
         groups = self._merged(groups)
-        reach = {reason: self._behind(root.row for root in group) for reason, group in groups.items()}
+        reach = {
+            # Of many alike not every root is itemised: a stack that leads back to its owner keeps it in any case.
+            reason: self._behind([*(root.row for root in group), *self._stacks.closed(reason)])
+            for reason, group in groups.items()
+        }
         weight = {reason: sum(self._left[row] for row in rows) for reason, rows in reach.items()}
         taken: set[int] = set()
         found = []
@@ -125,7 +137,7 @@ class LastCollection:
             rows = reach[reason] - taken
             if sum(self._left[row] for row in rows):
                 taken |= rows
-                kept_by = finding(self._evidence(reason, groups, rows, interpreter, limit))
+                kept_by = self._finding(reason, groups, rows, interpreter, limit)
                 found.append(replace(kept_by, graph=self._drawn(reason, groups[reason], rows)))
                 if reason.kind == "state" and not reason.still_held:
                     self.late[found[-1].signature] = reason.offset
@@ -187,21 +199,27 @@ class LastCollection:
         account = balance(gc_refs, [trust(holder) for holder in unreported])
         reasons: Counter[Reason] = Counter()
         owners: defaultdict[Reason, list[int]] = defaultdict(list)
-        by_design = 0
+        by_design = guessed = 0
         for holder in Account(unreported, account).standing():
             owner = self._row_of.get(holder.owner, -1)
             if owner in self._alive or holder.label in CARRIERS:
                 continue
             if owner in self._replay.kept and not (owner in self._left and self._in_one_cycle(owner, row)):
                 continue  # it holds the object, but lives for another reason
-            reason = self._reason(holder, owner, address)
+            if row in self._visits.ignored:  # whoever holds it, the collector keeps it
+                reason = self._stacks.reason(row)
+            elif self._stacks.holds(holder):
+                reason = self._stacks.reason(owner)
+            else:
+                reason = self._reason(holder, owner, address)
+                by_design += reason is None and holder.exact
             if reason is None:
-                by_design += holder.exact
                 continue
+            guessed += holder.suspended and not holder.exact
             reasons[reason] += 1
             if owner >= 0:
                 owners[reason].append(owner)
-        return _Root(row, gc_refs, reasons, dict(owners), by_design)
+        return _Root(row, gc_refs, reasons, dict(owners), by_design, guessed)
 
     def _not_spoken_for(self, row: int, unreported: list[Holder], holders: Sequence[Holder]) -> list[Holder]:
         # Without what another object's traverse reports in an owner's stead: what lies in the instance for its dict, a
@@ -222,7 +240,7 @@ class LastCollection:
     @cached_property
     def _owned(self) -> Edges:
         # What only an unvisited reference leads to (a type's name, a code object) goes with its owner.
-        return owned_edges(self._then)
+        return self._stacks.edges
 
     @cached_property
     def _visitors(self) -> Edges:
@@ -231,15 +249,13 @@ class LastCollection:
     def _visits_of(self, owner: int, address: int) -> int:
         # How often a collected object visits another one (``PyObject *``).
         row = self._row_of.get(owner, -1)
-        return list(self._visits.of(row)).count(address) if row in self._inside else 0
+        if row not in self._inside or self._row_of[address] in self._visits.ignored:
+            return 0
+        return list(self._visits.of(row)).count(address)
 
     def _in_one_cycle(self, owner: int, row: int) -> bool:
         # Whether the object reaches its owner: only then can the reference, unvisited, keep both.
-        return self._components.number[owner] == self._components.number[row]
-
-    @cached_property
-    def _components(self) -> Components:
-        return components(self._owned)
+        return self._stacks.component[owner] == self._stacks.component[row]
 
     def _reason(self, holder: Holder, owner: int, address: int) -> Reason | None:
         if owner >= 0:
@@ -253,7 +269,7 @@ class LastCollection:
             if holder.label.startswith(MODULE_STATE):
                 name, function = module_traverse(self._then, holder.owner)
             symbol = self._then.runtime.target.symbol_at(function) if function else None
-            traverse = symbol.name if symbol else ""
+            traverse = plain_name(symbol.name) if symbol else ""
             return Reason(
                 "object", name, holder.label, True, traverse=traverse, has_gc=type_.is_gc, own_type=type_.is_heap,
                 inherited=inherited,
@@ -292,6 +308,19 @@ class LastCollection:
             merged[reason] += [root for root in roots if root not in merged[reason]]
         return merged
 
+    def _finding(
+        self, reason: Reason, groups: dict[Reason, list[_Root]], rows: set[int], interpreter: int, limit: int
+    ) -> Finding:
+        kept = self._evidence(reason, groups, rows, interpreter, limit)
+        if reason.kind != "frame":
+            return finding(kept)
+        owners = [row for row in self._stacks.of(reason) if row in self._left]
+        kept = replace(kept, owners=self._object_rows(owners, limit))
+        means = frame_visitor(self._then.runtime)
+        places = len({self._stacks.places(row) for row in owners})
+        guessed = sum(root.guessed for root in groups[reason])
+        return untraversed_frame.finding(kept, self._stacks.told(owners[0]), len(owners), places, guessed, means)
+
     def _evidence(
         self, reason: Reason, groups: dict[Reason, list[_Root]], rows: set[int], interpreter: int, limit: int
     ) -> KeptRoots:
@@ -321,11 +350,11 @@ class LastCollection:
         # The first owners and roots, the way that closes their cycle, and the nearest of what hangs behind.
         addresses = self._objects.addresses
         shown = [root.row for root in roots[:_ROOTS_DRAWN]]
-        owners = _owners(reason, roots)[:_ROOTS_DRAWN]
+        owners = (self._stacks.of(reason) if reason.kind == "frame" else _owners(reason, roots))[:_ROOTS_DRAWN]
         holding = [
             Holding(reason.kind, f"{reason.owner}.{reason.field}" if reason.kind == "state" else reason.field,
                     addresses[row])
-            for row in shown if reason.kind != "object"
+            for row in shown if reason.kind not in ("object", "frame")
         ]
         before = spread(self._edges.of, shown, self._left)
         ways = [row for owner in owners for row in way_back(before, owner)]
@@ -340,6 +369,7 @@ class LastCollection:
             return [
                 each for each in self._referrers.references(address)
                 if each.exact or each.target in visits or (address in forgotten and each.label in labels)
+                or (each.suspended and self._stacks.is_counted(each))
             ]
 
         sources = Sources(
@@ -358,6 +388,10 @@ class LastCollection:
         collected = list(self._tracked)
         extra: defaultdict[int, list[int]] = defaultdict(list)
         for reason, roots in groups.items():
+            if reason.kind == "frame":
+                for row, targets in self._stacks.visits_of_fixed(self._stacks.of(reason)).items():
+                    extra[row] += targets
+                continue
             for root in roots:
                 for other, count in root.reasons.items():
                     if not _same(other, reason):

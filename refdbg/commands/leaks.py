@@ -44,7 +44,7 @@ def show_leaks(context: Context, arguments: argparse.Namespace) -> Leaks:
     limit = max(arguments.objects, 1)  # a finding names the first
     held = everything.explain(limit, "" if arguments.all else "lost-reference")
     tracked = stop.tracked()
-    notes = objects.coverage.notes + everything.not_read() + stop.statics.coverage.notes
+    notes = objects.coverage.notes + everything.not_read() + stop.statics.coverage.notes + stop.suspended.notes
     for interpreter in stop.runtime.interpreters():
         if stop.lists.collecting(interpreter):
             notes.append(
@@ -62,7 +62,7 @@ def show_leaks(context: Context, arguments: argparse.Namespace) -> Leaks:
 
 def asked_here(finding: Finding) -> Finding:
     """The finding with a next command that asks about its objects: they are still there, unlike at an end."""
-    if finding.verdict == "missing-visit" or not finding.objects:
+    if finding.verdict in ("missing-visit", "untraversed-frame") or not finding.objects:
         return finding
     command = "balance" if finding.verdict == "lost-reference" else "why"
     return replace(finding, next=f"refdbg {command} {finding.objects[0].address:#x}")

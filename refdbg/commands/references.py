@@ -62,8 +62,8 @@ class References:
 
     def _audited(self, owner: int, visits: Sequence[int] | None) -> list[Link]:
         owned = [
-            audit.Owned(each.label, each.target, each.exact, each.declared, excuse="")
-            for each in self.owned.references(owner)
+            audit.Owned(each.label, each.target, each.exact, each.declared, "", each.suspended)
+            for each in self.owned.references(owner) if not each.stale
         ]
         found = audit.audit(owned, visits or ())
         return [

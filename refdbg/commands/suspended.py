@@ -1,4 +1,4 @@
-"""`refdbg frames --suspended`: what generators, coroutines and tasks wait for."""
+"""`refdbg frames --suspended`: what generators, coroutines and tasks wait for, and where greenlets are."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from refdbg.commands.frame_rows import frame_rows
 from refdbg.cpython import describe
 from refdbg.cpython.frames import Frame
 from refdbg.cpython.generators import NOT_STARTED, RUNNING, Generator, Generators
+from refdbg.cpython.greenlets import KIND
+from refdbg.cpython.greenlets import Suspended as StacksOfObjects
+from refdbg.cpython.owned import Owned
 from refdbg.cpython.stop import Stop
 from refdbg.cpython.tasks import Task, Tasks
 from refdbg.graph.objects import Objects
@@ -39,7 +42,22 @@ def suspended(stop: Stop, arguments: argparse.Namespace) -> Suspended:
         "no debug info describes _asyncio's TaskObj: the names and coroutines of tasks are words that stand where each "
         "release since 3.8 has them"
     ]
-    return Suspended(stacks, (guessed if tasks.guessed else []) + objects.coverage.notes)
+    with_frames = StacksOfObjects(stop, objects, lambda: Owned(stop.texts))
+    stacks += _greenlets(stop, with_frames, arguments)
+    notes = (guessed if tasks.guessed else []) + with_frames.notes
+    return Suspended(stacks, notes + objects.coverage.notes)
+
+
+def _greenlets(stop: Stop, known: StacksOfObjects, arguments: argparse.Namespace) -> Iterator[SuspendedStack]:
+    for address, each in known.all.items():
+        if each.status == "not started":
+            yield SuspendedStack(KIND, "", address, NOT_STARTED, [], None)
+        if address not in known.stacks:
+            continue
+        frames = [held.frame for held in known.held(address) if held.frame is not None]
+        rows = frame_rows(stop, frames[: arguments.limit], arguments.locals)
+        note = each.note or ("more frames follow" if len(frames) > arguments.limit else "")
+        yield SuspendedStack(KIND, "main" if each.main else "", address, each.status, rows, None, note=note)
 
 
 def _tasks(objects: Objects, tasks: Tasks) -> Iterator[Task]:

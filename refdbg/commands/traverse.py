@@ -138,8 +138,8 @@ def _owned(context: Context, address: int) -> list[audit.Owned]:
     owned = Owned(stop.texts, lambda: stop.heap)
     return [
         audit.Owned(reference.label, reference.target, reference.exact, reference.declared,
-                    _excuse(stop, reference))
-        for reference in owned.references(address)
+                    _excuse(stop, reference), reference.suspended)
+        for reference in owned.references(address) if not reference.stale
     ]
 
 

@@ -40,6 +40,9 @@ class Outside:
             return replace(holder, label=self._variable(holder))
         if holder.kind != "object":
             return holder
+        if holder.suspended and not (holder.exact or holder.declared):
+            owner = self._stop.texts.type_name(self._stop.texts.type_of(holder.owner).address)
+            return replace(holder, kind="stack", owner=0, label=f"of a suspended {owner}")
         if holder.owner in self._frames:
             return replace(holder, kind="frame", owner=0, label=f"{holder.label} of {self._frames[holder.owner]}")
         if holder.owner not in self._heap:

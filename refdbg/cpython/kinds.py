@@ -75,6 +75,9 @@ SLOT_FUNCTIONS: dict[str, tuple[str, str]] = {
     "lru entry": ("tp_dealloc", "lru_list_elem_dealloc"),
 }
 
+# Static types of extensions, whose symbols a stripped library lacks, by the name that they give themselves.
+NAMED_TYPES = {"greenlet.greenlet": "greenlet"}
+
 OBJECT = "object"
 ATOMIC = ("str", "bytes", "int", "float", "bool", "None")  # refer to nothing, so that no cycle leads through them
 
@@ -128,7 +131,7 @@ class Kinds:
         repr_ = self._memory.u64(type_ + self._tp_repr)
         plain = repr_ == self._memory.u64(self._object + self._tp_repr)
         for base in self._types.mro(type_):
-            name = self.static.get(base) or self._by_functions(base)
+            name = self.static.get(base) or self._by_functions(base) or self._by_name(base)
             if name is not None:
                 base_repr = self._memory.u64(base + self._tp_repr)
                 return Kind(name, base, repr_ == base_repr and not plain, plain)
@@ -140,6 +143,10 @@ class Kinds:
             if name is not None:
                 return name
         return None
+
+    def _by_name(self, type_: int) -> str | None:
+        found = self._types[type_]
+        return None if found.is_heap else NAMED_TYPES.get(found.name)
 
     def is_atomic(self, type_: int) -> bool:
         """Whether *type_* (``PyTypeObject *``) is str, int or the like, itself and no subclass. Raises nothing."""

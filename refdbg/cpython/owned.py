@@ -14,6 +14,7 @@ from itertools import islice
 
 from refdbg.cpython.containers import Item
 from refdbg.cpython.fields import FIELDS, FRAME_FIELDS, HEAP_TYPE_FIELDS, LRU_LINKS, OPAQUE, Struct, Structs, Word
+from refdbg.cpython.greenlets import C_STACK, KIND, Greenlets
 from refdbg.cpython.heap import SANE_COUNT, HeapObjects
 from refdbg.cpython.instances import INLINE_VALUES
 from refdbg.cpython.kinds import OBJECT, Kind
@@ -46,7 +47,7 @@ class Reference:
     *offset*: the word's offset in the object, None when it lies in storage that the object points to.
     *exact*: known to own; otherwise a word that equals an object's address. *declared*: C says that this word is an
     object, which may still be borrowed. *running*: a local of a frame that executes, which no traverse function need
-    report.
+    report. *suspended*: it is on the stack that the object has while it is suspended; not *exact*: it may be stale.
     """
 
     target: int
@@ -56,6 +57,12 @@ class Reference:
     exact: bool = True
     declared: bool = False
     running: bool = False
+    suspended: bool = False
+
+    @property
+    def stale(self) -> bool:
+        """Whether most such words are what others have left there: of C stacks, and above a value stack's top."""
+        return self.suspended and not self.exact and not self.declared
 
 
 class Owned:
@@ -71,6 +78,7 @@ class Owned:
         self._build = texts.runtime.build
         self._find_heap = find_heap
         self._structs = Structs(texts.runtime, texts.types)
+        self._greenlets = Greenlets(texts.runtime)
         self.coverage = Coverage()
         self._walkers: dict[str, Callable[[int, Type], Iterator[Reference]]] = {
             "list": self._list,
@@ -91,6 +99,7 @@ class Owned:
             "lru cache": self._lru_link,
             "lru entry": self._lru_link,
             "capsule": self._opaque,
+            KIND: self._greenlet,
         }
 
     def references(self, address: int) -> list[Reference]:
@@ -433,6 +442,48 @@ class Owned:
         if owner == _OWNED_BY_FRAME_OBJECT:
             for reference in self.frame_words(frame):
                 yield replace(reference, offset=reference.place - address)
+
+    def _greenlet(self, address: int, _type: Type) -> Iterator[Reference]:
+        found = self._greenlets.of(address)
+        if found is None:
+            return
+        for label, place in self._greenlets.fields(found):
+            yield Reference(self._memory.u64(place), label, place, None)
+        for frame in self._greenlets.owned_frames(found):
+            yield from self.suspended_words(frame)
+        if found.main:
+            return  # its C stack is its thread's
+        running = self._generators_of(found.frames)
+        is_object = self._heap.index.__contains__ if self._heap is not None else self.is_object
+        for start, end in found.stack:
+            for place, target in self._texts.containers.words(start + 7 & ~7, (end - start) // 8):
+                if is_object(target):
+                    yield Reference(target, C_STACK, place, None, False, target in running, suspended=True)
+                    running.discard(target)
+
+    def _generators_of(self, frames: Iterable[int]) -> set[int]:
+        # The generators and coroutines that run in these frames: whoever has called them, on that stack, holds them.
+        layout = self._build.layout("PyGenObject")
+        if "gi_iframe" not in layout:
+            return set()
+        return {frame - layout.offset("gi_iframe") for frame in frames}
+
+    def suspended_words(self, frame: int) -> Iterator[Reference]:
+        """The references of a frame that no thread runs: its owner's traverse need report them.
+
+        *frame*: ``_PyInterpreterFrame *`` (until 3.10 ``PyFrameObject *``). Raises DecodeError, MemoryFault.
+        """
+        if "f_frame" in self._build.layout("PyFrameObject"):  # 3.11+
+            layout = self._build.layout("_PyInterpreterFrame")
+            code = self._memory.u64(frame + layout.first("f_executable", "f_code").offset)
+            words: Iterable[Reference] = self.frame_words(frame)
+        else:
+            code = self._texts.runtime.view(frame, "PyFrameObject")["f_code"]
+            words = self.references(frame)
+        name = self._build.layout("PyCodeObject").first("co_qualname", "co_name").offset
+        function = self._texts.string(self._memory.u64(code + name)) or "?"
+        for each in words:
+            yield replace(each, label=f"{each.label} of {function}()", offset=None, running=False, suspended=True)
 
     def frame_words(self, frame: int) -> Iterator[Reference]:
         """The references that a frame owns (3.11+). *frame*: ``_PyInterpreterFrame *``.

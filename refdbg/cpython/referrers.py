@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from itertools import compress
 
+from refdbg.cpython.greenlets import C_STACK
 from refdbg.cpython.heap import HeapObjects, resident_data
 from refdbg.cpython.kinds import OBJECT
 from refdbg.cpython.known import Known
@@ -40,7 +41,8 @@ class Holder:
     *kind*: "object", "borrowed" (no reference: a weak one, a cache's, what is left of a freed object), "static",
     "runtime", "interpreter", "thread", "frame", "abandoned frame", "stack", "block",
     "memory". *owner*: ``PyObject *``, 0 when it is no
-    object; it may be a static one. *offset*: of a state's field, or in the C variable.
+    object; it may be a static one. *offset*: of a state's field, or in the C variable. *suspended*: it is on the
+    stack of a suspended object.
     """
 
     kind: str
@@ -50,6 +52,7 @@ class Holder:
     exact: bool
     declared: bool = False
     offset: int = 0
+    suspended: bool = False
 
 
 class Referrers:
@@ -88,7 +91,10 @@ class Referrers:
             if place in known:
                 continue
             row = blocks.row_of(place)
-            if row is None:
+            suspended, part = self._stop.suspended.owner_at(place)
+            if suspended:
+                found[target].append(self._suspended(suspended, part, place, target))
+            elif row is None:
                 found[target].append(self._outside(place, target))
             elif self._object_in[row]:
                 found[target].append(self._in_object(self._object_in[row], place, target))
@@ -137,6 +143,11 @@ class Referrers:
                         yield start + position, address
                     position = data.find(pattern, position + 1)
 
+    def _suspended(self, owner: int, part: str, place: int, target: int) -> Holder:
+        if part == C_STACK and self._stop.suspended.all[owner].main:
+            return Holder("stack", place, 0, "C stack of a thread", False)
+        return self._in_object(owner, place, target)
+
     def _outside(self, place: int, target: int) -> Holder:
         traces = self._stop.traces
         if traces.tracing:
@@ -170,7 +181,8 @@ class Referrers:
         row = self._heap.index.get(target) if owner in self._interned else NO_ROW
         if row != NO_ROW and is_interned(self._stop, target, self._heap.objects.types[row]):
             return Holder("borrowed", reference.place, owner, f"{reference.label} (interned)", False)
-        return Holder("object", reference.place, owner, reference.label, reference.exact, reference.declared)
+        return Holder("object", reference.place, owner, reference.label, reference.exact, reference.declared,
+                      suspended=reference.suspended)
 
     def _reference(self, owner: int, place: int) -> Reference | None:
         known = self._references.get(owner)

@@ -19,6 +19,7 @@ from refdbg.graph.objects import Objects
 
 if TYPE_CHECKING:
     from refdbg.cpython.allocations import Allocations
+    from refdbg.cpython.greenlets import Suspended
     from refdbg.cpython.known import Known
     from refdbg.cpython.statics import Statics
     from refdbg.cpython.tracemalloc import Traces
@@ -157,6 +158,14 @@ class Stop:
     def visited_edges(self) -> Edges:
         """Those of the visits that lead to objects of the heap, by their rows."""
         return self.visits.edges(self.heap.index)
+
+    @cached_property
+    def suspended(self) -> Suspended:
+        """The stacks of frames that no thread runs, and that objects own."""
+        from refdbg.cpython.greenlets import Suspended
+        from refdbg.cpython.owned import Owned
+
+        return Suspended(self, self.heap.objects, lambda: Owned(self.texts, lambda: self.heap))
 
     def is_runtime_state(self, address: int) -> bool:
         """Whether *address* lies in ``_PyRuntime``."""

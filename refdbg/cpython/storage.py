@@ -64,6 +64,10 @@ def _search(stop: Stop, heap: HeapObjects, rows: Sequence[int]) -> tuple[Edges, 
     # A pointer to the values of a split table leads into their block: nobody else may take that before.
     values = _split_values(stop, heap)
     taken = set(values.values())
+    # Their words are known, and most of a C stack's are stale.
+    suspended = stop.suspended
+    parts = {address: list(map(blocks.row_of, suspended.blocks(address))) for address in suspended.all}
+    taken.update(row for own in parts.values() for row in own if row is not None)
     storages = frozenset(start for start, address in zip(blocks.starts, heap.object_in) if not address)
     header = _list_header(stop.runtime.build)
     if header:
@@ -117,6 +121,11 @@ def _search(stop: Stop, heap: HeapObjects, rows: Sequence[int]) -> tuple[Edges, 
                     continue
                 taken.add(storage)
                 todo.append(storage)
+        if objects.addresses[row] in parts:
+            size += sum(blocks.sizes[block] for block in parts[objects.addresses[row]] if block is not None)
+            for target in suspended.known(objects.addresses[row]):
+                if target in row_of:
+                    edges.add(row_of[target])
         edges.close_row()
         sizes.append(size)
     return edges, sizes

@@ -12,6 +12,7 @@ from operator import eq
 from refdbg.cpython.kinds import address_of
 from refdbg.cpython.stackrefs import are_tagged
 from refdbg.cpython.stop import Stop
+from refdbg.cpython.types import TYPE_SUBCLASS
 from refdbg.errors import DecodeError, MemoryFault
 from refdbg.graph.edges import Edges
 from refdbg.graph.rows import Rows
@@ -25,20 +26,25 @@ class Visited:
     """The visits of each object: those of row n stand at [starts[n], starts[n + 1]) of *targets* (``PyObject *``).
 
     In the order of the visits, repeated as often as visited. *undecided*: by row, why an object's visits are
-    not known; it has none here. Objects that the collector does not traverse have none either.
+    not known; it has none here. Objects that the collector does not traverse have none either. *ignored*: rows of
+    objects whose tp_is_gc says no at present: the collector overlooks the visits to them (Python/gc.c, visit_decref),
+    and so keeps those that it tracks.
     """
 
     starts: array[int]
     targets: array[int]
     undecided: dict[int, str]
+    ignored: frozenset[int] = frozenset()
 
     def of(self, row: int) -> Sequence[int]:
         """The objects that row's object visits."""
         return self.targets[self.starts[row] : self.starts[row + 1]]
 
     def edges(self, index: Rows) -> Edges:
-        """The visits between the objects of the rows, whose *index* this is; other visits are left out."""
+        """The visits between the objects of the rows, whose *index* this is, that the collector heeds; no others."""
         inside = bytearray(b"\1") * (len(self.starts) - 1)
+        for row in self.ignored:
+            inside[row] = 0
         inside.append(0)  # for NO_ROW
         return Edges(self.starts, index.of(self.targets)).only(inside)
 
@@ -63,32 +69,42 @@ class Traverse:
 
     def visits(self, addresses: Sequence[int], types: Sequence[int]) -> Visited:
         """What the tp_traverse of each object visits. *addresses*, *types*: ``PyObject *``, row by row."""
-        traversed, undecided = self._traversed(addresses, types)
+        traversed, undecided, ignored = self._traversed(addresses, types)
         if all(traversed):
             found = self._emulator.visits(addresses, self._type_offset, self._slot)
-            return Visited(found.starts, found.targets, found.failures)
+            return Visited(found.starts, found.targets, found.failures, ignored)
         found = self._emulator.visits(array("Q", compress(addresses, traversed)), self._type_offset, self._slot)
         # A row that is not traversed begins, and ends, where the next one begins that is.
         starts = array("Q", map(found.starts.__getitem__, accumulate(traversed, initial=0)))
         if found.failures:
             rows = list(compress(range(len(addresses)), traversed))
             undecided.update((rows[index], reason) for index, reason in found.failures.items())
-        return Visited(starts, found.targets, undecided)
+        return Visited(starts, found.targets, undecided, ignored)
 
-    def _traversed(self, addresses: Sequence[int], types: Sequence[int]) -> tuple[bytearray, dict[int, str]]:
-        # A flag for each row, and by row why it is not known (Include/internal/pycore_object.h, _PyObject_IS_GC: the
-        # type's flag, and its tp_is_gc where it has one).
+    def _traversed(
+        self, addresses: Sequence[int], types: Sequence[int]
+    ) -> tuple[bytearray, dict[int, str], frozenset[int]]:
+        # A flag for each row, by row why it is not known, and which rows take no part at present
+        # (Include/internal/pycore_object.h, _PyObject_IS_GC: the type's flag, and its tp_is_gc where it has one).
         kinds = {type_: self._kind(type_) for type_ in set(types)}
         flags = bytearray(map(kinds.__getitem__, types))
         undecided: dict[int, str] = {}
+        ignored: frozenset[int] = frozenset()
         if _ASK in kinds.values():
             rows = list(compress(range(len(flags)), map(eq, flags, repeat(_ASK))))
             asked = array("Q", map(addresses.__getitem__, rows))
             answers, failures = self._emulator.results(asked, self._type_offset, self._is_gc_slot)
+            refused = []
             for index, row in enumerate(rows):
-                flags[row] = index not in failures and bool(answers[index] & 0xFFFF_FFFF)
+                yes = bool(answers[index] & 0xFFFF_FFFF)
+                # A static type is in no list. What else has been tracked is traversed, whatever it says now.
+                type_ = self._stop.types[types[row]]
+                flags[row] = index not in failures and (yes or not type_.flags & TYPE_SUBCLASS)
+                if index not in failures and not yes:
+                    refused.append(row)
+            ignored = frozenset(refused)
             undecided = {rows[index]: f"tp_is_gc: {reason}" for index, reason in failures.items()}
-        return flags, undecided
+        return flags, undecided, ignored
 
     def _kind(self, type_address: int) -> int:
         try:

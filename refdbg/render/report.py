@@ -108,6 +108,7 @@ _EXPLAIN = {
     "stack-reference": "stacks",
     "lost-reference": "references that nobody holds",
     "missing-visit": "references that no tp_traverse reports",
+    "untraversed-frame": "suspended frames that no tp_traverse visits",
     "late-garbage": "what was released after the last collection",
     "uncollectable": "what collections found and did not free",
 }
