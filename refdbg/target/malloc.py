@@ -50,8 +50,8 @@ class NativeBlocks:
         self._cached = frozenset(self._cache())
 
     def _cache(self) -> Iterator[int]:
-        # The chunks that the first thread keeps for quick reuse. Its tcache_perthread_struct is what malloc makes first:
-        # how many there are of each size, then for each size a list, its links mangled since 2.32 (PROTECT_PTR).
+        # The chunks that the first thread keeps for quick reuse. Its tcache_perthread_struct is what malloc makes
+        # first: how many there are of each size, then a list of each, its links mangled since 2.32 (PROTECT_PTR).
         memory, start = self._memory, self._region_start + _HEADER
         try:
             if memory.u64(start - 8) & ~_FLAGS != _TCACHE:
