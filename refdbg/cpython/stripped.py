@@ -163,7 +163,7 @@ class _Offsets:
 def _unfit(what: str) -> NotPython:
     return NotPython(
         f"this Python has no debug info, and {what} does not look as in the releases that refdbg knows",
-        "Install its debug info, or build it with -g.",
+        "Has it started? Else install its debug info, or build it with -g.",
     )
 
 
@@ -347,7 +347,7 @@ class _Stripped:
     def _interpreter(self) -> int:
         found = self._memory.u64(self._address + self._offsets["runtime_state.interpreters_head"])
         if not found:
-            raise LayoutNotFound(
+            raise NotPython(
                 "this Python is stripped and has no interpreter (yet, or any more): its structure cannot be checked",
                 HINT,
             )

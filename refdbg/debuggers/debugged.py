@@ -316,7 +316,6 @@ class FunctionWatch:
 
         *path*: the file with the debug info of _PyRuntime.
         """
-        self.copies = {}
         known = self._session.code.get(path)
         if known is None:
             try:
@@ -324,8 +323,9 @@ class FunctionWatch:
             except (OSError, elftools.ELFError):
                 return False
         found = [copy for copy in known.debug.copies(name) if self._where == "entry" or not copy.inside]
-        self.copies = {copy.place - known.runtime: copy for copy in found}
-        return bool(self.copies)
+        if found:  # a file that only refers to _PyRuntime must not make forget them
+            self.copies = {copy.place - known.runtime: copy for copy in found}
+        return bool(found)
 
     @property
     def inlined(self) -> bool:

@@ -333,6 +333,8 @@ class LldbHit(DebuggerHit):
         super().__init__(target, watch, thread.GetThreadID(), _architecture(thread.GetProcess().GetTarget()))
 
     def _register(self, name: str) -> int:
+        if name in ("pc", "sp"):  # no register of that name has a value
+            return int(self._frame.GetPC() if name == "pc" else self._frame.GetSP())
         return _register(self._frame, name)
 
     def callers(self, limit: int) -> Iterator[str]:

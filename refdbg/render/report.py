@@ -39,7 +39,8 @@ def _lines(report: dict[str, Any], width: int) -> Iterator[str]:
         yield f"PARTIAL: {report['partial']}"
     if target["python"]:
         traits = [name.replace("_", " ") for name, value in target["traits"].items() if value]
-        yield f"Python {target['python']} ({', '.join(traits) or 'release'}) under {target['debugger']}"
+        kind = [] if target["traits"].get("debug") else ["release"]
+        yield f"Python {target['python']} ({', '.join(kind + traits)}) under {target['debugger']}"
     if target["signal"]:
         yield f"ended by {target['signal']}"
     yield from _crash(target.get("crash"))
@@ -119,11 +120,16 @@ def headline(report: dict[str, Any]) -> Iterator[str]:
     left = [end["left_over"] for end in report["interpreters"] if end["id"] == 0 and end["left_over"]]
     if not left or not left[0]["objects"]:
         return
+    if not report["totals"] and not left[0]["references"]:
+        yield f"Only immortal objects are left over ({left[0]['objects']}), as in each release build."
+        yield from _subinterpreters(report)
+        return
+    unit = ""
     if report["totals"]:
-        counted = f"the interpreter counts {report['totals']['references_reported']} references at its end."
+        counted = f"; the interpreter counts {report['totals']['references_reported']} references at its end."
     else:
-        counted = f"they have {left[0]['references']} references (a release build prints no total to check that by)."
-    yield f"{left[0]['objects']} objects are left over; {counted}"
+        counted, unit = " (a release build prints no total of references to check the sum by).", " references"
+    yield f"{left[0]['objects']} objects are left over{counted}"
     explained: dict[str, list[dict[str, Any]]] = {}
     for finding in report["findings"]:
         if finding["interpreter"] == 0 and finding["verdict"] in _EXPLAIN:
@@ -131,7 +137,7 @@ def headline(report: dict[str, Any]) -> Iterator[str]:
     for verdict, findings in explained.items():
         libraries = {finding["holder"]["library"] for finding in findings if finding["holder"]["library"]}
         what = _EXPLAIN[verdict].format(", ".join(sorted(libraries)))
-        yield f"  {sum(finding['explains']['references'] for finding in findings)} are explained by {what}"
+        yield f"  {sum(finding['explains']['references'] for finding in findings)}{unit} are explained by {what}"
     yield from _subinterpreters(report)
 
 

@@ -221,13 +221,14 @@ def census_text(record: Census, width: int) -> str:
 def status_text(record: Status, width: int) -> str:
     """The process."""
     process = f"pid {record.pid}" if record.pid is not None else "no pid"
+    traits = {"release": not record.traits["debug"], **record.traits}
     facts = _facts(
         [
             ("python", record.python or "version not known yet"),
             ("executable", record.executable),
             ("process", f"{process}, {'live' if record.live else 'as it was'}"),
             ("debugger", record.debugger),
-            ("build", ", ".join(name for name, has in record.traits.items() if has) or "release"),
+            ("build", ", ".join(name for name, has in traits.items() if has)),
             ("layouts", record.layout_source),
         ]
     )

@@ -14,6 +14,8 @@ _FLAGS = 7
 _IN_USE = 1  # PREV_INUSE, in the size of the chunk that follows
 _HEADER = 16
 _SMALLEST = 32
+_BINS = 64  # TCACHE_MAX_BINS
+_TCACHE = 10 * _BINS + _HEADER  # sizeof(tcache_perthread_struct) from glibc 2.30 on, as a chunk
 _MAPPED = 2
 _LEAST_MAPPED = 1 << 16  # M_MMAP_THRESHOLD is twice that, by default
 _PIECE = 1 << 20
@@ -33,7 +35,7 @@ class NativeBlocks:
     def __init__(self, memory: Memory, heap: Region) -> None:
         self._memory = memory
         self._chunks = array("Q")
-        self._region_end = heap.end
+        self._region_start, self._region_end = heap.start, heap.end
         self._end = position = heap.start
         try:
             while position + _SMALLEST <= heap.end:
@@ -45,6 +47,27 @@ class NativeBlocks:
                 self._end = position
         except MemoryFault:
             pass
+        self._cached = frozenset(self._cache())
+
+    def _cache(self) -> Iterator[int]:
+        # The chunks that the first thread keeps for quick reuse. Its tcache_perthread_struct is what malloc makes
+        # first: how many there are of each size, then a list of each, its links mangled since 2.32 (PROTECT_PTR).
+        memory, start = self._memory, self._region_start + _HEADER
+        try:
+            if memory.u64(start - 8) & ~_FLAGS != _TCACHE:
+                return
+            for row in range(_BINS):
+                entry = memory.u64(start + 2 * _BINS + 8 * row)
+                for _ in range(memory.integer(start + 2 * row, 2)):
+                    if not self._region_start < entry < self._end or entry & 15 or (
+                        memory.u64(entry - 8) & ~_FLAGS != _SMALLEST + 16 * row
+                    ):
+                        break  # another allocator's, or of another release
+                    yield entry - _HEADER
+                    link = memory.u64(entry)
+                    entry = link if self._region_start < link < self._end and not link & 15 else link ^ entry >> 12
+        except MemoryFault:
+            return
 
     @property
     def complete(self) -> bool:
@@ -61,7 +84,7 @@ class NativeBlocks:
     def at(self, address: int) -> NativeBlock | None:
         """The block that contains *address*, None when it is free or not known.
 
-        What the allocator keeps for quick reuse looks as if it were in use.
+        What the allocator keeps for quick reuse looks as if it were in use, but for what the first thread does.
         """
         row = bisect_right(self._chunks, address) - 1
         if row >= 0 and address < self._chunks[row] + 8:
@@ -69,6 +92,8 @@ class NativeBlocks:
         if row < 0 or address >= self._end:
             return None
         chunk = self._chunks[row]
+        if chunk in self._cached:
+            return None
         following = self._chunks[row + 1] if row + 1 < len(self._chunks) else self._end
         try:
             if row + 1 < len(self._chunks) and not self._memory.u64(following + 8) & _IN_USE:

@@ -42,6 +42,21 @@ def test_blocks_and_what_is_free() -> None:
     assert blocks.at(START - 1) is None and blocks.at(HEAP.end) is None
 
 
+def test_what_the_first_thread_keeps_for_reuse_is_free() -> None:
+    # tcache_perthread_struct, and in its list of 48-byte chunks the second, which leads to the first.
+    below = memory([(0x290, True), (48, True), (48, True), (64, True)])
+    data = bytearray(below.read(START, 4 * PAGE))
+    first, second = START + 0x290 + 16, START + 0x290 + 48 + 16
+    struct.pack_into("<H", data, 16 + 2, 2)
+    struct.pack_into("<Q", data, 16 + 128 + 8, second)
+    struct.pack_into("<Q", data, second - START, first ^ second >> 12)
+    blocks = NativeBlocks(Memory(lambda address, size: bytes(data[address - START : address - START + size])), HEAP)
+    assert blocks.at(first) is None and blocks.at(second + 8) is None
+    last = blocks.at(second + 48)
+    assert last is not None and last.size == 56
+    assert next(block.address for block in blocks.in_use()) == START + 16
+
+
 @given(st.binary(min_size=64, max_size=2 * PAGE), st.integers(0, 5 * PAGE))
 def test_garbage_ends_the_walk(data: bytes, offset: int) -> None:
     def read_some(address: int, size: int) -> bytes:
