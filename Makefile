@@ -46,7 +46,7 @@ $(TEST_STAMP): $(STAMP)
 
 cpython: packages
 	@echo "== debug CPythons (cached outside the checkout; the first time takes minutes)"
-	tests/cpython/build 3.9 3.13 3.11-trace-refs 3.11-shared 3.11 $(PATCHED)
+	tests/cpython/build 3.9 3.13 3.13t 3.11-trace-refs 3.11-shared 3.11 $(PATCHED)
 
 clean:
 	rm -rf .venv build *.egg-info
