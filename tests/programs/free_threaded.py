@@ -1,7 +1,7 @@
 """Makes objects in several threads, two that end and one that waits, and tells what gc.get_objects() knows.
 
 Into the file of the first argument, as JSON: "objects", the ids of those that are tracked, and "counts", of some objects
-[id, what sys.getrefcount() says less its own references].
+[id, how many references they have at the end].
 """
 
 import gc
@@ -42,13 +42,13 @@ nodes = [Node() for _ in range(500)]
 for node in nodes:
     node.me = node
 del kept[::3], nodes[::2], big[::2], node  # blocks of each thread are freed, some of them by another one
-gc.collect()
 gc.disable()
 
-mine = [1]
-counts = [[id(each), sys.getrefcount(each) - 2] for each in (mine, kept[0], kept[1333], kept[-1])]
+# Less the tuple's, the variable's and the argument's reference; later the list of all objects has one.
+counts = [[id(each), sys.getrefcount(each) - 3 + 1] for each in (kept[0], kept[1333], kept[-1])]
+gc.collect()
 objects = gc.get_objects()
 known = [id(each) for each in objects]
 with open(sys.argv[1], "w", encoding="utf-8") as file:
     file.write(f'{{"objects": {known}, "counts": {counts}}}')
-ascii(mine)
+ascii(0)
