@@ -42,7 +42,7 @@ _APIS = {int.from_bytes(bytes([api]) + b"\xfd" * 7, "little"): api for api in b"
 _LARGE_BLOCK = 1 << 16  # of larger ones only the beginning is read: debug header, pre-header and object
 _BEGINNING = 64
 _SHARED_SHIFT, _FLAGS, _QUEUED = 2, 3, 2  # of ob_ref_shared
-# What every block of all the interpreters is a part of, where a generation is asked for.
+# Instead of generations.
 EVERYTHING, PERMANENT = "all", "permanent"
 
 

@@ -124,9 +124,8 @@ class Ends:
                 "a collection finalizes and clears is not known. Use a debug build (Debian: python3.11-dbg)."
             )
         last = "at_end" if traits.get("debug") else "before_clear"
-        if traits and not crashed and not traits["free_threaded"] and not any(
-            last in end.moments for end in self._endings.endings()
-        ):
+        watched = not traits.get("free_threaded") or bool(self._seen.collections)  # not all of these can be
+        if traits and not crashed and watched and not any(last in end.moments for end in self._endings.endings()):
             found.append(
                 "the interpreter was not finalized (os._exit, a signal, or exec): what it leaves over is not known."
             )
