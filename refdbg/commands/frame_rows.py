@@ -25,5 +25,5 @@ def _locals(stop: Stop, frame: Frame) -> dict[str, str]:
     pairs = stop.frames.locals(frame)
     if frame.function == "<module>":  # these are the module's globals: __builtins__ and the like say nothing
         pairs = [(name, value) for name, value in pairs if not (name.startswith("__") and name.endswith("__"))]
-    texts = Texts(stop.runtime, stop.types)  # stop.texts is for objects that can be found: not on free-threaded builds
+    texts = Texts(stop.runtime, stop.types)  # stop.texts is for builds whose objects can be found
     return {name: texts.repr(value) for name, value in pairs}

@@ -218,11 +218,13 @@ class FinalizationWatch:
         ending.moments["after_last_collection"] = moment(
             stop, hit.function, "still tracked after the last collection", tracked
         )
+        # Immortal types are not tracked in a free-threaded build, and their names are released all the same.
+        types = stop.heap.objects if stop.runtime.traits.free_threaded else tracked
         metatypes = {
-            type_ for type_ in set(tracked.types)
+            type_ for type_ in set(types.types)
             if stop.types.is_type(type_) and stop.types[type_].flags & TYPE_SUBCLASS
         }
-        for address, type_ in zip(tracked.addresses, tracked.types):
+        for address, type_ in zip(types.addresses, types.types):
             if type_ in metatypes:
                 self._names[address] = stop.texts.type_name(address)
         return False

@@ -42,7 +42,7 @@ _APIS = {int.from_bytes(bytes([api]) + b"\xfd" * 7, "little"): api for api in b"
 _LARGE_BLOCK = 1 << 16  # of larger ones only the beginning is read: debug header, pre-header and object
 _BEGINNING = 64
 _SHARED_SHIFT, _FLAGS, _QUEUED = 2, 3, 2  # of ob_ref_shared
-# What every block of all the interpreters is a part of, where a generation is asked for.
+# Instead of generations.
 EVERYTHING, PERMANENT = "all", "permanent"
 
 
@@ -236,6 +236,8 @@ class Mimalloc:
         return Page(page, start, size, capacity, used, view["tag"], lists, self._keys(page, self._page))
 
     def _maps(self, start: int, end: int) -> bool:
+        if not self._mapped:
+            return True  # nothing is known of the mappings
         row = bisect_right(self._mapped, [start, _WORD]) - 1
         return row >= 0 and end <= self._mapped[row][1]
 
@@ -279,9 +281,13 @@ class Mimalloc:
                 f"the mimalloc page at {page.address:#x} counts {page.used} blocks in use, its lists of free ones "
                 f"leave {page.capacity - free}"
             )
-        for block in self._delayed:
-            if page.start <= block < page.start + page.capacity * page.size:
-                used[(block - page.start) // page.size] = 0
+        if len(self._delayed) < page.capacity:
+            waiting = [block for block in self._delayed if page.start <= block < page.start + page.capacity * page.size]
+        else:
+            blocks = range(page.start, page.start + page.capacity * page.size, page.size)
+            waiting = [block for block in blocks if block in self._delayed]
+        for block in waiting:
+            used[(block - page.start) // page.size] = 0
         return words, step, used
 
     @property

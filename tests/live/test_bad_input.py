@@ -486,22 +486,6 @@ def test_in_a_process_that_is_no_python(tmp_path: Path) -> None:
     assert last.text == "$1 = 42"
 
 
-def test_a_free_threaded_build(build: Callable[[str], str], tmp_path: Path) -> None:
-    refused = ["refdbg census", "refdbg census --tracked", "refdbg object obj", "refdbg objects dict",
-               "refdbg referrers obj", "refdbg referents obj", "refdbg gc log", "refdbg gc stop", "refdbg gc again",
-               "refdbg type dict", "refdbg visits dict"]  # fmt: skip
-    status, frames, *answers, last = _gdb(
-        build("3.13t"), tmp_path, "def inner():\n    ascii([])\ninner()", "refdbg status", "refdbg frames", *refused,
-        "print 6 * 7",
-    )  # fmt: skip
-    for answer in answers:
-        assert "free-threaded build" in _one_clear_error(answer), answer
-        assert "has the GIL" in answer.text
-    assert "3.13" in status.text and "free_threaded" in status.text and "free-threaded build" in status.text
-    assert "in inner" in frames.text
-    assert last.text == "$1 = 42"
-
-
 @pytest.mark.parametrize("address", ["0", "0x10", "1", "-1", "0xffffffffffffffff", "0x7fffffffffff", "$sp", "&environ",
                                      "&_PyRuntime", "main", "nosuchsymbol", "1 +", ""])  # fmt: skip
 def test_an_address_that_is_no_object(python311: str, tmp_path: Path, address: str) -> None:

@@ -145,21 +145,6 @@ def test_nothing_is_left_over_is_said_only_where_it_is_known(python311: str) -> 
         assert sentence not in report_text(run([python311, "-c", code]).report, 120)
 
 
-@pytest.mark.parametrize("wrapped", [False, True], ids=["itself", "through exec"])
-def test_a_free_threaded_build_is_refused(build: Callable[[str], str], wrapped: bool) -> None:
-    command = [build("3.13t"), "-X", "showrefcount", "-c", "import gc; gc.collect(); print('done')"]
-    ended = run(["/bin/sh", "-c", 'exec "$@"', "sh", *command] if wrapped else command)
-    assert (ended.status, ended.out) == (0, b"done\n")
-    report = ended.report
-    assert "free-threaded build" in report["partial"]
-    (warning,) = report["warnings"]
-    assert "debug build that has the GIL" in warning
-    assert report["target"]["python"].startswith("3.13") and report["target"]["traits"]["free_threaded"]
-    assert (report["totals"], report["interpreters"], report["collections"]) == (None, [], [])
-    text = report_text(report, 120)
-    assert "free-threaded build" in text and "left over" not in text
-
-
 def test_planted_objects_are_listed(interpreter: str) -> None:
     first = _main(_ended(interpreter, "leak"))["left_over"]["first"]
     planted = [row for row in first if row["type"] == "bytes" and row["repr"].startswith("b'\\x00\\x00\\x00")]

@@ -15,12 +15,16 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspa
 
 import gdb
 from refdbg.commands.account import accounts
+from refdbg.cpython.describe import kinds_of_counts
+from refdbg.cpython.heap import debug_blocks
 from refdbg.cpython.owned import Owned
 from refdbg.cpython.referrers import Referrers
 from refdbg.cpython.runtime import Build
 from refdbg.cpython.stop import Stop
 from refdbg.cpython.traverse import Traverse
 from refdbg.debuggers.gdb import GdbSession
+from refdbg.graph.objects import Coverage
+from refdbg.target.layout import StructView
 
 
 def visits(told: str) -> dict[str, Any]:
@@ -86,10 +90,43 @@ def known(_told: str) -> dict[str, Any]:
     }
 
 
+def free_threaded(told: str) -> dict[str, Any]:
+    """All objects and blocks of a free-threaded build, against what tests/programs/free_threaded.py tells."""
+    gdb.execute("break builtin_ascii")
+    gdb.execute("run")
+    with open(told, encoding="utf-8") as file:
+        truth = json.load(file)
+    stop = Stop(Build(GdbSession().target()))
+    tracked, heap = stop.tracked(), stop.heap
+    types, counts = dict(zip(tracked.addresses, tracked.types)), dict(zip(tracked.addresses, tracked.refcounts))
+    mine = {start: row for start, *row in zip(heap.blocks.starts, heap.blocks.sizes, heap.blocks.apis)}
+    headers = {start: row for start, *row in debug_blocks(stop.runtime, Coverage())}
+    (interpreter,) = stop.runtime.interpreters()
+    state = StructView(stop.runtime.memory, interpreter.address, stop.runtime.build.interpreter)
+    return {
+        "tracked": len(tracked),
+        "twice": len(tracked) - len(types),
+        "not found": len(set(truth["objects"]) - types.keys()),
+        "more": Counter(stop.texts.type_name(types[each]) for each in types.keys() - set(truth["objects"])),
+        "collector's number": state["gc.long_lived_total"],
+        "blocks": len(mine),
+        "different blocks": sum(mine.get(start) != headers.get(start) for start in mine.keys() | headers.keys()),
+        "sorted": list(heap.blocks.starts) == sorted(heap.blocks.starts),
+        "not in the heap": sum(address not in heap.index for address in types),
+        "notes": tracked.coverage.notes + heap.blocks.coverage.notes,
+        "counts": [counts.get(address) for address, _ in truth["counts"]],
+        "told": [count for _, count in truth["counts"]],
+        "states": kinds_of_counts(stop, tracked),
+        "abandoned": bool(state["mimalloc.abandoned_pool.abandoned"] or
+                          state["mimalloc.abandoned_pool.abandoned_visited"]),
+    }
+
+
 orders = json.loads(os.environ["REFDBG_CHECK"])
 gdb.execute("set pagination off")
 gdb.execute("set confirm off")
-answer = {"visits": visits, "balance": balance, "known": known}[orders["what"]](orders["told"])
+checks = {"visits": visits, "balance": balance, "known": known, "free-threaded": free_threaded}
+answer = checks[orders["what"]](orders["told"])
 with open(orders["output"], "w", encoding="utf-8") as output:
     json.dump(answer, output)
 if gdb.selected_inferior().pid:
