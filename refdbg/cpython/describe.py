@@ -295,7 +295,7 @@ def status(stop: Stop) -> Status:
     """The process and its interpreters. Raises TargetError."""
     runtime, build = stop.runtime, stop.runtime.build
     info = runtime.target.info
-    notes: list[str] = []
+    notes = [runtime.unknown] if runtime.unknown else []
     rows = []
     for interpreter in runtime.interpreters():
         threads = list(runtime.threads(interpreter))

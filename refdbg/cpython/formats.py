@@ -373,8 +373,13 @@ def _wrapping(struct: str, field: str) -> Callable[[Subject], str]:
 
 def _descriptor(what: str) -> Callable[[Subject], str]:
     def text(s: Subject) -> str:
-        owner = s.word("PyDescrObject", "d_type")
-        return f"<{what} '{s.name(s.word('PyDescrObject', 'd_name'))}' of '{s.texts.types.name(owner)}' objects>"
+        owner, runtime = s.word("PyDescrObject", "d_type"), s.texts.runtime
+        name = f"{what} '{s.name(s.word('PyDescrObject', 'd_name'))}'"
+        # 3.15, since all classes share their descriptor of __dict__ (Objects/descrobject.c, descr_repr)
+        shared = "cached_objects.dict_descriptor" in runtime.build.interpreter
+        if shared and owner == runtime.target.address_of("PyBaseObject_Type"):
+            return f"<{name}>"
+        return f"<{name} of '{s.texts.types.name(owner)}' objects>"
 
     return text
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from refdbg.cpython.heap import Pages
 
 IMMORTAL = 1 << 31
+NEWEST = (3, 15)  # that this refdbg was tested with
 LIST_LIMIT = 1 << 16  # interpreters and threads: a longer list is a damaged one
 RUNTIME = "_PyRuntime"  # the file that has it is CPython's own: its names go before those of other libraries
 
@@ -154,6 +155,17 @@ class Runtime:
         """(major, minor); (0, 0) while it cannot be known yet."""
         match = re.match(r"(\d+)\.(\d+)", self.version)
         return (int(match[1]), int(match[2])) if match else (0, 0)
+
+    @property
+    def unknown(self) -> str:
+        """What to warn of where this CPython is newer than this refdbg, "" where it is not."""
+        if self.version_info <= NEWEST:
+            return ""
+        newest = ".".join(map(str, NEWEST))
+        return (
+            f"CPython {self.version} is newer than this refdbg, which was tested up to {newest}: the layout of its "
+            "structs fits, their meaning may have changed"
+        )
 
     def is_immortal(self, count: int) -> bool:
         """Whether a reference count is an immortal object's (PEP 683): it never changes, and is in no total."""

@@ -118,6 +118,8 @@ class Gatherer:
         stop = Stop(self.context.build(hit.target))
         self.seen.python = stop.runtime.version
         self.seen.traits = plain(stop.runtime.traits)
+        if stop.runtime.unknown:
+            self.seen.warnings.append(stop.runtime.unknown)
         try:
             check_supported(stop.runtime.build)
         except NotPython as error:

@@ -50,12 +50,13 @@ def run_gdb(
     told: Path | None = None,
     folder: Path,
     options: Sequence[str] = (),
+    inside: Sequence[str] = (),
 ) -> list[Answer]:
     """Starts *program* under gdb, stops where it first enters *stop_at*, and gives each command's answer.
 
     Commands are any of gdb's. With *told*, a file of JSON lines that the program has written by then, each command
     is given once for each line, its {fields} replaced by the line's. *stop_at* None: the program is not started.
-    *folder* takes the command file. *options*: the interpreter's.
+    *folder* takes the command file. *options*: the interpreter's. *inside*: what to put before gdb's command line.
     """
     lines = [
         "set width 0",
@@ -74,7 +75,8 @@ def run_gdb(
         else:
             lines += [f"echo \\n{_MARK}\\n", command]
     lines += [f"echo \\n{_MARK}\\n", "kill" if stop_at is not None else ""]
-    return _answers(_gdb(lines, ["--args", python, *options, str(program), *arguments], folder), commands, told)
+    output = _gdb(lines, ["--args", python, *options, str(program), *arguments], folder, inside)
+    return _answers(output, commands, told)
 
 
 def run_lldb(
@@ -135,11 +137,11 @@ def _asked(debugger: str, arguments: Sequence[str], commands: Sequence[str], fol
     return _answers(run([*lines, mark], arguments, folder), commands)
 
 
-def _gdb(lines: Sequence[str], arguments: Sequence[str], folder: Path) -> str:
+def _gdb(lines: Sequence[str], arguments: Sequence[str], folder: Path, inside: Sequence[str] = ()) -> str:
     script = folder / "commands.gdb"
     script.write_text("\n".join(lines) + "\n")
     done = subprocess.run(
-        ["gdb", "-nx", "-batch", "-iex", "set auto-load no", "-x", script, *arguments],
+        [*inside, "gdb", "-nx", "-batch", "-iex", "set auto-load no", "-x", script, *arguments],
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
         timeout=_TIMEOUT, check=False, env=_ENVIRONMENT,
     )  # fmt: skip

@@ -72,15 +72,18 @@ def run(
     wrapped: bool = True,
     input: bytes = b"",
     env: Mapping[str, str] | None = None,
+    inside: Sequence[str] = (),
     **more: Any,
 ) -> Ended:
-    """Run *program* to its end; under refdbg-run with a JSON report unless *wrapped* is False."""
+    """Run *program* to its end; under refdbg-run with a JSON report unless *wrapped* is False.
+
+    *inside*: what to put before the command line.
+    """
     env = ENVIRONMENT if env is None else env
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "report.json"
-        command = [str(word) for word in program]
-        if wrapped:
-            command = [*refdbg_run("--json", str(file), *options), *command]
+        wrapper = refdbg_run("--json", str(file), *options) if wrapped else []
+        command = [*inside, *wrapper, *(str(word) for word in program)]
         done = subprocess.run(command, input=input, capture_output=True, env=env, timeout=TIMEOUT, check=False, **more)
         report = validated(file.read_bytes()) if file.exists() else {}
     return Ended(done.returncode, done.stdout, done.stderr, report)

@@ -1,8 +1,7 @@
 """A folder with Debian sid's debug builds of the newest CPythons and its debuggers, entered with chroot.
 
-``python -m tests.support.sid`` makes it (about 100 s, 1 GB below REFDBG_CACHE) or does nothing when it is there.
-``command(["gdb", …], results)`` is the command line that runs a program inside. Nothing stays mounted: the mounts
-belong to the program.
+``python -m tests.support.sid`` makes it (about 80 s, 0.8 GB below REFDBG_CACHE) or does nothing when it is there.
+``[*inside(root), "gdb", …]`` runs a program in it. Nothing stays mounted: the mounts are that program's.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
 from tests.support.containers import (
@@ -31,18 +29,16 @@ SUITE = "sid"
 PYTHONS = ("python3.14-dbg", "python3.15-dbg")
 PACKAGES = ("usr-is-merged", *PYTHONS, "gdb", "lldb")
 UNUSED = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*", "/usr/lib/*.a")
-INSIDE = "/refdbg"  # the checkout
-RESULTS = "/results"  # a folder of the test
-MOUNT_POINTS = f"mkdir .{INSIDE} .{RESULTS}"
-ENTER = f"""\
+ENTER = """\
 set -e
-mount --bind /dev "$1/dev"
-mount --bind /proc "$1/proc"
-mount --bind "$2" "$1{INSIDE}"
-mount --bind "$3" "$1{RESULTS}"
 root=$1
+bind() { mkdir -p "$root$1"; mount --bind "$1" "$root$1"; }
+bind /dev
+bind /proc
+bind "$2"
+bind "$3"
 shift 3
-exec chroot "$root" env -i PATH=/usr/bin:/bin HOME=/root LANG=C.UTF-8 XDG_CACHE_HOME={RESULTS} "$@"
+PATH=/usr/bin:/bin exec "$(command -v chroot)" "$root" "$@"
 """
 
 
@@ -56,10 +52,16 @@ def sources() -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
+def recipe() -> list[str]:
+    """The options of mmdebstrap that say what is in the root."""
+    return [f"--include={','.join(PACKAGES)}", f"--customize-hook={NO_SOURCES}",
+            *(f"--dpkgopt=path-exclude={pattern}" for pattern in UNUSED)]
+
+
 def place() -> Path:
-    """The folder of the root that this script makes; another list of packages has another one."""
-    recipe = Path(__file__).read_bytes() + os.uname().machine.encode() + sources().encode()
-    return cache_folder() / f"debian-{SUITE}-{hashlib.sha256(recipe).hexdigest()[:16]}"
+    """The folder of the root that this recipe makes."""
+    key = hashlib.sha256("\n".join([*recipe(), sources(), os.uname().machine]).encode()).hexdigest()[:16]
+    return cache_folder() / f"debian-{SUITE}-{key}"
 
 
 def provide() -> Path:
@@ -75,11 +77,9 @@ def provide() -> Path:
     with tempfile.TemporaryDirectory(prefix="mmdebstrap-", dir=root.parent) as folder:
         made, source = Path(folder, "root"), Path(folder, f"{SUITE}.sources")
         source.write_text(sources(), encoding="utf-8")
-        bootstrap(SUITE, made, source, f"--include={','.join(PACKAGES)}",
-                  f"--customize-hook={NO_SOURCES} && {MOUNT_POINTS}",
+        bootstrap(SUITE, made, source, *recipe(),
                   '--aptopt=APT::Sandbox::User "root"',  # its own user may not enter a home directory
-                  f'--aptopt=Acquire::Check-Valid-Until "{checks_age()}"',
-                  *(f"--dpkgopt=path-exclude={pattern}" for pattern in UNUSED), work=folder)
+                  f'--aptopt=Acquire::Check-Valid-Until "{checks_age()}"', work=folder)
         try:
             made.rename(root)
         except OSError:
@@ -95,16 +95,14 @@ def checks_age() -> str:
     return "false" if "false" in done.stdout else "true"
 
 
-def command(program: Sequence[str], results: Path, root: Path) -> list[str]:
-    """The command line that runs *program* in the root: the checkout is INSIDE there, the folder *results* RESULTS."""
-    return ["unshare", "--mount", "--propagation", "private", "sh", "-c", ENTER, "enter", str(root), str(CHECKOUT),
-            str(results), *program]
+def inside(root: Path) -> list[str]:
+    """What to put before a command line to run it in the root, with this environment.
 
-
-def refdbg_run(*arguments: str) -> list[str]:
-    """The command line of refdbg-run in the root."""
-    code = f"import sys; sys.path.insert(0, {INSIDE!r}); from refdbg.launch.run import main; main()"
-    return ["python3", "-c", code, *arguments]
+    The checkout and the folder of temporary files are where they are here.
+    """
+    path = os.pathsep.join((os.environ["PATH"], "/usr/sbin"))
+    return ["unshare", "--mount", "--propagation", "private", "env", f"PATH={path}", "sh", "-c", ENTER, "enter",
+            str(root), str(CHECKOUT), tempfile.gettempdir()]
 
 
 if __name__ == "__main__":
