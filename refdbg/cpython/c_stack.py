@@ -118,8 +118,8 @@ def _matched(
             if found < len(places) and places[found][0] < high and places[found][1] < len(bounds):
                 runs[row] = bounds[places[found][1]]
         missing = len(bounds) - len(runs)
-        lacks = f"the C stack lacks {missing} call{'s' if missing > 1 else ''} of the evaluator: what C functions ran there"
-        return runs, f"{lacks} is not known" if missing else ""
+        some = f"{missing} call{'s' if missing > 1 else ''} of the evaluator"
+        return runs, f"the C stack lacks {some}: what C functions ran there is not known" if missing else ""
     # One more: it has been called, and its frame is not linked yet.
     begun = 1 if len(calls) == len(bounds) + 1 else 0
     if len(calls) - begun == len(bounds):
