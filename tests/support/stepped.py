@@ -25,9 +25,9 @@ left, called = STEPS, ""
 while left > 0:
     left -= 1
     context.refresh()
-    shown = show(context, ORDERS)
-    assert isinstance(shown, Stacks)
-    (stack,) = shown.threads
+    answer = show(context, ORDERS)
+    assert isinstance(answer, Stacks)
+    (stack,) = answer.threads
     functions = [frame.function for frame in stack.frames if not frame.native]
     whole = "builtin_sorted" in [frame.function for frame in stack.frames if frame.native]
     if [functions, whole, stack.note] not in found:
