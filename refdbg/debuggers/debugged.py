@@ -28,6 +28,7 @@ from refdbg.target.core import CoreMemory
 from refdbg.target.ctype import CType, layout_of
 from refdbg.target.dwarf import CodeCopy, DebugInfo
 from refdbg.target.elf import build_id as build_id_of
+from refdbg.target.elf import symbols_of
 from refdbg.target.images import Images
 from refdbg.target.layout import StructLayout
 from refdbg.target.memory import Memory, Region
@@ -290,13 +291,15 @@ class Reports:
 class _Code:
     # The debug info of an interpreter's file, and where _PyRuntime is in it.
     def __init__(self, path: str) -> None:
-        file = open(path, "rb")  # noqa: SIM115 - as long as the debugger runs
-        self.debug = DebugInfo(file)
-        table = elftools.ELFFile(file).get_section_by_name(".symtab")
-        found = table.get_symbol_by_name(RUNTIME) if table is not None else None
-        if not found:
-            raise elftools.ELFError(f"no symbol {RUNTIME}")
-        self.runtime = int(found[0]["st_value"])
+        self._file = open(path, "rb")  # noqa: SIM115 - as long as the debugger runs
+        self.debug = DebugInfo(self._file)
+
+    @cached_property
+    def runtime(self) -> int:
+        for symbol in symbols_of(self._file, (".symtab",)):
+            if symbol.name == RUNTIME:
+                return symbol.value
+        raise elftools.ELFError(f"no symbol {RUNTIME}")
 
 
 class FunctionWatch:
@@ -316,15 +319,15 @@ class FunctionWatch:
 
         *path*: the file with the debug info of _PyRuntime.
         """
-        known = self._session.code.get(path)
-        if known is None:
-            try:
+        try:
+            known = self._session.code.get(path)
+            if known is None:
                 known = self._session.code[path] = _Code(path)
-            except (OSError, elftools.ELFError):
-                return False
-        found = [copy for copy in known.debug.copies(name) if self._where == "entry" or not copy.inside]
-        if found:  # a file that only refers to _PyRuntime must not make forget them
-            self.copies = {copy.place - known.runtime: copy for copy in found}
+            found = [copy for copy in known.debug.copies(name) if self._where == "entry" or not copy.inside]
+            if found:  # a file that only refers to _PyRuntime must not make forget them
+                self.copies = {copy.place - known.runtime: copy for copy in found}
+        except (OSError, elftools.ELFError):
+            return False
         return bool(found)
 
     @property
