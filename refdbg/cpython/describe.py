@@ -106,8 +106,8 @@ def size(stop: Stop, address: int) -> int:
 
 
 def known_heap(stop: Stop) -> HeapObjects | None:
-    """Every object in the allocator's blocks; None where they cannot be told: release builds with the GIL."""
-    return stop.heap if stop.runtime.traits.debug or stop.runtime.traits.free_threaded else None
+    """Every object in the allocator's blocks; None in a release build."""
+    return stop.heap if stop.runtime.traits.debug else None
 
 
 def block_size(stop: Stop, start: int) -> int | None:

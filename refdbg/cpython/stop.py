@@ -109,13 +109,13 @@ class Stop:
     def heap(self) -> HeapObjects:
         """Every object in the allocator's blocks. Raises RefdbgError for a build without block headers."""
         check_supported(self.runtime.build)
-        if self.runtime.traits.free_threaded:
-            return free_threaded_heap(self.runtime, self.types)
         if not self.runtime.traits.debug:
             raise RefdbgError(
                 "this is a release build: untracked objects cannot be found",
                 "Use a debug build (--with-pydebug), or a command that reads tracked objects only.",
             )
+        if self.runtime.traits.free_threaded:
+            return free_threaded_heap(self.runtime, self.types)
         return heap_objects(self.runtime, self.types)
 
     @cached_property
