@@ -14,7 +14,7 @@ from refdbg.cpython.runtime import Interpreter
 from refdbg.cpython.stop import Stop, is_supported
 from refdbg.cpython.threads import kernel_ids, pthread
 from refdbg.cpython.types import Type
-from refdbg.errors import DecodeError, LayoutNotFound, MemoryFault, NotPython
+from refdbg.errors import DecodeError, LayoutNotFound, MemoryFault, NotPython, RefdbgError
 from refdbg.graph.objects import Objects
 from refdbg.records import ObjectRow
 
@@ -239,7 +239,7 @@ def objects_in_scope(stop: Stop, tracked: bool = False) -> tuple[Objects, str]:
     try:
         if not tracked and len(stop.heap.objects):  # none where no memory regions are known
             return stop.heap.objects, ALL_OBJECTS
-    except LayoutNotFound as error:  # stripped
+    except RefdbgError as error:  # stripped, a free-threaded release build
         unknown = [f"objects that the collector does not track are not known ({error})"]
     found = stop.tracked()
     found.coverage.notes += [*unknown, *collecting_notes(stop)]

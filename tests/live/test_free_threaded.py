@@ -48,7 +48,7 @@ def test_objects_and_blocks(python: str, tmp_path: Path) -> None:
     assert found["not in the heap"] == 0
     assert found["notes"] == []
     assert found["counts"] == found["told"]
-    # Of threads that have ended, of the one that waits, and of the main one.
+    assert found["abandoned"]  # there are segments that nobody has taken over
     assert found["states"]["local"] > 1000 and found["states"]["merged"] > 1000
 
 
