@@ -18,7 +18,7 @@ from refdbg.cpython.runtime import Interpreter, Runtime, Thread
 from refdbg.cpython.stop import Stop
 from refdbg.errors import CommandError, TargetError
 
-_C_FRAMES = 1 << 16  # of one thread
+_C_FRAMES = 1 << 18  # of one thread
 
 
 def add_commands(subcommands: Any) -> None:
@@ -114,16 +114,24 @@ def _default(candidates: list[_Candidate]) -> tuple[list[_Candidate], str]:
 
 
 def _stack(stop: Stop, candidate: _Candidate, arguments: argparse.Namespace) -> ThreadStack:
-    stack = stop.frames.walk(candidate.thread, arguments.limit)
+    # Which C frames run which Python frames is known of whole stacks only.
+    stack = stop.frames.walk(candidate.thread, STACK_LIMIT if arguments.native else arguments.limit)
     frames: Sequence[Frame | CFrame] = stack.frames
     notes = [stack.note] if stack.note else []
     if arguments.native:
         both = _with_native(stop, candidate, stack)
-        frames = both.frames
+        frames = _cut(both.frames, arguments.limit)
         notes += [both.note] if both.note else []
+        notes += ["more frames follow"] if len(frames) < len(both.frames) else []
     return ThreadStack(candidate.number, candidate.thread.address, candidate.native_id, candidate.interpreter.number,
                        candidate.selected, candidate.holds_gil, frame_rows(stop, frames, arguments.locals),
                        "; ".join(notes))
+
+
+def _cut(frames: Sequence[Frame | CFrame], limit: int) -> Sequence[Frame | CFrame]:
+    # At most *limit* Python frames, and what the innermost of them have called.
+    own = [row for row, frame in enumerate(frames) if isinstance(frame, Frame)]
+    return frames[: own[limit - 1] + 1] if len(own) > limit else frames
 
 
 def _with_native(stop: Stop, candidate: _Candidate, stack: Stack) -> Mixed:

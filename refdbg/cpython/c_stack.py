@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -49,7 +50,11 @@ def mixed(
     C functions that only carry a call on are left out, and of those of the C library that call each other all but the
     first. *evaluators*: see Frames.evaluators; *library*: the path of the file that a code address is in, "" if none.
     """
+    if not native:
+        return Mixed([*stack.frames], "no C stack of this thread is to be had here: `bt` in a debugger shows it")
     runs, note = _matched(native, stack, evaluators)
+    if runs is None:
+        return Mixed([*stack.frames], note)
     frames: list[Frame | CFrame] = []
     shown = 0  # Python frames
     system: NativeCall | None = None  # the outermost so far of the C library's functions in a row
@@ -66,7 +71,7 @@ def mixed(
         elif not BETWEEN.match(_name(call)):
             frames.append(_c_frame(call, library))
     frames += stack.frames[shown:]  # of calls that the debugger did not find
-    return Mixed(frames, note if native else "the debugger gives no C stack of this thread")
+    return Mixed(frames, note)
 
 
 def _end(native: Sequence[NativeCall], last: int, cut: bool, library: Callable[[int], str]) -> int:
@@ -95,8 +100,8 @@ def _c_frame(call: NativeCall, library: Callable[[int], str]) -> CFrame:
 
 def _matched(
     native: Sequence[NativeCall], stack: Stack, evaluators: Sequence[int]
-) -> tuple[Mapping[int, tuple[int, int]], str]:
-    # By row of the evaluator's C frame: which Python frames it runs, as rows of the stack.
+) -> tuple[Mapping[int, tuple[int, int]] | None, str]:
+    # By row of the evaluator's C frame: which Python frames it runs, as rows of the stack. None where nothing tells.
     calls = [row for row, call in enumerate(native) if EVALUATE.match(call.frame.function)]
     bounds: list[tuple[int, int]] = []
     for count in stack.calls:
@@ -104,18 +109,20 @@ def _matched(
         bounds.append((start, start + count))
     if evaluators and len(evaluators) >= len(bounds):
         runs = {}
+        places = sorted((place, index) for index, place in enumerate(evaluators))
         for row in calls:
             low = native[row].stack_pointer
-            high = next((call.stack_pointer for call in native[row + 1 :] if call.stack_pointer > low), 1 << 64)
-            run = next((index for index, place in enumerate(evaluators) if low <= place < high), None)
-            if run is not None and run < len(bounds):
-                runs[row] = bounds[run]
+            behind = (native[other].stack_pointer for other in range(row + 1, len(native)))
+            high = next((pointer for pointer in behind if pointer > low), 1 << 64)
+            found = bisect_left(places, (low, 0))
+            if found < len(places) and places[found][0] < high and places[found][1] < len(bounds):
+                runs[row] = bounds[places[found][1]]
         missing = len(bounds) - len(runs)
-        return runs, f"the C frames of {missing} calls of the evaluator were not found" if missing else ""
+        some = f"{missing} call{'s' if missing > 1 else ''} of the evaluator"
+        return runs, f"the C stack lacks {some}: what C functions ran there is not known" if missing else ""
     # One more: it has been called, and its frame is not linked yet.
     begun = 1 if len(calls) == len(bounds) + 1 else 0
-    note = "" if len(calls) - begun == len(bounds) else (
-        f"the C stack has {len(calls)} calls of the evaluator, Python's has {len(bounds)}: "
-        "the C functions may be in wrong places"
-    )
-    return dict(zip(calls[begun:], bounds)), note
+    if len(calls) - begun == len(bounds):
+        return dict(zip(calls[begun:], bounds)), ""
+    return None, (f"the C stack has {len(calls)} calls of the evaluator, Python's has {len(bounds)} of this "
+                  "interpreter: C functions are left out, `bt` shows them")

@@ -100,6 +100,7 @@ def test_locals(told: tuple[dict[str, Any], list[Any]]) -> None:
         expected = _truth(truth, thread)
         for frame, own in zip(thread["frames"][-len(expected):], expected):
             names = {name for name in own["names"] if frame["function"] != "<module>" or not name.startswith("__")}
+            assert frame["arguments"] == own["arguments"]
             if own["optimized"]:
                 assert set(frame["locals"]) == names
             else:  # 3.13 shows a class body's comprehension only its own names
@@ -123,7 +124,7 @@ def test_the_default_is_the_selected_thread(told: tuple[dict[str, Any], list[Any
     (thread,) = other["threads"]
     assert thread["selected"]
     assert thread["frames"] == [
-        {**frame, "locals": None}
+        {**frame, "locals": None, "arguments": []}
         for frame in next(each for each in everything["threads"] if each["number"] == thread["number"])["frames"]
     ]
     assert not thread["holds_gil"]
@@ -219,7 +220,7 @@ def test_text(interpreter: str, tmp_path: Path) -> None:
     assert f'  File "{program}", line 4, in f\n    return id(a)\n  File "{program}", line 3, in f\n' in plain
     assert plain.endswith(f'  File "{program}", line 7, in <module>\n    f(6)')
     assert "  [the same frame 3 more times]\n" in plain
-    assert "    return id(a)\n      a = 0\n" in with_locals
+    assert "    return id(a)\n      arg a = 0\n" in with_locals
     assert "not allowed with" in wrong
     assert "no Python thread has the number or kernel id 99999999" in unknown
 

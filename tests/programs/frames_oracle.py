@@ -38,12 +38,17 @@ def describe(frame):
             "traceback": [entry.filename, entry.lineno, entry.name],
             "code": address(code),
             "optimized": bool(code.co_flags & 1),
+            "arguments": list(code.co_varnames[:number_of_arguments(code)]),
             "names": sorted(values),
             "addresses": {name: address(value) for name, value in values.items()},
             "reprs": {name: repr(value) for name, value in values.items() if plain(value)},
         })
         frame = frame.f_back
     return shown
+
+
+def number_of_arguments(code):
+    return code.co_argcount + code.co_kwonlyargcount + bool(code.co_flags & 4) + bool(code.co_flags & 8)
 
 
 def wait():

@@ -11,6 +11,7 @@ import json
 import os
 
 import gdb
+from refdbg.answers import Stacks
 from refdbg.commands.context import Context
 from refdbg.commands.frames import show
 from refdbg.debuggers.gdb import GdbSession
@@ -24,7 +25,9 @@ left, called = STEPS, ""
 while left > 0:
     left -= 1
     context.refresh()
-    (stack,) = show(context, ORDERS).threads
+    answer = show(context, ORDERS)
+    assert isinstance(answer, Stacks)
+    (stack,) = answer.threads
     functions = [frame.function for frame in stack.frames if not frame.native]
     whole = "builtin_sorted" in [frame.function for frame in stack.frames if frame.native]
     if [functions, whole, stack.note] not in found:
