@@ -323,13 +323,14 @@ def heap_objects(runtime: Runtime, types: Types) -> HeapObjects:
                 if before != prefix:
                     continue
                 count = words[first + count_at] & count_mask
-                if count < sane_count:  # else a pointer that happens to stand before a type's
-                    if count:  # else on a free list
-                        add_address(start + at + prefix)
-                        add_type(type_)
-                        add_count(count)
-                        add_row(len(blocks.starts) - 1)
-                    break
+                # Else on a free list, the next of which may stand in its place, or no object at all. Words further behind
+                # that look like one are stale fields then.
+                if 0 < count < sane_count:
+                    add_address(start + at + prefix)
+                    add_type(type_)
+                    add_count(count)
+                    add_row(len(blocks.starts) - 1)
+                break
     return HeapObjects(objects, blocks, rows)
 
 
