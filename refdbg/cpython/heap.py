@@ -323,7 +323,7 @@ def heap_objects(runtime: Runtime, types: Types) -> HeapObjects:
                 if before != prefix:
                     continue
                 count = words[first + count_at] & count_mask
-                # Else on a free list, the next of which may stand in its place, or no object at all. Words further behind
+                # Else it is on a free list, whose next may stand in its place, or no object. Words further behind
                 # that look like one are stale fields then.
                 if 0 < count < sane_count:
                     add_address(start + at + prefix)
