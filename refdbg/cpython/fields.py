@@ -85,6 +85,7 @@ FIELDS: dict[str, tuple[tuple[str, Fields], ...]] = {
     "weakref": (("PyWeakReference", {"wr_callback": "__callback__"}),),
     "weakproxy": (("PyWeakReference", {"wr_callback": "__callback__"}),),
     "slice": (("PySliceObject", {"start": "start", "stop": "stop", "step": "step"}),),
+    "bytearray": (("PyByteArrayObject", {"ob_bytes_object": "contents"}),),  # 3.15+
     "range": (("rangeobject", {"start": "start", "stop": "stop", "step": "step", "length": "length"}),),
     "generator": (("PyGenObject", _GENERATOR),),
     # Until 3.10 and since 3.11. A plain generator has the second word too, and never sets it.

@@ -426,13 +426,14 @@ class _Scan:
                 if before != prefix:
                     continue
                 count = words[first + count_at] & count_mask
-                if count < sane_count:  # else a pointer that happens to stand before a type's
-                    if count:  # else on a free list
-                        add_address(start + at + prefix)
-                        add_type(type_)
-                        add_count(count)
-                        add_row(len(blocks.starts) - 1)
-                    break
+                # Else it is on a free list, whose next may stand in its place, or no object. Words further behind
+                # that look like one are stale fields then.
+                if 0 < count < sane_count:
+                    add_address(start + at + prefix)
+                    add_type(type_)
+                    add_count(count)
+                    add_row(len(blocks.starts) - 1)
+                break
 
 
 def _headers(data: bytes, words: memoryview, low: int, high: int) -> Iterator[tuple[int, int, int]]:
