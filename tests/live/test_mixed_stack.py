@@ -86,10 +86,9 @@ def test_at_each_instruction_of_a_call(told: tuple[str, Any, list[Any], Path]) -
     assert {5, 6} <= seen  # before and after the frame was there
 
 
+@pytest.mark.parametrize("told", ["3.13-debug"], indirect=True, scope="module")
 def test_in_lldb(told: tuple[str, Any, list[Any], Path], tmp_path: Path) -> None:
     python, record, _, _ = told
-    if "3.13" not in subprocess.check_output([python, "-V"], text=True):
-        pytest.skip("one interpreter is enough")
     if lldb() is None:
         missing("no lldb: apt-get install lldb-19")
     *_, answer = run_lldb(python, PROGRAM, ["continue", FRAMES], folder=tmp_path)
@@ -97,10 +96,9 @@ def test_in_lldb(told: tuple[str, Any, list[Any], Path], tmp_path: Path) -> None
     assert _functions(answer.record["threads"][0]) == _functions(record["threads"][0])
 
 
+@pytest.mark.parametrize("told", ["3.13-debug"], indirect=True, scope="module")
 def test_without_a_debugger(told: tuple[str, Any, list[Any], Path]) -> None:
     python, record, _, core = told
-    if "3.13" not in subprocess.check_output([python, "-V"], text=True):
-        pytest.skip("one interpreter is enough")
     command = [Path(sys.executable).with_name("refdbg"), core, python, *FRAMES.split()[1:]]
     done = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True, check=True)
     stack = json.loads(done.stdout)["threads"][0]
