@@ -7,7 +7,7 @@ PATCHED := $(basename $(notdir $(wildcard tests/cpython/patches/*.patch)))
 STAMP := .venv/installed
 TEST_STAMP := .venv/installed-for-tests
 
-.PHONY: demo test check bench venv test-venv packages cpython sid clean
+.PHONY: demo test check bench matrix venv test-venv packages cpython sid clean
 
 demo: venv
 	@echo "== python3.11-dbg -X showrefcount -c 'import decimal', under refdbg-run"
@@ -25,6 +25,10 @@ check: test-venv
 
 bench: test-venv
 	$(BIN)/python -m tests.bench
+
+matrix: test-venv cpython sid
+	@echo "== every interpreter under gdb and lldb"
+	$(BIN)/python -m tests.matrix
 
 packages:
 	@tools/install-packages gdb gdbserver lldb-19 python3 python3-venv python3.11-dbg
