@@ -64,10 +64,10 @@ def built(name: str) -> str | None:
 
 
 def python_of(test_id: str) -> str:
-    """The interpreter of a test id; skips when it is missing."""
+    """The interpreter of a test id, or of a name that tests/cpython/build knows; skips when it is missing."""
     if test_id in _more():
         return _more()[test_id]
-    name = INTERPRETERS[test_id]
+    name = INTERPRETERS.get(test_id, test_id)
     path = shutil.which("python3.11-dbg") if name is None else built(name)
     if path is None:
         missing(f"no {test_id} interpreter: " + (f"run {BUILD} {name}" if name else "apt-get install python3.11-dbg"))
