@@ -13,7 +13,8 @@ from refdbg.commands.frame_rows import frame_rows
 from refdbg.commands.suspended import suspended
 from refdbg.cpython import threads
 from refdbg.cpython.c_stack import CFrame, Mixed, mixed
-from refdbg.cpython.frames import STACK_LIMIT, Frame, Stack
+from refdbg.cpython.frame_chains import STACK_LIMIT
+from refdbg.cpython.frames import Frame, Stack
 from refdbg.cpython.runtime import Interpreter, Runtime, Thread
 from refdbg.cpython.stop import Stop
 from refdbg.errors import CommandError, TargetError
