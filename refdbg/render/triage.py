@@ -14,6 +14,7 @@ _GROUPS = 40
 _ROWS = 200
 _FEW = 20  # jobs: so many rows are shown even where all is well
 _NAMES = 6
+_LONGEST = 400  # characters of what an error says
 _BAD = ("failed", "not started", "incomplete", "not run")
 
 
@@ -73,11 +74,17 @@ def numbers(found: list[int]) -> str:
     return ", ".join(f"{first}" if first == last else f"{first}-{last}" for first, last in ranges)
 
 
+def one_line(text: str) -> str:
+    """The beginning and the end of a text of many lines."""
+    text = " ".join(text.split())
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} … {text[-_LONGEST // 2 :]}"
+
+
 def reasons(row: dict[str, Any]) -> list[str]:
     """What else is to be said of a job: why it is not whole, what is not explained, that it took two attempts."""
     return [
-        *([row["why"]] if row["why"] else []), *row["unexplained"],
-        *(["first attempt: " + row["failures"][0].splitlines()[0]] if row["failures"] else []),
+        *([one_line(row["why"])] if row["why"] else []), *row["unexplained"],
+        *(["first attempt: " + one_line(row["failures"][0])] if row["failures"] else []),
     ]  # fmt: skip
 
 
@@ -101,7 +108,7 @@ def _lines(record: dict[str, Any]) -> Iterator[str]:
     for line, row in zip(_table(rows[:_ROWS]), [None, None, *rows]):
         yield line
         if row is not None:
-            yield from (f"      {_first(reason)}" for reason in reasons(row))
+            yield from (f"      {reason}" for reason in reasons(row))
     if len(rows) > _ROWS:
         yield f"  … and {len(rows) - _ROWS} more (summary.json has all)"
     if len(rows) < len(record["rows"]):
@@ -151,9 +158,11 @@ def _case(row: dict[str, Any], groups: list[dict[str, Any]]) -> ElementTree.Elem
         "classname": f"refdbg.{interpreter}", "name": job, "time": str(row["seconds"] or 0)})  # fmt: skip
     own = [groups[number - 1] for number in row["groups"]]
     lines = [f"{group['verdict']} ({status(group)}): {group['message']} [{group['signature']}]" for group in own]
+    if len(lines) > _FEW:
+        lines[_FEW:] = [f"… and {len(lines) - _FEW} more"]
     text = "\n".join(shown(line) for line in [*lines, *row["unexplained"]])
     if row["outcome"] in _BAD:
-        why = shown(_first(row["why"] or "it was not run"))
+        why = shown(one_line(row["why"] or "it was not run"))
         ElementTree.SubElement(case, "error", {"type": row["outcome"], "message": why}).text = text
     elif row["new"]:
         first = next((group["message"] for group in own if group["new"]), text)

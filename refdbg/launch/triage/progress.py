@@ -9,6 +9,7 @@ import time
 from typing import Any
 
 from refdbg.launch.triage.jobs import Job
+from refdbg.render.triage import one_line
 
 _EVERY = 1.0  # seconds
 
@@ -30,7 +31,7 @@ class Progress:
     def begins(self, job: Job, again: str | None) -> None:
         """A job is started; *again*: why its first attempt failed."""
         if again is not None:
-            self._line(f"{job.key}: once more, the debugger failed: {again.splitlines()[0]}")
+            self._line(f"{job.key}: once more, the debugger failed: {one_line(again)}")
             return
         self._running.append(job.key)
         self.look()
@@ -41,7 +42,7 @@ class Progress:
         self._done += 1
         what = f"{found['outcome']}" + (f", {len(found['findings'])} findings" if found["findings"] else "")
         if found["why"]:
-            what += f": {found['why'].splitlines()[0]}"
+            what += f": {one_line(found['why'])}"
         left = self._left()
         self._line(
             f"[{self._finished + self._done}/{self._total}] {found['key']}  {found['seconds']:.1f} s  {what}"
