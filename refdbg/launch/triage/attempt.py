@@ -153,7 +153,7 @@ class Attempt:
 def _interpreter(job: Job, base: str) -> str:
     python = os.path.expanduser(job.python)
     if os.sep in python:
-        python = os.path.join(base, python)
+        python = os.path.join(base, python.removeprefix("./"))
     found = shutil.which(python)
     if found is None:
         raise NotStarted(f"interpreter {job.interpreter!r}: there is no executable {python}")

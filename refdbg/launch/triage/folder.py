@@ -117,14 +117,13 @@ class Folder:
         write(os.path.join(self.path, name), text)
 
     def lock(self) -> None:
-        """Keep others out, until this process ends, and remove what a killed one has left. Raises BadFolder."""
+        """Keep others out, until this process ends. Raises BadFolder."""
         try:
             self._lock = open(os.path.join(self.path, "lock"), "w", encoding="ascii")  # noqa: SIM115  as long as we are
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise BadFolder(f"another refdbg-triage works in {self.path}, or it may not be written: {error.strerror}",
                             "Wait for it, or name another folder.") from error  # fmt: skip
-        shutil.rmtree(os.path.join(self.path, "running"), ignore_errors=True)
 
 
 def put(source: str, target: str) -> None:
@@ -188,6 +187,7 @@ def made(path: str, jobs: Iterable[Job], base: str, shard: Shard) -> Folder:
     new.fingerprint, new.count, new.shard = digest.hexdigest(), count, shard
     if os.path.exists(os.path.join(path, "triage.json")):
         _check_same(opened(path), new, shard)
+    shutil.rmtree(os.path.join(path, "running"), ignore_errors=True)  # what a killed run has left
     os.replace(f"{listed}.new", listed)
     new.write("triage.json", json.dumps({
         "schema": SCHEMA, "refdbg": __version__, "base": base, "jobs": new.fingerprint, "count": count,
