@@ -24,6 +24,7 @@ from refdbg.launch.triage.jobs import Job
 
 SCHEMA = "refdbg-triage/1"
 _OWN = {"triage.json", "jobs.jsonl", "jobs", "running", "lock"}
+_NEEDED = {"key", "interpreter", "outcome", "started", "refdbg", "python", "build", "findings"}  # of a result
 _ROOM = 1 << 20  # bytes that must be left for a result to be trusted
 
 
@@ -87,7 +88,8 @@ class Folder:
                 found = json.load(file)
         except (OSError, ValueError):
             return None
-        return found if isinstance(found, dict) and found.get("schema") == SCHEMA else None
+        whole = isinstance(found, dict) and found.get("schema") == SCHEMA and found.keys() >= _NEEDED
+        return found if whole else None
 
     def begin(self, key: str) -> str:
         """An empty folder for what is not finished."""

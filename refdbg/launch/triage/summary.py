@@ -66,7 +66,7 @@ def summary(folder: Folder, known: AbstractSet[str], notes: Sequence[str] = ()) 
                 )
             group.add(result, finding)
     listed = [_listed(group, known) for group in groups.values()]
-    listed.sort(key=lambda each: (not each["new"], each["known"], -each["jobs"], -each["references"]))
+    listed.sort(key=lambda each: (not each["new"], each["known"], -each["jobs"] * each["references"]))
     numbers = {each["signature"]: number for number, each in enumerate(listed, 1)}
     for row in rows:
         row["groups"] = sorted(numbers[signature] for signature in row.pop("signatures"))
