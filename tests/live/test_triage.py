@@ -270,6 +270,7 @@ def test_what_fails_is_said_and_tried_again_only_if_the_debugger_failed(python31
         "eats": ("import time\nfor i in range(100): globals()[str(i)] = b'x' * 10**7; time.sleep(.05)",
                  'memory = "300M"'),
         "wrong": ("pass", 'options = ["--no-such"]'),
+        "stray": ("pass", 'options = ["--objects", "3", "astray"]'),
         "nowhere": ("pass", 'cwd = "no/folder"'),
         "nobody": ("pass", 'interpreters = ["gone"]'),
     }  # fmt: skip
@@ -285,7 +286,8 @@ def test_what_fails_is_said_and_tried_again_only_if_the_debugger_failed(python31
     assert outcomes.pop("exits") in ("clean", "leaks")  # a SystemExit of -c leaves a little
     assert outcomes == {
         "flaky": "clean", "broken": "failed", "dies": "incomplete", "sleeps": "incomplete",
-        "eats": "incomplete", "wrong": "not started", "nowhere": "not started", "nobody": "not started",
+        "eats": "incomplete", "wrong": "not started", "stray": "not started",
+        "nowhere": "not started", "nobody": "not started",
     }, ended.out  # fmt: skip
     assert "out of luck" in ended.row("flaky@debug")["failures"][0]
     assert [("no luck at all" in each) for each in ended.row("broken@debug")["failures"]] == [True, True]
@@ -294,6 +296,7 @@ def test_what_fails_is_said_and_tried_again_only_if_the_debugger_failed(python31
     assert "3 s (--timeout)" in ended.row("sleeps@debug")["why"]
     assert "limit is 300 MiB" in ended.row("eats@debug")["why"]
     assert "--no-such" in ended.row("wrong@debug")["why"]
+    assert "program not found: astray" in ended.row("stray@debug")["why"]
     assert "no/folder" in ended.row("nowhere@debug")["why"]
     assert "gone/python" in ended.row("nobody@gone")["why"]
     for text in ("out of luck", "no luck at all", "gone/python", "limit is 300 MiB"):
@@ -362,6 +365,22 @@ def test_ten_thousand_results_are_summed_up_in_time(whole: tuple[Path, Triaged],
     assert ended.summary["outcomes"] == {"leaks": number}
     assert {group["jobs"] for group in ended.summary["groups"]} == {number}
     assert (tmp_path / "many/summary.html").stat().st_size < 5_000_000
+
+
+def test_a_job_costs_little_more_than_its_refdbg_run(tmp_path: Path) -> None:
+    number = 8
+    file = tmp_path / "jobs.toml"
+    file.write_text('[interpreters]\ntrue = "true"\n[defaults]\narguments = []\n' + "".join(
+        f'[[job]]\nname = "job{n}"\n' for n in range(number)
+    ))  # fmt: skip
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    ended = triage(file, folder=tmp_path / "results")
+    now = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert ended.summary["outcomes"] == {"incomplete": number}  # no CPython was seen
+    whole = now.ru_utime + now.ru_stime - used.ru_utime - used.ru_stime
+    theirs = sum(result["cpu_seconds"] for result in results(tmp_path / "results").values())
+    assert theirs > 0.1 * number
+    assert whole - theirs < 0.2 * number
 
 
 A = '[interpreters]\na = "x"\n'

@@ -14,7 +14,7 @@ from typing import Any
 
 from refdbg.dependencies import ROOT
 from refdbg.errors import RefdbgError
-from refdbg.launch.run import NOT_WRITTEN, USAGE
+from refdbg.launch.run import NOT_EXECUTABLE, NOT_STARTED, NOT_WRITTEN, USAGE
 from refdbg.launch.triage import processes, result
 from refdbg.launch.triage.folder import NoRoom
 from refdbg.launch.triage.jobs import Job
@@ -134,7 +134,7 @@ class Attempt:
                 return result.reported(self.job, report, self._limit)
             why = str(report["error"])
         except FileNotFoundError:
-            if status == USAGE and words.startswith("refdbg-run:"):
+            if status in (USAGE, NOT_STARTED, NOT_EXECUTABLE) and words.startswith("refdbg-run:"):
                 raise NotStarted(words) from None
             why = f"refdbg-run ended with {status} and without a report: {words}"
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:

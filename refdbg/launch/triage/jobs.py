@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from refdbg.errors import RefdbgError
+from refdbg.launch import outputs
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -19,8 +20,8 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,99}")
 _SIZE = re.compile(r"(\d+)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE)
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 # Options of refdbg-run that a job may not have: what they do, triage does, or they belong to one run only.
-_OURS = ("--json", "--timeout", "--baseline", "--update-baseline", "--error-exitcode", "--bisect-run", "--version",
-         "--help", "-h")  # fmt: skip
+_OURS = (*(f"--{name}" for name in outputs.FORMATS), "--timeout", "--baseline", "--update-baseline",
+         "--error-exitcode", "--bisect-run", "--version", "--help", "-h")  # fmt: skip
 _HEADER = re.compile(r"\s*(\[\[?)\s*([^\]]+?)\s*\]\]?\s*(#.*)?$")
 
 

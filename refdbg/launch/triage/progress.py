@@ -57,7 +57,7 @@ class Progress:
             text = f"[{self._finished + self._done}/{self._total}] {', '.join(self._running)}" + (
                 f"  {left} left" if left else "")  # fmt: skip
             with contextlib.suppress(OSError):
-                width = os.get_terminal_size(sys.stderr.fileno()).columns - 1
+                width = (os.get_terminal_size(sys.stderr.fileno()).columns or 80) - 1  # a new pty has no size
                 self._write(f"\r\x1b[K{text[:width]}")
 
     def close(self) -> None:

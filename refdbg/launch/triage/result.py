@@ -31,7 +31,7 @@ def reported(job: Job, report: Mapping[str, Any], limit: str | None) -> dict[str
     findings = [_finding(each) for each in report["findings"]]
     leaks = [each for each in report.get("repetitions", ()) if each["verdict"] == "leak"]
     unexplained = [
-        f"{each['test'] or 'the program'} leaked {each['references']} references, and no finding explains them"
+        f"{each['test'] or 'the program'} leaked {_counted(each)} references, and no finding explains them"
         for each in leaks if not each["findings"]
     ]  # fmt: skip
     why = limit or _why_not_whole(dict(report), leaks)
@@ -39,7 +39,7 @@ def reported(job: Job, report: Mapping[str, Any], limit: str | None) -> dict[str
     return {
         **_common(job),
         "outcome": outcome, "why": why, "unexplained": unexplained, "findings": findings,
-        "leaked": [{"test": each["test"], "references": each["references"]} for each in leaks],
+        "leaked": [{"test": each["test"], "references": _counted(each)} for each in leaks],
         "left": (report["totals"] or {}).get("references_reported"),
         "refdbg": report["refdbg"], "debugger": target["debugger"], "python": target["python"],
         "build": target["build_id"] or target["executable"],
@@ -53,6 +53,11 @@ def _common(job: Job) -> dict[str, Any]:
         "unexplained": [], "findings": [], "leaked": [], "left": None, "refdbg": __version__, "debugger": "",
         "python": "", "build": "", "exit_status": None, "signal": None,
     }  # fmt: skip
+
+
+def _counted(each: Mapping[str, Any]) -> list[Any]:
+    # As regrtest prints it.
+    return list(each["references"][each["warmups"]:])
 
 
 def _why_not_whole(report: dict[str, Any], leaks: list[Any]) -> str | None:
