@@ -15,6 +15,7 @@ _ROWS = 200
 _FEW = 20  # jobs: so many rows are shown even where all is well
 _NAMES = 6
 _LONGEST = 400  # characters of what an error says
+_QUIET = ("clean", "left over")
 _BAD = ("failed", "not started", "incomplete", "not run")
 
 
@@ -102,7 +103,7 @@ def _lines(record: dict[str, Any]) -> Iterator[str]:
         yield f"… and {len(record['groups']) - _GROUPS} more findings (summary.json has all)"
     rows = record["rows"]
     if len(rows) > _FEW:
-        rows = [row for row in rows if row["outcome"] != "clean"]
+        rows = [row for row in rows if row["outcome"] not in _QUIET]
     rows = sorted(rows, key=_rank)
     yield ""
     for line, row in zip(_table(rows[:_ROWS]), [None, None, *rows]):
@@ -112,7 +113,7 @@ def _lines(record: dict[str, Any]) -> Iterator[str]:
     if len(rows) > _ROWS:
         yield f"  … and {len(rows) - _ROWS} more (summary.json has all)"
     if len(rows) < len(record["rows"]):
-        yield f"  {len(record['rows']) - len(rows)} more are clean"
+        yield f"  {len(record['rows']) - len(rows)} more without a finding: clean, or only left over"
 
 
 def _table(rows: list[dict[str, Any]]) -> list[str]:

@@ -15,7 +15,7 @@ _CARDS = 200
 
 def triage_html(record: dict[str, Any]) -> str:
     """The whole page. Raises MissingDependency."""
-    bad = [row for row in record["rows"] if row["outcome"] not in ("clean", "leaks")]
+    bad = [row for row in record["rows"] if row["outcome"] not in ("clean", "left over", "leaks")]
     rows = record["rows"]
     columns = [
         page_tables.texts("job", [row["key"] for row in rows], "code"),

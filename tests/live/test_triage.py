@@ -271,6 +271,7 @@ def test_what_fails_is_said_and_tried_again_only_if_the_debugger_failed(python31
                  'memory = "300M"'),
         "wrong": ("pass", 'options = ["--no-such"]'),
         "stray": ("pass", 'options = ["--objects", "3", "astray"]'),
+        "leaves": ("import subprocess; subprocess.Popen(['sleep', '7777'])", ""),
         "nowhere": ("pass", 'cwd = "no/folder"'),
         "nobody": ("pass", 'interpreters = ["gone"]'),
     }  # fmt: skip
@@ -283,12 +284,14 @@ def test_what_fails_is_said_and_tried_again_only_if_the_debugger_failed(python31
     ended = triage(file, folder=tmp_path / "results")
     assert ended.status == 2
     outcomes = {row["key"].partition("@")[0]: row["outcome"] for row in ended.summary["rows"]}
-    assert outcomes.pop("exits") in ("clean", "leaks")  # a SystemExit of -c leaves a little
+    assert outcomes.pop("exits") in ("clean", "left over", "leaks")  # a SystemExit of -c leaves a little
     assert outcomes == {
         "flaky": "clean", "broken": "failed", "dies": "incomplete", "sleeps": "incomplete",
         "eats": "incomplete", "wrong": "not started", "stray": "not started",
-        "nowhere": "not started", "nobody": "not started",
+        "leaves": "left over", "nowhere": "not started", "nobody": "not started",
     }, ended.out  # fmt: skip
+    left = (file.read_bytes().split(b"\0") for file in Path("/proc").glob("[0-9]*/cmdline") if file.exists())
+    assert [b"sleep", b"7777", b""] not in left  # a job's processes end with it
     assert "out of luck" in ended.row("flaky@debug")["failures"][0]
     assert [("no luck at all" in each) for each in ended.row("broken@debug")["failures"]] == [True, True]
     assert (log.read_text(), ended.row("exits@debug")["exit_status"]) == ("x", 3)

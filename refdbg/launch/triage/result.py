@@ -8,11 +8,12 @@ from typing import Any
 from refdbg import __version__
 from refdbg.launch.run import is_whole
 from refdbg.launch.triage.jobs import Job
-from refdbg.render.report import unseen
+from refdbg.render.report import is_clean, unseen
 
-# clean, leaks: watched to the end. incomplete: of the program's own doing, or a limit's. failed: the debugger, twice.
+# clean, left over, leaks: watched to the end; left over: something is, and no finding says that it leaks.
+# incomplete: of the program's own doing, or a limit's. failed: the debugger, twice.
 # not started: no interpreter, no folder, a wrong option.
-OUTCOMES = ("clean", "leaks", "incomplete", "failed", "not started")
+OUTCOMES = ("clean", "left over", "leaks", "incomplete", "failed", "not started")
 
 
 def not_started(job: Job, why: str) -> dict[str, Any]:
@@ -35,7 +36,8 @@ def reported(job: Job, report: Mapping[str, Any], limit: str | None) -> dict[str
         for each in leaks if not each["findings"]
     ]  # fmt: skip
     why = limit or _why_not_whole(dict(report), leaks)
-    outcome = "incomplete" if why else "leaks" if findings or leaks else "clean"
+    clean = is_clean(dict(report)) or "repetitions" in report  # what repetitions were seen to be, they have said
+    outcome = "incomplete" if why else "leaks" if findings or leaks else "clean" if clean else "left over"
     return {
         **_common(job),
         "outcome": outcome, "why": why, "unexplained": unexplained, "findings": findings,
