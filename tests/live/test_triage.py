@@ -245,7 +245,7 @@ def test_after_a_kill_only_the_rest_is_run(python311: str, tmp_path: Path) -> No
     before = results(folder)
     assert [*before] == ["one@debug"]
     again = triage(file, folder=folder)
-    assert (again.status, again.summary["outcomes"]) == (0, {"clean": 2}), again.out
+    assert (again.status, again.summary["outcomes"]) == (0, {"left over": 2}), again.out  # static types of time
     assert log.read_text() == "one\ntwo\ntwo\n"
     assert results(folder)["one@debug"] == before["one@debug"]
     # A result that was cut short does not count, either.
