@@ -36,6 +36,7 @@ _IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
 _NOT_FORWARDED = {signal.SIGCHLD, signal.SIGKILL, signal.SIGSTOP}
 NOT_STARTED = 127
 TIMED_OUT = 124  # as timeout(1)
+NOT_WRITTEN = "the report cannot be written"
 CANNOT_TELL = 125  # what `git bisect run` takes for "skip this one"
 NOT_EXECUTABLE = 126
 USAGE = 2
@@ -187,7 +188,7 @@ def main() -> NoReturn:
     try:
         _publish(report, files)
     except (OSError, MissingDependency) as error:  # a full disk, a closed pipe: the program's own status stays
-        _say(f"refdbg-run: the report cannot be written: {error}")
+        _say(f"refdbg-run: {NOT_WRITTEN}: {error}")
     verdict = _judge(orders, known, report)
     if verdict is None and timed_out:
         verdict = TIMED_OUT
@@ -230,8 +231,8 @@ def _check(orders: argparse.Namespace) -> frozenset[str]:
         _fail(USAGE, error.text())
 
 
-def _whole(report: dict[str, Any]) -> bool:
-    # Whether everything was seen: the main interpreter's end, or repetitions enough to tell.
+def is_whole(report: dict[str, Any]) -> bool:
+    """Whether everything was seen: the main interpreter's end, or repetitions enough to tell."""
     if report.get("error") or report["partial"] or not report["target"]["python"] or report["target"]["signal"]:
         return False
     if "repetitions" in report:
@@ -242,7 +243,7 @@ def _whole(report: dict[str, Any]) -> bool:
 
 def _judge(orders: argparse.Namespace, known: frozenset[str], report: dict[str, Any]) -> int | None:
     # The exit status that the findings decide, None where it is the program's own.
-    whole = _whole(report)
+    whole = is_whole(report)
     if orders.bisect_run is not None:
         if any(finding["signature"] == orders.bisect_run for finding in report.get("findings", ())):
             return 1

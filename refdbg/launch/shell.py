@@ -26,6 +26,7 @@ options, before everything else:
 
 The same commands work inside gdb (`source gdb/refdbg.py`) and lldb (`command script import lldb/refdbg_lldb.py`).
 To run a program and get a report at its end: refdbg-run PROGRAM ARGUMENTS...
+Many programs on many interpreters, with one summary: refdbg-triage JOBS.toml --output FOLDER
 """
 
 

@@ -52,22 +52,8 @@ class _CallRow:
 
 def html_text(report: dict[str, Any]) -> str:
     """The whole page; *report* as in the JSON. Raises MissingDependency."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_FOLDER),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=lambda value: shown(value) if type(value) is str else value,
-    )
-    environment.filters["sentence"] = _sentence
-    environment.filters["count"] = _counted
-    style, script = (_file(name) for name in ("report.css", "report.js"))
-    common = {
-        "report": report, "style": jinja2.Markup(style), "script": jinja2.Markup(script),
-        "policy": f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; base-uri 'none'; "
-                  "form-action 'none'",
-    }  # fmt: skip
+    environment = page_environment()
+    common = {"report": report, **page_parts()}
     if "error" in report:
         return str(environment.get_template("failure.html").render(common))
     suspects = list(_suspects(report))
@@ -91,6 +77,31 @@ def html_text(report: dict[str, Any]) -> str:
         moments=_moments(report),
         data=jinja2.Markup(_data(report, suspects)),
     ))  # fmt: skip
+
+
+def page_environment() -> Any:
+    """The templates. What is text in a template's values is escaped, and what cannot be shown is spelled out."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_FOLDER),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=lambda value: shown(value) if type(value) is str else value,
+    )
+    environment.filters["sentence"] = _sentence
+    environment.filters["count"] = _counted
+    return environment
+
+
+def page_parts() -> dict[str, Any]:
+    """What every page has: the style, the script, and the policy that forbids all else."""
+    style, script = (_file(name) for name in ("report.css", "report.js"))
+    return {
+        "style": jinja2.Markup(style), "script": jinja2.Markup(script),
+        "policy": f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; base-uri 'none'; "
+                  "form-action 'none'",
+    }  # fmt: skip
 
 
 def _file(name: str) -> str:

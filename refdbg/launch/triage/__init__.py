@@ -1,0 +1,1 @@
+"""refdbg-triage: many interpreters times many commands, each through refdbg-run, and one summary of all."""
