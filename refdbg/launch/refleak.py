@@ -233,7 +233,13 @@ class Refleak:
         old, new = kinds(stop, middle.objects, stays), kinds(stop, now.objects, later.new)
         left, again = Counter(old.values()), Counter(new.values())
         made_again = set(sorts(stop, now.objects, later.new).values())  # a new class has another name each time
-        leaked = [row for row, sort in sorts(stop, middle.objects, stays).items() if sort in made_again]
+        # What only takes the place of others of its type (a counter, a cache that is filled anew) does not leak.
+        more = Counter(now.objects.types)
+        more.subtract(then.objects.types)
+        leaked = [
+            row for row, sort in sorts(stop, middle.objects, stays).items()
+            if sort in made_again and more[middle.objects.types[row]] > 0
+        ]
         series.growth = Growth(
             len(series.totals) - 1, series.growths()[-2], _lines(then, middle, leaked),
             by_kind(middle.objects, leaked, old), all(again[kind] >= number for kind, number in left.items()),
@@ -260,16 +266,12 @@ class Refleak:
                 "that may have held them."
             )
         if series.births is not None:
-            # What only takes the place of others of its type (a cache that is filled anew) comes from no test.
-            more = Counter(middle.objects.types)
-            more.subtract(then.objects.types)
-            added = [row for row in leaked if more[middle.objects.types[row]] > 0]
-            known = {middle.objects.addresses[row] for row in added}
+            known = {middle.objects.addresses[row] for row in leaked}
             own = [from_tests(each, series.births.tests_of(row for row in each.objects if row.address in known))
                    for each in own]
             gains = [from_tests(each, series.gains.tests_of(each.objects[0].address, each.explains.references))
                      for each in gains if series.gains is not None]
-            series.tests = test_rows(middle.objects, added, gains, series.births, series.gains) if series.test else []
+            series.tests = test_rows(middle.objects, leaked, gains, series.births, series.gains) if series.test else []
         series.findings += with_allocations(stop, own) + gains
         series.findings.sort(key=weight, reverse=True)
         series.points = []
