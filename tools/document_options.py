@@ -28,7 +28,7 @@ def parsers() -> dict[str, argparse.ArgumentParser]:
 
 def options(parser: argparse.ArgumentParser) -> str:
     """What the parser says, as Markdown."""
-    return "\n".join(_lines(parser))
+    return "\n".join(_lines(parser)) + "\n"
 
 
 def _lines(parser: argparse.ArgumentParser) -> Iterator[str]:
