@@ -45,8 +45,9 @@ def _lines(parser: argparse.ArgumentParser) -> Iterator[str]:
         yield from [*textwrap.wrap(described, 120, break_on_hyphens=False), ""]
     for action in shown:
         if action.help:
-            name = ", ".join(f"`{_named(option, action)}`" for option in action.option_strings) or f"`{_argument(action)}`"
-            yield from textwrap.wrap(f"* {name}: {action.help}", 120, subsequent_indent="  ", break_on_hyphens=False)
+            names = [_named(option, action) for option in action.option_strings] or [_argument(action)]
+            text = f"* {', '.join(f'`{name}`' for name in names)}: {action.help}"
+            yield from textwrap.wrap(text, 120, subsequent_indent="  ", break_on_hyphens=False)
     if parser.epilog:
         yield from ["", *textwrap.wrap(parser.epilog, 120, break_on_hyphens=False)]
     yield ""
@@ -59,8 +60,9 @@ def _named(option: str, action: argparse.Action) -> str:
 
 
 def _argument(action: argparse.Action) -> str:
-    name = str(action.metavar)
-    return {None: name, "?": f"[{name}]", "+": f"{name}…", "*": f"[{name}…]"}.get(action.nargs, f"[{name}…]")
+    if action.nargs is None:
+        return str(action.metavar)
+    return f"{action.metavar}…" if action.nargs == "+" else f"[{action.metavar}…]"  # "*", argparse.REMAINDER
 
 
 def written(page: str, known: dict[str, argparse.ArgumentParser]) -> str:

@@ -1,9 +1,10 @@
 """The console blocks of a Markdown page, run for real.
 
-In a fenced `console` block a line that begins with `$ ` is a command of the shell, one that begins with `(gdb) ` goes to
-the gdb that a `$ gdb ...` before it has started. The lines below are what it prints: `…` stands for any text, or alone on
-a line for any lines, and an address for any address. A `python` or `toml` block whose first line is `# NAME` is a file.
-`<!-- ./python is RECIPE -->` names the build of tests/cpython/build that `./python` is from there on.
+In a fenced `console` block a line that begins with `$ ` is a command of the shell, one that begins with `(gdb) ` goes
+to the gdb that a `$ gdb ...` before it has started. The lines below are what it prints: `…` stands for any text, or
+alone on a line for any lines, an address for any address, a number of three digits or more for any number. A `python`
+block whose first line is `# NAME` is a file. `<!-- ./python is RECIPE -->` names the build of tests/cpython/build that
+`./python` is from there on.
 
     python -m tests.support.console PAGE    prints what the commands of a page say now
 """
@@ -60,7 +61,7 @@ def steps(page: str) -> Iterator[Command | File | Python]:
         elif token.type == "fence" and token.info == "console":
             assert token.map is not None
             yield from _commands(token.content.splitlines(), token.map[0] + 2)
-        elif token.type == "fence" and token.info in ("python", "toml"):
+        elif token.type == "fence" and token.info == "python":
             named = _FILE.match(token.content)
             if named:
                 yield File(named[1], token.content)
@@ -90,11 +91,11 @@ def differs(shown: tuple[str, ...], printed: str) -> str | None:
     return None
 
 
-_WILD = re.compile(r"…|0x[0-9a-f]+|\d+\.\d+|\d{1,3}(?:,\d{3})+|\d{4,}| {2,}|-{3,}")
+_WILD = re.compile(r"…|0x[0-9a-f]+|\d+\.\d+|\d{1,3}(?:,\d{3})+|\d{3,}| {2,}|-{3,}")
 
 
 def _pattern(line: str) -> str:
-    # Addresses, times and large numbers (of a whole heap, process ids) differ, and with them the widths of columns.
+    # Addresses, times and numbers of three digits (of a whole heap, process ids) differ, and so do widths of columns.
     pattern, place = "", 0
     for wild in _WILD.finditer(line):
         pattern += re.escape(line[place : wild.start()]) + {"…": ".*", "0": "0x[0-9a-f]+", " ": " +", "-": "-+"}.get(
