@@ -16,10 +16,11 @@ from tools.document_options import DOCS, parsers, written
 
 ROOT = DOCS.parent
 PAGES = sorted([ROOT / "README.md", *DOCS.glob("*.md")])
+SHOWING = [page for page in PAGES if "```console" in page.read_text(encoding="utf-8")]
 _LINK = re.compile(r"\]\(([^)\s#]+)(?:#([\w-]+))?\)")
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if "```console" in page.read_text()], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", SHOWING, ids=lambda path: path.name)
 def test_commands(page: Path, build: Callable[[str], str], python311: str, tmp_path: Path) -> None:
     """Each prints what the page shows."""
     assert Path(python311).name == "python3.11-dbg"
