@@ -1,4 +1,4 @@
-# The two commands: `make demo` and `make test`. Both install what they need (Debian, root).
+# The commands: `make demo`, `make test` and `make docs`. They install what they need (Debian, root).
 
 SHELL := /bin/bash
 PYTHON := /usr/bin/python3
@@ -6,8 +6,9 @@ BIN := .venv/bin
 PATCHED := $(basename $(notdir $(wildcard tests/cpython/patches/*.patch)))
 STAMP := .venv/installed
 TEST_STAMP := .venv/installed-for-tests
+DOCS_STAMP := .venv/installed-for-docs
 
-.PHONY: demo test check bench matrix venv test-venv packages cpython sid clean
+.PHONY: demo test docs check bench matrix venv test-venv packages cpython sid clean
 
 demo: venv
 	@echo "== python3.11-dbg -X showrefcount -c 'import decimal', under refdbg-run"
@@ -16,6 +17,11 @@ demo: venv
 test: test-venv check cpython sid
 	@echo "== tests"
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+docs: venv $(DOCS_STAMP)
+	$(BIN)/python -m tools.document_options
+	$(BIN)/mkdocs build --strict --quiet
+	@echo "== site/index.html"
 
 check: test-venv
 	@echo "== ruff, mypy, import-linter"
@@ -48,6 +54,10 @@ $(TEST_STAMP): $(STAMP)
 	$(BIN)/pip install --quiet --editable '.[test,check]' --config-settings editable_mode=compat
 	touch $@
 
+$(DOCS_STAMP): $(STAMP)
+	$(BIN)/pip install --quiet --editable '.[docs]' --config-settings editable_mode=compat
+	touch $@
+
 cpython: packages
 	@echo "== debug CPythons (cached outside the checkout; the first time takes minutes)"
 	tests/cpython/build 3.9 3.13 3.13-release 3.13t 3.11-trace-refs 3.11-shared 3.11 $(PATCHED)
@@ -57,4 +67,4 @@ sid: test-venv
 	-$(BIN)/python -m tests.support.sid
 
 clean:
-	rm -rf .venv build *.egg-info
+	rm -rf .venv build site *.egg-info

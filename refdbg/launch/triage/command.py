@@ -81,12 +81,12 @@ def parser() -> argparse.ArgumentParser:
     root = _Parser(
         prog="refdbg-triage", usage=_USAGE, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Many interpreters times many commands, each through refdbg-run; one summary says which job leaks "
-                    "what, and in how\nmany jobs and builds the same leak was seen.",
+                    "what, and in how many jobs and builds the same leak was seen.",
     )  # fmt: skip
     root.add_argument("jobs", metavar="JOBS.toml", nargs="?")
     root.add_argument("--output", metavar="FOLDER", help="where the results are kept")
     root.add_argument("--workers", metavar="N", type=_number, default=1,
-                      help=f"how many jobs run at once (default 1; this machine has {os.cpu_count()} cores)")
+                      help="how many jobs run at once (default 1)")
     root.add_argument("--shard", metavar="I/N", type=_shard, default=Shard(1, 1),
                       help="only every N-th job, from the I-th on: 1/3, 2/3 and 3/3 are all")
     root.add_argument("--list-tests", metavar="PYTHON", nargs="+", help="print a job file of these CPythons' tests")
