@@ -16,6 +16,7 @@ from refdbg.commands.left_over import LeftOver
 from refdbg.cpython import describe
 from refdbg.cpython.mimalloc import check_counts
 from refdbg.cpython.owned import Owned
+from refdbg.cpython.pools import has_debug_headers
 from refdbg.cpython.referrers import Referrers
 from refdbg.records import Finding
 
@@ -56,6 +57,11 @@ def show_leaks(context: Context, arguments: argparse.Namespace) -> Leaks:
     collection = LastCollection(stop, tracked, stop, leaked, everything.held(leaked))
     kept, more = collection.findings(0, limit)
     findings = sorted(held.findings + kept, key=lambda finding: -finding.explains.references)
+    if not has_debug_headers(stop.runtime):
+        # Freed blocks keep their words, which are taken for owners of others; and not all storage has a known owner.
+        findings = [
+            replace(each, confidence="possible") if each.verdict == "lost-reference" else each for each in findings
+        ]
     findings = with_allocations(stop, [asked_here(finding) for finding in findings])
     return Leaks(len(objects), held.weak, len(held.rest), len(leaked), findings, notes + more)
 

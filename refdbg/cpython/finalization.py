@@ -17,13 +17,14 @@ from refdbg.cpython.census import moment
 from refdbg.cpython.collection import Running, object_rows, where_supported
 from refdbg.cpython.heap import Pages
 from refdbg.cpython.owned import Owned
+from refdbg.cpython.pools import has_debug_headers
 from refdbg.cpython.runtime import Build, Interpreter
 from refdbg.cpython.stop import Abandoned, Stop
 from refdbg.cpython.storage import owned_edges
 from refdbg.cpython.test_methods import main_stack, running
-from refdbg.cpython.total import interned_twice, totals
+from refdbg.cpython.total import counts_twice, interned_twice, totals
 from refdbg.cpython.types import TYPE_SUBCLASS
-from refdbg.errors import DecodeError, SymbolNotFound, TargetError
+from refdbg.errors import DecodeError, RefdbgError, SymbolNotFound, TargetError
 from refdbg.graph.objects import Coverage, Objects
 from refdbg.records import FrameRow, InterpreterEnd, LeftOver, Moment, TotalLine, Totals
 from refdbg.target import Breakpoint, Hit, Session, Target
@@ -89,6 +90,7 @@ class FinalizationWatch:
         self.makers: dict[int, Maker] = {}  # by interpreter number
         self._traced: Stop | None = None  # the process before tracemalloc's tables went
         self._twice = 0  # references that are in the total and nowhere else
+        self._blind = False  # whether the allocator's blocks are not understood
         self.totals: Totals | None = None
         self.coverage = Coverage()
         self.warnings: list[str] = []
@@ -137,6 +139,7 @@ class FinalizationWatch:
         self._abandoned = Abandoned()
         self._traced = None
         self._twice = 0
+        self._blind = False
         self.makers.clear()
         self.totals = None
         self.coverage = Coverage()
@@ -203,6 +206,12 @@ class FinalizationWatch:
         stop = self._stop(hit)
         interpreter = self._interpreter(hit, stop)
         tracked = stop.lists.tracked(interpreter)
+        if not self._blind and not has_debug_headers(stop.runtime):
+            try:
+                _ = stop.heap  # in the end nothing is tracked by which it could be checked
+            except RefdbgError as error:
+                self._blind = True
+                self.warnings.append(f"what is left over is not known: {error}")
         self.coverage.add(tracked.coverage)
         self._ending(interpreter).moments["before_clear"] = moment(
             stop, hit.function, "tracked when the interpreter is cleared", tracked
@@ -305,7 +314,8 @@ class FinalizationWatch:
 
     def _interned_cleared(self, hit: Hit) -> bool:
         stop = self._stop(hit)
-        self._twice += interned_twice(stop, stop.runtime.interpreter(hit.argument("interp")))
+        if counts_twice(stop):  # else the optimiser may have done without the argument
+            self._twice += interned_twice(stop, stop.runtime.interpreter(hit.argument("interp")))
         return False
 
     def _print_total(self, hit: Hit) -> bool:
@@ -340,6 +350,8 @@ class FinalizationWatch:
             self.totals = replace(self.totals, owners=self._owners(stop))
 
     def _main_left_over(self, hit: Hit, stop: Stop) -> None:
+        if self._blind:
+            return
         heap = stop.heap
         ending = self._endings.setdefault(0, Ending(0))
         rows = range(len(heap.objects))

@@ -222,9 +222,14 @@ class Frames:
         return found
 
     def arguments(self, frame: Frame) -> list[str]:
-        """The names of the function's arguments, ``*`` and ``**`` ones last. Raises nothing."""
+        """The names of the function's arguments, ``*`` and ``**`` ones last. Raises nothing.
+
+        None of a stripped build: there code objects do not tell how many they are.
+        """
         layout, memory = self._layout, self._memory
         found: list[str] = []
+        if "co_argcount" not in layout:
+            return found
         with suppress(TargetError, DecodeError):
             code = self._code(frame.code)
             counts = (memory.integer(code.address + layout[name], 4) for name in ("co_argcount", "co_kwonlyargcount"))

@@ -360,6 +360,7 @@ class _Scan:
         # pointer's is not.
         self._count_mask = build.count_mask
         self._sane_count = 1 << 32 if build.traits.immortal else SANE_COUNT
+        self._linked = build.traits.trace_refs
         gc_head = build.gc_head_size
         # (bytes before the object, with it at least, the words of the block in which its count and its type stand)
         self._places = [
@@ -391,6 +392,7 @@ class _Scan:
         known = self._known
         prefix_of = known.get
         count_mask, sane_count, places, ends = self._count_mask, self._sane_count, self._places, self._ends
+        linked = self._linked
         add_start, add_size, add_api = blocks.starts.append, blocks.sizes.append, blocks.apis.append
         add_address, add_type, add_count = objects.addresses.append, objects.types.append, objects.refcounts.append
         add_row = result.rows.append
@@ -426,14 +428,15 @@ class _Scan:
                 if before != prefix:
                     continue
                 count = words[first + count_at] & count_mask
-                # Else it is on a free list, whose next may stand in its place, or no object. Words further behind
-                # that look like one are stale fields then.
                 if 0 < count < sane_count:
                     add_address(start + at + prefix)
                     add_type(type_)
                     add_count(count)
                     add_row(len(blocks.starts) - 1)
-                break
+                # Else it is on a free list, whose next may stand in its place: words further behind that look like an
+                # object are stale fields then. Or these are the links of one that stands behind (--with-trace-refs).
+                if count < sane_count or not linked:
+                    break
 
 
 def _headers(data: bytes, words: memoryview, low: int, high: int) -> Iterator[tuple[int, int, int]]:

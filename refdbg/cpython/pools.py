@@ -5,7 +5,6 @@ Objects/obmalloc.c: arenas of pools of blocks of one size. What is larger than 5
 
 from __future__ import annotations
 
-import re
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
@@ -26,6 +25,7 @@ from refdbg.cpython.types import (
 )
 from refdbg.errors import DecodeError, LayoutNotFound, MemoryFault, SymbolNotFound
 from refdbg.graph.objects import Objects
+from refdbg.graph.rows import NO_ROW
 from refdbg.target.layout import StructView
 from refdbg.target.malloc import MappedBlocks, NativeBlock, NativeBlocks
 
@@ -34,7 +34,7 @@ _SIZE_CLASSES = 512 // _ALIGNMENT  # SMALL_REQUEST_THRESHOLD
 _POOL_SIZES = (1 << 14, 1 << 12)  # since 3.10, and before (or without the radix tree of arenas)
 _ARENAS_LIMIT = 1 << 20
 _OBJECT, _RAW = ord("o"), ord("r")
-_DEBUG_HEADER = re.compile(rb".{8}[omr]\xfd{7}", re.DOTALL)  # Objects/obmalloc.c, _PyMem_DebugRawAlloc
+_FEW = 16
 _TAGS = 3  # in the low bits of the collector's links
 
 
@@ -149,17 +149,19 @@ class Arenas:
 
 
 def has_debug_headers(runtime: Runtime) -> bool:
-    """Whether the allocator's blocks have the headers of a debug build: PYTHONMALLOC gives them to any build."""
-    if runtime.traits.debug:
-        return True
+    """Whether the allocator's blocks have the headers of a debug build: PYTHONMALLOC gives and takes them in all."""
     try:
-        arenas = Arenas(runtime)
-        for arena in arenas.all:
-            for _base, _size, words, blocks in arenas.pools(arena):
-                return all(_DEBUG_HEADER.match(words[at // 8 : at // 8 + 2].tobytes()) for at in blocks[:2])
-    except (LayoutNotFound, MemoryFault):
-        pass
-    return False
+        return _allocator(runtime) == runtime.target.address_of("_PyMem_DebugMalloc")
+    except (LayoutNotFound, SymbolNotFound, MemoryFault):
+        return runtime.traits.debug
+
+
+def _allocator(runtime: Runtime) -> int:
+    # The function that PyObject_Malloc calls (Objects/obmalloc.c: _PyObject; 3.12+: in _PyRuntimeState).
+    if "allocators" in runtime.state.layout:
+        return int(runtime.state["allocators.standard.obj.malloc"])
+    allocator = runtime.build.layout("PyMemAllocatorEx")
+    return runtime.memory.u64(runtime.target.address_of("_PyObject") + allocator.offset("malloc"))
 
 
 def pool_objects(texts: Texts, tracked: Objects) -> HeapObjects:
@@ -168,7 +170,14 @@ def pool_objects(texts: Texts, tracked: Objects) -> HeapObjects:
     Of malloc's blocks only those that are objects, or the storage of one. *tracked*: what the collectors track.
     Raises LayoutNotFound.
     """
-    return _Reader(texts, tracked).read()
+    found = _Reader(texts, tracked).read()
+    missing = sum(row == NO_ROW for row in found.index.of(tracked.addresses))
+    if missing > _FEW + len(tracked) // 100:  # large ones in the malloc heaps of other threads
+        raise LayoutNotFound(
+            f"{missing} of {len(tracked)} tracked objects lie in no block of an allocator that refdbg knows",
+            "Use a debug build (--with-pydebug), or a command that reads tracked objects only.",
+        )
+    return found
 
 
 class _Reader:

@@ -7,6 +7,7 @@ from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import compress
 
 from refdbg.cpython.greenlets import C_STACK
@@ -26,6 +27,7 @@ _PIECE = 1 << 20  # bytes that are read at once: they stay in the processor's ca
 _WORDS = 256  # that are searched at once
 _POINTERS = 40  # words from a block's start that an owner may point to: the values of a split dict begin inside
 _LEVELS = 3  # blocks that point to blocks: the nodes of an OrderedDict hang on its node table
+_LINKED = ("deque", "odict")  # kinds with storage of several blocks
 _KNOWN_STORAGE = ("dict", "defaultdict", "list", "set", "type")
 _ORDER = (
     "object", "frame", "abandoned frame", "interpreter", "thread", "runtime", "static", "block", "stack", "memory",
@@ -124,10 +126,24 @@ class Referrers:
         wanted = frozenset(addresses)
         chosen = list(compress(range(len(known.targets)), map(wanted.__contains__, known.targets)))
         owners = self._heap.objects.addresses
-        return {
+        words = {
             known.places[index]: (owners[bisect_right(known.starts, index) - 1], known.targets[index])
             for index in chosen
         }
+        for owner in self._linked:
+            words.update(
+                (each.place, (owner, each.target)) for each in self.references(owner)
+                if each.exact and not each.suspended and each.target in wanted
+            )
+        return words
+
+    @cached_property
+    def _linked(self) -> list[int]:
+        # Objects whose blocks are linked to each other: who owns one is not told by who points to it.
+        objects, kinds = self._heap.objects, self._stop.texts.kinds
+        types = {type_ for type_ in set(objects.types) if kinds.name(type_) in _LINKED}
+        others = self._known.others if self._known is not None else ()
+        return [objects.addresses[row] for row in others if objects.types[row] in types]
 
     def _search(self, addresses: Collection[int]) -> Iterator[tuple[int, int]]:
         # (place, word) of each aligned word that equals one of the addresses.
@@ -263,7 +279,7 @@ class Referrers:
             pointers = {
                 blocks.starts[row] + 8 * word: row
                 for row in rows
-                for word in range(min(_POINTERS, blocks.sizes[row] // 8 + 1))
+                for word in range(min(_POINTERS, max(blocks.sizes[row] // 8, 1)))  # not of the next block
             }
             for place, word in self._words(frozenset(pointers)):
                 holder = self._object_at(place)

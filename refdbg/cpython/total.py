@@ -90,13 +90,16 @@ def _counts_interned(stop: Stop) -> bool:
     return "ob_overflow" not in stop.runtime.build.object
 
 
+def counts_twice(stop: Stop) -> bool:
+    """Whether _PyUnicode_ClearInterned adds references to the total that nobody holds (see `interned_twice`)."""
+    return not _counts_interned(stop) and not stop.runtime.build.traits.free_threaded
+
+
 def interned_twice(stop: Stop, interpreter: Interpreter) -> int:
-    """How many references _PyUnicode_ClearInterned is about to add to the total that nobody holds.
+    """How many references _PyUnicode_ClearInterned is about to add to the total that nobody holds, where it does.
 
     Since 3.14 both _Py_RefcntAdd and the function itself count the two that it gives back to each string that lives on.
     """
-    if _counts_interned(stop) or stop.runtime.build.traits.free_threaded:
-        return 0
     field = "cached_objects.interned_strings"
     views = {
         each.main: StructView(stop.runtime.memory, each.address, stop.runtime.build.interpreter)
