@@ -8,6 +8,7 @@ marked, and are at most likely.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
@@ -281,7 +282,9 @@ class Owned:
     def _structseq(self, address: int, type_: Type) -> Iterator[Reference]:
         # Fields beyond the visible length are owned too (Objects/structseq.c, structseq_traverse).
         containers = self._texts.containers
-        number = containers.lookup(self.type_dict(type_), "n_fields")
+        number = 0
+        with suppress(DecodeError, MemoryFault):  # a static type that was finalized has no dict
+            number = containers.lookup(self.type_dict(type_), "n_fields")
         count = self._texts.scalars.integer(number) if number else self._texts.scalars.size(address)
         start = containers.tuple_start(address)
         return self._items(containers.words(start, count), start, address)

@@ -360,6 +360,8 @@ class _Reader:
                     offsets[type_] = known
                     if self._kinds.name(type_) == "deque":
                         deques.add(type_)
+                    elif self._kinds.name(type_) == "module":
+                        offsets[type_] = known = [layout("PyModuleObject").offset("md_state")]
                 if type_ in deques:
                     with suppress(MemoryFault, DecodeError, LayoutNotFound):
                         yield from (item.place for item in self._containers.deque_items(address))

@@ -22,6 +22,7 @@ TYPE_SUBCLASS = 1 << 31
 MANAGED_DICT = 1 << 4
 MANAGED_WEAKREF = 1 << 3
 
+_LARGEST_FINALIZED = 1 << 12  # bytes of an instance
 _METATYPE_DEPTH = 8
 LOWEST_ADDRESS = 1 << 12
 HIGHEST_ADDRESS = 1 << 47
@@ -89,7 +90,10 @@ class Types:
                     return False
                 if not self._memory.u64(metatype + self._offset["tp_flags"]) & TYPE_SUBCLASS:
                     return False
-            self._memory.read(self._memory.u64(address + self._offset["tp_name"]), 1)
+            name = self._memory.u64(address + self._offset["tp_name"])
+            if not name:  # a static type of the interpreter's that was finalized (_PyStructSequence_FiniBuiltin)
+                return 0 < self._memory.u64(address + self._offset["tp_basicsize"]) < _LARGEST_FINALIZED
+            self._memory.read(name, 1)
             return True
         except MemoryFault:
             return False
@@ -115,7 +119,8 @@ class Types:
         try:
             name = self._memory.c_string(word("tp_name"))
         except MemoryFault:
-            name = f"<type {address:#x}, its name is gone>"
+            symbol = self._runtime.target.symbol_at(address)
+            name = symbol.name if symbol is not None and not symbol.offset else "<type, its name is gone>"
         prefix = self._runtime.build.gc_head_size if flags & HAVE_GC else 0
         if self.has_preheader and flags & (MANAGED_DICT | MANAGED_WEAKREF):
             prefix += 16

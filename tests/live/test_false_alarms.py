@@ -1,0 +1,55 @@
+"""One defect is one finding, and none is none: on every kind of build, and with every allocator."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from tests.support.run import ENVIRONMENT, run
+
+REFDBG = [sys.executable, "-c", "from refdbg.launch.shell import main; main()"]
+LOSE = "import collections, ctypes; lost = {}; ctypes.pythonapi.Py_IncRef(ctypes.py_object(lost))"
+DEQUE = LOSE.format("collections.deque(float(n) for n in range(400))")
+ORDERED = LOSE.format("collections.OrderedDict((n + 0.5, 1000 + n) for n in range(300))")
+THREAD = "import threading; thread = threading.Thread(target=print); thread.start(); thread.join()"
+ALIVE = (
+    "import collections, decimal, pickle, io\n"
+    "kept = collections.OrderedDict((n + 0.5, [n]) for n in range(300)), pickle.Pickler(io.BytesIO()), [{}] * 99\n"
+    "print('ready', flush=True)\ninput()"
+)
+
+
+@pytest.mark.parametrize("program", [DEQUE, ORDERED], ids=["deque", "OrderedDict"])
+@pytest.mark.parametrize(("name", "allocator"), [
+    ("3.13", ""), ("3.13", "malloc"), ("3.13-release", ""), ("3.13-release", "malloc"),
+    ("3.13-release", "malloc_debug"), ("3.13t", ""),
+])  # fmt: skip
+def test_one_lost_reference(name: str, allocator: str, program: str, build: Callable[[str], str]) -> None:
+    more = {"PYTHONMALLOC": allocator} if allocator else {}
+    found = run([build(name), "-c", program], env={**ENVIRONMENT, **more}).report["findings"]
+    assert [each["verdict"] for each in found] == ["lost-reference"]
+    assert found[0]["subject"]["type"].startswith("collections.")
+    assert found[0]["explains"]["objects"] > 300  # with what it holds
+
+
+@pytest.mark.parametrize("name", ["3.13", "3.13-release", "3.13t"])
+def test_a_thread_is_no_leak(name: str, build: Callable[[str], str]) -> None:
+    assert run([build(name), "-c", THREAD]).report["findings"] == []
+
+
+@pytest.mark.parametrize("name", ["3.13", "3.13-release", "3.13t"])
+def test_what_is_alive_is_not_lost(name: str, build: Callable[[str], str]) -> None:
+    with subprocess.Popen(
+        [build(name), "-c", ALIVE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=ENVIRONMENT
+    ) as program:
+        assert program.stdout is not None
+        program.stdout.readline()
+        done = subprocess.run(
+            [*REFDBG, "--pid", str(program.pid), "leaks", "--json"], capture_output=True, text=True, check=True
+        )
+        program.kill()
+    assert [each["message"] for each in json.loads(done.stdout)["findings"]] == []
