@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from refdbg.cpython.heap import Blocks, HeapObjects, resident_stretches
+from refdbg.cpython.kinds import address_of
 from refdbg.cpython.runtime import Runtime
 from refdbg.cpython.text import Texts
 from refdbg.cpython.types import (
@@ -151,9 +152,13 @@ class Arenas:
 def has_debug_headers(runtime: Runtime) -> bool:
     """Whether the allocator's blocks have the headers of a debug build: PYTHONMALLOC gives and takes them in all."""
     try:
-        return _allocator(runtime) == runtime.target.address_of("_PyMem_DebugMalloc")
+        allocator = _allocator(runtime)
     except (LayoutNotFound, SymbolNotFound, MemoryFault):
         return runtime.traits.debug
+    if allocator == address_of(runtime, "_PyMem_DebugMalloc"):
+        return True
+    plain = [address_of(runtime, name) for name in ("_PyObject_Malloc", "_PyMem_RawMalloc")]
+    return runtime.traits.debug and allocator not in plain  # else a hook above it: tracemalloc's
 
 
 def _allocator(runtime: Runtime) -> int:
