@@ -90,7 +90,7 @@ class FinalizationWatch:
         self.makers: dict[int, Maker] = {}  # by interpreter number
         self._traced: Stop | None = None  # the process before tracemalloc's tables went
         self._twice = 0  # references that are in the total and nowhere else
-        self._blind = False  # whether the allocator's blocks are not understood
+        self.blind = False  # whether the allocator's blocks are not understood
         self.totals: Totals | None = None
         self.coverage = Coverage()
         self.warnings: list[str] = []
@@ -139,7 +139,7 @@ class FinalizationWatch:
         self._abandoned = Abandoned()
         self._traced = None
         self._twice = 0
-        self._blind = False
+        self.blind = False
         self.makers.clear()
         self.totals = None
         self.coverage = Coverage()
@@ -206,11 +206,11 @@ class FinalizationWatch:
         stop = self._stop(hit)
         interpreter = self._interpreter(hit, stop)
         tracked = stop.lists.tracked(interpreter)
-        if not self._blind and not has_debug_headers(stop.runtime):
+        if not self.blind and not has_debug_headers(stop.runtime):
             try:
                 _ = stop.heap  # in the end nothing is tracked by which it could be checked
             except RefdbgError as error:
-                self._blind = True
+                self.blind = True
                 self.warnings.append(f"what is left over is not known: {error}")
         self.coverage.add(tracked.coverage)
         self._ending(interpreter).moments["before_clear"] = moment(
@@ -350,7 +350,7 @@ class FinalizationWatch:
             self.totals = replace(self.totals, owners=self._owners(stop))
 
     def _main_left_over(self, hit: Hit, stop: Stop) -> None:
-        if self._blind:
+        if self.blind:
             return
         heap = stop.heap
         ending = self._endings.setdefault(0, Ending(0))
