@@ -14,9 +14,9 @@ from refdbg.commands.inspect import number, object_address
 from refdbg.commands.last_collection import LastCollection
 from refdbg.commands.left_over import LeftOver
 from refdbg.cpython import describe
+from refdbg.cpython.allocator import has_debug_headers
 from refdbg.cpython.mimalloc import check_counts
 from refdbg.cpython.owned import Owned
-from refdbg.cpython.pools import has_debug_headers
 from refdbg.cpython.referrers import Referrers
 from refdbg.records import Finding
 

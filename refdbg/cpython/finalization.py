@@ -13,11 +13,11 @@ from dataclasses import dataclass, field, replace
 
 from refdbg.cpython import events
 from refdbg.cpython.abandoned import abandoned
+from refdbg.cpython.allocator import has_debug_headers
 from refdbg.cpython.census import moment
 from refdbg.cpython.collection import Running, object_rows, where_supported
 from refdbg.cpython.heap import Pages
 from refdbg.cpython.owned import Owned
-from refdbg.cpython.pools import has_debug_headers
 from refdbg.cpython.runtime import Build, Interpreter
 from refdbg.cpython.stop import Abandoned, Stop
 from refdbg.cpython.storage import owned_edges
@@ -90,11 +90,10 @@ class FinalizationWatch:
         self.makers: dict[int, Maker] = {}  # by interpreter number
         self._traced: Stop | None = None  # the process before tracemalloc's tables went
         self._twice = 0  # references that are in the total and nowhere else
-        self.blind = False  # whether the allocator's blocks are not understood
+        self._blind = False  # whether the allocator's blocks are not understood
         self.totals: Totals | None = None
         self.coverage = Coverage()
         self.warnings: list[str] = []
-        self.breakpoints: list[Breakpoint] = []
         self._roles: dict[Sequence[str], Breakpoint] = {}
         self._missing: list[Sequence[str]] = []
         for role, on_hit in (
@@ -110,13 +109,12 @@ class FinalizationWatch:
         ):
             try:
                 self._roles[role] = session.break_on(role, where_supported(build, on_hit))
-                self.breakpoints.append(self._roles[role])
             except SymbolNotFound:
                 self._missing.append(role)
 
     def delete(self) -> None:
         """Stop watching."""
-        for breakpoint_ in self.breakpoints:
+        for breakpoint_ in self._roles.values():
             breakpoint_.delete()
 
     def missing(self) -> list[str]:
@@ -139,7 +137,7 @@ class FinalizationWatch:
         self._abandoned = Abandoned()
         self._traced = None
         self._twice = 0
-        self.blind = False
+        self._blind = False
         self.makers.clear()
         self.totals = None
         self.coverage = Coverage()
@@ -206,11 +204,11 @@ class FinalizationWatch:
         stop = self._stop(hit)
         interpreter = self._interpreter(hit, stop)
         tracked = stop.lists.tracked(interpreter)
-        if not self.blind and not has_debug_headers(stop.runtime):
+        if interpreter.main and not has_debug_headers(stop.runtime):
             try:
                 _ = stop.heap  # in the end nothing is tracked by which it could be checked
             except RefdbgError as error:
-                self.blind = True
+                self._blind = True
                 self.warnings.append(f"what is left over is not known: {error}")
         self.coverage.add(tracked.coverage)
         self._ending(interpreter).moments["before_clear"] = moment(
@@ -350,7 +348,7 @@ class FinalizationWatch:
             self.totals = replace(self.totals, owners=self._owners(stop))
 
     def _main_left_over(self, hit: Hit, stop: Stop) -> None:
-        if self.blind:
+        if self._blind:
             return
         heap = stop.heap
         ending = self._endings.setdefault(0, Ending(0))

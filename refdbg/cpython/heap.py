@@ -10,15 +10,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import repeat
-from typing import Protocol
 
-from refdbg.cpython.runtime import Interpreter, Runtime
+from refdbg.cpython.runtime import Build, Interpreter, Runtime
 from refdbg.cpython.types import HIGHEST_ADDRESS, LOWEST_ADDRESS, Types
 from refdbg.errors import DecodeError, LayoutNotFound, MemoryFault
 from refdbg.graph.objects import Coverage, Objects
 from refdbg.graph.rows import Rows
 from refdbg.target.layout import StructView
-from refdbg.target.memory import PAGE_BITS, Region
+from refdbg.target.memory import PAGE_BITS, Memory, Region
 
 # _gc_next and _gc_prev carry flags in their low bits (Include/internal/pycore_gc.h).
 _NEXT_MASK = ~0x3 & 0xFFFF_FFFF_FFFF_FFFF
@@ -38,7 +37,30 @@ class Generation:
     head: int
 
 
-class GenerationLists:
+class Lists:
+    """Where a collector keeps what it tracks."""
+
+    def generations(self, interpreter: Interpreter) -> list[Generation]:
+        """What there is, what is collected most often first."""
+        raise NotImplementedError
+
+    def walk(self, head: int) -> Objects:
+        """The objects of one of them. Ends at damage, and counts it."""
+        raise NotImplementedError
+
+    def tracked(self, interpreter: Interpreter) -> Objects:
+        """Every object that the interpreter's collector tracks, youngest generation first."""
+        everything = Objects()
+        for generation in self.generations(interpreter):
+            everything.extend(self.walk(generation.head))
+        return everything
+
+    def length(self, head: int) -> int:
+        """How many objects `walk` finds."""
+        return len(self.walk(head))
+
+
+class GenerationLists(Lists):
     """Where the collector of a build with the GIL keeps its objects: doubly linked lists per generation.
 
     While a collection runs, what it has found unreachable is in none of them, but on a list on the C stack.
@@ -140,17 +162,6 @@ class GenerationLists:
             objects.refcounts = array("q", [count & mask for count in objects.refcounts])
         return objects
 
-    def tracked(self, interpreter: Interpreter) -> Objects:
-        """Every object that the interpreter's collector tracks, youngest generation first."""
-        everything = Objects()
-        for generation in self.generations(interpreter):
-            everything.extend(self.walk(generation.head))
-        return everything
-
-    def length(self, head: int) -> int:
-        """How many objects the list at *head* has."""
-        return len(self.walk(head))
-
     def last(self, head: int) -> int:
         """The list's last object (``PyObject *``), 0 when the list is empty."""
         link = self._memory.u64(head + self._prev) & _PREV_MASK
@@ -225,6 +236,11 @@ class Blocks:
         """Whether *address* is known to be in no block: words there are left of what was freed."""
         row = bisect_right(self.divided, (address, HIGHEST_ADDRESS)) - 1
         return row >= 0 and address < self.divided[row][1] and self.row_of(address) is None
+
+
+def sane_count(build: Build) -> int:
+    """What the reference counts of the build's objects are less than, immortal ones too."""
+    return 1 << 32 if build.traits.immortal else SANE_COUNT
 
 
 def writable_data(regions: list[Region]) -> list[Region]:
@@ -359,7 +375,7 @@ class _Scan:
         # 3.12 and 3.13 count in the lower half and leave the upper one 0 (Include/object.h, Py_INCREF), which a
         # pointer's is not.
         self._count_mask = build.count_mask
-        self._sane_count = 1 << 32 if build.traits.immortal else SANE_COUNT
+        self._sane_count = sane_count(build)
         self._linked = build.traits.trace_refs
         gc_head = build.gc_head_size
         # (bytes before the object, with it at least, the words of the block in which its count and its type stand)
@@ -374,16 +390,11 @@ class _Scan:
         for low in range(0, len(data), _PAGE):
             content = data[low : low + _PAGE + _AHEAD]
             found = last.known(start + low, content)
-            if found is None or not all(self._ends(start, data, end - start) for end in found.far):
+            if found is None or not all(_intact(self._memory, start, data, end - start) for end in found.far):
                 found = _Found()
                 self.stretch(start, data, low, min(low + _PAGE, len(data)), found)
                 last.keep(start + low, content, found)
             yield found
-
-    def _ends(self, start: int, data: bytes, end: int) -> bool:
-        # The middle of a large block may be untouched (calloc): its trailer is in another stretch then.
-        inside = end + 8 <= len(data)
-        return (data[end : end + 8] if inside else self._memory.read_some(start + end, 8)) == _TRAILER
 
     def stretch(self, start: int, data: bytes, low: int, high: int, result: _Found) -> None:
         """Add the blocks whose headers lie in data[low:high]; the data is from *start*."""
@@ -391,8 +402,8 @@ class _Scan:
         # The loop runs for each block: what it calls are locals, and words are read from one view of all the data.
         known = self._known
         prefix_of = known.get
-        count_mask, sane_count, places, ends = self._count_mask, self._sane_count, self._places, self._ends
-        linked = self._linked
+        count_mask, sane_count, places = self._count_mask, self._sane_count, self._places
+        linked, memory = self._linked, self._memory
         add_start, add_size, add_api = blocks.starts.append, blocks.sizes.append, blocks.apis.append
         add_address, add_type, add_count = objects.addresses.append, objects.types.append, objects.refcounts.append
         add_row = result.rows.append
@@ -403,10 +414,12 @@ class _Scan:
             at = 8 * first
             end = at + size
             if end > kept:
-                if not ends(start, data, end):
+                if not _intact(memory, start, data, end):
                     continue
                 result.far.append(start + end)
-            elif data[end : end + 8] != _TRAILER and not (end + 8 > end_of_data and ends(start, data, end)):
+            elif data[end : end + 8] != _TRAILER and not (
+                end + 8 > end_of_data and _intact(memory, start, data, end)
+            ):
                 continue
             add_start(start + at)
             add_size(size)
@@ -439,6 +452,12 @@ class _Scan:
                     break
 
 
+def _intact(memory: Memory, start: int, data: bytes, end: int) -> bool:
+    # Whether a block's trailer is behind data[:end]. The middle of a large block may be untouched (calloc): its trailer
+    # is in another stretch then.
+    return (data[end : end + 8] if end + 8 <= len(data) else memory.read_some(start + end, 8)) == _TRAILER
+
+
 def _headers(data: bytes, words: memoryview, low: int, high: int) -> Iterator[tuple[int, int, int]]:
     # (word at which the data of a block begins, its size, its api) of each block header in data[low:high] where malloc
     # and pymalloc align one. Two bytes of every 16 are searched, then their words compared: it is all C that runs for
@@ -460,8 +479,7 @@ def debug_blocks(runtime: Runtime, coverage: Coverage) -> Iterator[tuple[int, in
         words = memoryview(data)[: len(data) & ~7].cast("Q")
         for first, size, api in _headers(data, words, 0, len(data)):
             end = 8 * first + size
-            trailer = data[end : end + 8] if end + 8 <= len(data) else runtime.memory.read_some(start + end, 8)
-            if trailer == _TRAILER:
+            if _intact(runtime.memory, start, data, end):
                 yield start + 8 * first, size, api
 
 
@@ -471,18 +489,6 @@ def prefix_before(types: Types, address: int) -> int:
         return types[address].prefix if types.is_type(address) else -1
     except (DecodeError, MemoryFault):
         return -1
-
-
-class Lists(Protocol):
-    """Where a collector keeps what it tracks."""
-
-    def generations(self, interpreter: Interpreter) -> list[Generation]:
-        """What there is, what is collected most often first."""
-        ...
-
-    def walk(self, head: int) -> Objects:
-        """The objects of one of them."""
-        ...
 
 
 def generation_of(lists: Lists, interpreters: list[Interpreter], address: int) -> tuple[int, str] | None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import compress, repeat
 
+from refdbg.cpython.allocator import has_debug_headers
 from refdbg.cpython.counts import DEFERRED, FINALIZED, FROZEN, IMMORTAL_COUNT, TRACKED, UNREACHABLE, SplitCounts
 from refdbg.cpython.heap import (
     OBJECT_LIMIT,
@@ -18,6 +19,7 @@ from refdbg.cpython.heap import (
     Blocks,
     Generation,
     HeapObjects,
+    Lists,
     debug_blocks,
     prefix_before,
     resident_stretches,
@@ -25,7 +27,7 @@ from refdbg.cpython.heap import (
 )
 from refdbg.cpython.runtime import LIST_LIMIT, Interpreter, Runtime
 from refdbg.cpython.types import Types
-from refdbg.errors import LayoutNotFound, MemoryFault, RefdbgError, SymbolNotFound
+from refdbg.errors import MemoryFault, RefdbgError
 from refdbg.graph.objects import Coverage, Objects
 from refdbg.target.layout import StructLayout, StructView
 
@@ -293,11 +295,7 @@ class Mimalloc:
     @property
     def debug_header(self) -> int:
         """The bytes that the debug hooks put before the data of a block; 0 without them (_PyMem_DebugEnabled)."""
-        try:
-            hook = self._runtime.target.address_of("_PyMem_DebugMalloc")
-            return _DEBUG_HEADER if self._runtime.state["allocators.standard.obj.malloc"] == hook else 0
-        except (SymbolNotFound, LayoutNotFound, MemoryFault):
-            return 0
+        return _DEBUG_HEADER if has_debug_headers(self._runtime) else 0
 
     @property
     def padding(self) -> int:
@@ -315,7 +313,7 @@ def _decoded(word: int, keys: tuple[int, ...], null: int) -> int:
     return 0 if link == null else link
 
 
-class MimallocPages:
+class MimallocPages(Lists):
     """Where the collector of a free-threaded build finds its objects: it walks all of their memory.
 
     What the `GenerationLists` of a build with the GIL are. There are no generations: a collection looks at everything
@@ -397,17 +395,6 @@ class MimallocPages:
             objects.coverage.unreadable += 1
             objects.coverage.notes.append(f"a list of the collector's breaks off at {address:#x}: unreadable")
         return objects
-
-    def tracked(self, interpreter: Interpreter) -> Objects:
-        """Every object that the interpreter's collector tracks."""
-        everything = Objects()
-        for generation in self.generations(interpreter):
-            everything.extend(self.walk(generation.head))
-        return everything
-
-    def length(self, head: int) -> int:
-        """How many objects `walk` finds."""
-        return len(self.walk(head))
 
     def last(self, _head: int) -> int:
         """There is no order: 0."""

@@ -11,8 +11,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from refdbg.cpython.heap import Blocks, HeapObjects, resident_stretches
-from refdbg.cpython.kinds import address_of
+from refdbg.cpython.heap import Blocks, HeapObjects, resident_stretches, sane_count
 from refdbg.cpython.runtime import Runtime
 from refdbg.cpython.text import Texts
 from refdbg.cpython.types import (
@@ -149,26 +148,6 @@ class Arenas:
             yield base, size, words, sorted(blocks)
 
 
-def has_debug_headers(runtime: Runtime) -> bool:
-    """Whether the allocator's blocks have the headers of a debug build: PYTHONMALLOC gives and takes them in all."""
-    try:
-        allocator = _allocator(runtime)
-    except (LayoutNotFound, SymbolNotFound, MemoryFault):
-        return runtime.traits.debug
-    if allocator == address_of(runtime, "_PyMem_DebugMalloc"):
-        return True
-    plain = [address_of(runtime, name) for name in ("_PyObject_Malloc", "_PyMem_RawMalloc")]
-    return runtime.traits.debug and allocator not in plain  # else a hook above it: tracemalloc's
-
-
-def _allocator(runtime: Runtime) -> int:
-    # The function that PyObject_Malloc calls (Objects/obmalloc.c: _PyObject; 3.12+: in _PyRuntimeState).
-    if "allocators" in runtime.state.layout:
-        return int(runtime.state["allocators.standard.obj.malloc"])
-    allocator = runtime.build.layout("PyMemAllocatorEx")
-    return runtime.memory.u64(runtime.target.address_of("_PyObject") + allocator.offset("malloc"))
-
-
 def pool_objects(texts: Texts, tracked: Objects) -> HeapObjects:
     """Every object in pymalloc's pools and in malloc's blocks, and the pools' blocks in use, in ascending order.
 
@@ -192,8 +171,8 @@ class _Reader:
         runtime = texts.runtime
         self._tracked = frozenset(tracked.addresses)
         build = runtime.build
-        self._count_mask = 0xFFFF_FFFF if build.object["ob_refcnt"].size == 4 else 0xFFFF_FFFF_FFFF_FFFF
-        self._sane_count = 1 << 32 if build.traits.immortal else 1 << 33
+        self._count_mask = build.count_mask
+        self._sane_count = sane_count(build)
         self._head = build.gc_head.size
         self._next = build.gc_head.offset("_gc_next") - self._head
         self._prev = build.gc_head.offset("_gc_prev") - self._head

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from refdbg.cpython.allocator import has_debug_headers
 from refdbg.cpython.frames import Frames
 from refdbg.cpython.heap import GenerationLists, HeapObjects, heap_objects
 from refdbg.cpython.mimalloc import MimallocPages, free_threaded_heap
-from refdbg.cpython.pools import has_debug_headers, pool_objects
+from refdbg.cpython.pools import pool_objects
 from refdbg.cpython.runtime import Build, Runtime
 from refdbg.cpython.text import Texts
 from refdbg.cpython.types import Types

@@ -41,10 +41,13 @@ def test_a_thread_is_no_leak(name: str, build: Callable[[str], str]) -> None:
     assert run([build(name), "-c", THREAD]).report["findings"] == []
 
 
-@pytest.mark.parametrize("name", ["3.13", "3.13-release", "3.13t"])
-def test_what_is_alive_is_not_lost(name: str, build: Callable[[str], str]) -> None:
+@pytest.mark.parametrize(("name", "traced"), [
+    ("3.13", ""), ("3.13-release", ""), ("3.13t", ""), ("3.13", "1"), ("3.13t", "1"),
+])  # fmt: skip
+def test_what_is_alive_is_not_lost(name: str, traced: str, build: Callable[[str], str]) -> None:
+    env = {**ENVIRONMENT, "PYTHONTRACEMALLOC": traced}
     with subprocess.Popen(
-        [build(name), "-c", ALIVE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=ENVIRONMENT
+        [build(name), "-c", ALIVE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env
     ) as program:
         assert program.stdout is not None
         program.stdout.readline()
@@ -52,4 +55,6 @@ def test_what_is_alive_is_not_lost(name: str, build: Callable[[str], str]) -> No
             [*REFDBG, "--pid", str(program.pid), "leaks", "--json"], capture_output=True, text=True, check=True
         )
         program.kill()
-    assert [each["message"] for each in json.loads(done.stdout)["findings"]] == []
+    answer = json.loads(done.stdout)
+    assert [each["message"] for each in answer["findings"]] == []
+    assert answer["objects"] > 10_000  # they were looked at
