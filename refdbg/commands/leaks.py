@@ -41,6 +41,7 @@ def show_leaks(context: Context, arguments: argparse.Namespace) -> Leaks:
     stop = context.stop
     check_counts(stop.runtime)
     objects = stop.heap.objects
+    stop.begin_visits()
     everything = LeftOver(stop, objects, 0)
     limit = max(arguments.objects, 1)  # a finding names the first
     held = everything.explain(limit, "" if arguments.all else "lost-reference")
@@ -52,7 +53,6 @@ def show_leaks(context: Context, arguments: argparse.Namespace) -> Leaks:
                 f"interpreter {interpreter.number} is in the middle of a collection: what that takes for garbage is "
                 "in no list, and is not judged here."
             )
-    stop.runtime.memory.forget()  # the walks have read most of its pages, one by one: the emulator needs the room
     leaked = everything.stays(held.rest)
     collection = LastCollection(stop, tracked, stop, leaked, everything.held(leaked))
     kept, more = collection.findings(0, limit)

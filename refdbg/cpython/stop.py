@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from refdbg.cpython.known import Known
     from refdbg.cpython.statics import Statics
     from refdbg.cpython.tracemalloc import Traces
-    from refdbg.cpython.traverse import Visited
+    from refdbg.cpython.traverse import Traverse, Visited
     from refdbg.graph.edges import Edges
 
 
@@ -78,6 +79,7 @@ class Stop:
         self.runtime = Runtime(build)
         self.abandoned = Abandoned()  # what was seen of them earlier
         self.traced: Stop | None = None  # an earlier one, when tracemalloc was on
+        self._visiting: tuple[Traverse, Callable[[], Visited]] | None = None
 
     @cached_property
     def types(self) -> Types:
@@ -155,11 +157,21 @@ class Stop:
     @cached_property
     def visits(self) -> Visited:
         """What the tp_traverse of each object of the heap visits. Raises EmulationError, MissingDependency."""
+        (traverse, finish), self._visiting = self._visiting or self._begin(), None
+        with closing(traverse):
+            return finish()
+
+    def begin_visits(self) -> None:
+        """Have `visits` found out beside what is done next. Raises EmulationError, MissingDependency."""
+        _ = self.known  # it needs a copy of the memory for itself, and so do they
+        self.runtime.memory.forget()  # the walks have read most of its pages, one by one
+        self._visiting = self._visiting or self._begin()
+
+    def _begin(self) -> tuple[Traverse, Callable[[], Visited]]:
         from refdbg.cpython.traverse import Traverse  # an emulator: only when it is asked for
 
         traverse = Traverse(self)
-        with closing(traverse):
-            return traverse.visits(self.heap.objects.addresses, self.heap.objects.types)
+        return traverse, traverse.begin(self.heap.objects.addresses, self.heap.objects.types)
 
     @cached_property
     def visited_edges(self) -> Edges:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, compress, repeat
 from operator import eq
@@ -69,17 +69,27 @@ class Traverse:
 
     def visits(self, addresses: Sequence[int], types: Sequence[int]) -> Visited:
         """What the tp_traverse of each object visits. *addresses*, *types*: ``PyObject *``, row by row."""
+        return self.begin(addresses, types)()
+
+    def begin(self, addresses: Sequence[int], types: Sequence[int]) -> Callable[[], Visited]:
+        """The same beside what the caller does next, as `Emulator.begin` does it."""
         traversed, undecided, ignored = self._traversed(addresses, types)
-        if all(traversed):
-            found = self._emulator.visits(addresses, self._type_offset, self._slot)
-            return Visited(found.starts, found.targets, found.failures, ignored)
-        found = self._emulator.visits(array("Q", compress(addresses, traversed)), self._type_offset, self._slot)
-        # A row that is not traversed begins, and ends, where the next one begins that is.
-        starts = array("Q", map(found.starts.__getitem__, accumulate(traversed, initial=0)))
-        if found.failures:
-            rows = list(compress(range(len(addresses)), traversed))
-            undecided.update((rows[index], reason) for index, reason in found.failures.items())
-        return Visited(starts, found.targets, undecided, ignored)
+        every = all(traversed)
+        chosen = addresses if every else array("Q", compress(addresses, traversed))
+        finish = self._emulator.begin(chosen, self._type_offset, self._slot)
+
+        def visits() -> Visited:
+            found = finish()
+            if every:
+                return Visited(found.starts, found.targets, found.failures, ignored)
+            # A row that is not traversed begins, and ends, where the next one begins that is.
+            starts = array("Q", map(found.starts.__getitem__, accumulate(traversed, initial=0)))
+            if found.failures:
+                rows = list(compress(range(len(addresses)), traversed))
+                undecided.update((rows[index], reason) for index, reason in found.failures.items())
+            return Visited(starts, found.targets, undecided, ignored)
+
+        return visits
 
     def _traversed(
         self, addresses: Sequence[int], types: Sequence[int]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import struct
 from array import array
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
@@ -110,6 +111,8 @@ class Emulator:
         self._variants = Variants(self._cpu, self._call)
         self._slots = (-1, -1)
         self._endless: Counter[int] = Counter()  # by function
+        self._beside = ThreadPoolExecutor(1)  # unicorn lets other Python code run meanwhile
+        self._closed = False
         base = self._cpu.base
         self._end = base + _END_OFFSET
         self._control_at = base + 0x10000
@@ -129,7 +132,9 @@ class Emulator:
         self._limit = self._visited_at + min(8 * _MOST_VISITS, max(self.copied & -8, _FEWEST_BYTES))
 
     def close(self) -> None:
-        """Give the copy of the memory back. Nothing can be called any more."""
+        """Give the copy of the memory back. Nothing can be called any more; what has begun ends soon."""
+        self._closed = True
+        self._beside.shutdown()
         self._cpu.close()
         del self._variants
 
@@ -144,12 +149,26 @@ class Emulator:
         *type_offset*: of the type word in an object; *slot_offset*: of the function's slot in a type. Every
         object must have one.
         """
-        found = self._calls(objects, type_offset, slot_offset)
-        return Visits(found.starts, found.targets, self._explained(found))
+        return self.begin(objects, type_offset, slot_offset)()
+
+    def begin(self, objects: Sequence[int], type_offset: int, slot_offset: int) -> Callable[[], Visits]:
+        """The same beside what the caller does next: what this returns waits for the visits and returns them.
+
+        Nothing else may be asked of the emulator meanwhile.
+        """
+        self._choose(type_offset, slot_offset)
+        first = self._beside.submit(self._pass, objects)
+
+        def visits() -> Visits:
+            found = self._cured(objects, first.result())
+            return Visits(found.starts, found.targets, self._explained(found))
+
+        return visits
 
     def results(self, objects: Sequence[int], type_offset: int, slot_offset: int) -> tuple[array[int], dict[int, str]]:
         """The same calls' results, and why a call did not end by row (its result means nothing)."""
-        found = self._calls(objects, type_offset, slot_offset)
+        self._choose(type_offset, slot_offset)
+        found = self._cured(objects, self._pass(objects))
         return found.results, self._explained(found)
 
     def _explained(self, found: _Pass) -> dict[int, str]:
@@ -160,13 +179,14 @@ class Emulator:
 
     # Everything once, then what failed for an instruction again.
 
-    def _calls(self, objects: Sequence[int], type_offset: int, slot_offset: int) -> _Pass:
+    def _choose(self, type_offset: int, slot_offset: int) -> None:
         if self._slots != (type_offset, slot_offset):
             self._slots = type_offset, slot_offset
             struct.pack_into("<i", self._code, _TYPE_PATCH, type_offset)
             struct.pack_into("<i", self._code, _SLOT_PATCH, slot_offset)
             self._cpu.code_changed()
-        found = self._pass(objects)
+
+    def _cured(self, objects: Sequence[int], found: _Pass) -> _Pass:
         tried: dict[int, Problem] = {}
         for _ in range(_ROUNDS):
             again = [
@@ -189,7 +209,7 @@ class Emulator:
         found = _Pass(array("Q"), array("Q"), array("Q"), {})
         done = 0
         inspect = not strict  # the first objects show most of the code
-        while done < len(objects):
+        while done < len(objects) and not self._closed:
             batch = array("Q", objects[done : done + (_INSPECTED if inspect else _ROOM)])
             self._objects[: 8 * len(batch)] = memoryview(batch).cast("B")
             self._control[4] = self._visited_at - 8 * len(found.targets)
@@ -289,7 +309,7 @@ class Emulator:
                 return row, Problem("full", "", place)
             if place == self._end:
                 return end, None
-            if not patient:
+            if not patient or self._closed:
                 return row, Problem("late", "", place)
             if before == (self._control[0], self._control[3]):  # the time was up, and nothing was visited meanwhile
                 return row, Problem("endless", "no end", place)
