@@ -1,6 +1,6 @@
 """The third-party packages, found next to refdbg even inside a debugger, and imported when first used.
 
-Only ABI-independent packages: the debugger's Python is not the one they were installed for.
+Only ABI-independent packages inside: the debugger's Python is not the one they were installed for.
 """
 
 from __future__ import annotations
@@ -61,3 +61,15 @@ tabulate = _Lazy("tabulate", "tabulate")
 unicorn = _Lazy("unicorn", "unicorn", "unicorn.x86_const")
 pygments = _Lazy("pygments", "pygments", "pygments.lexers", "pygments.formatters")
 jinja2 = _Lazy("jinja2", "jinja2", "markupsafe")  # only outside of debuggers: it is compiled for one Python
+_LONG = 1 << 17  # below, loops of Python's are done before numpy is imported
+
+
+def vectors(length: int) -> Any:
+    """numpy for columns of that *length*, None where loops of Python's must do or are as fast: in every debugger."""
+    if length < _LONG or "gdb" in sys.modules or "lldb" in sys.modules:
+        return None
+    make_importable()
+    try:
+        return importlib.import_module("numpy")
+    except ImportError:
+        return None

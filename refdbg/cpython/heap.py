@@ -10,9 +10,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import repeat
+from typing import Any
 
 from refdbg.cpython.runtime import Build, Interpreter, Runtime
 from refdbg.cpython.types import HIGHEST_ADDRESS, LOWEST_ADDRESS, Types
+from refdbg.dependencies import vectors
 from refdbg.errors import DecodeError, LayoutNotFound, MemoryFault
 from refdbg.graph.objects import Coverage, Objects
 from refdbg.graph.rows import Rows
@@ -291,6 +293,10 @@ class HeapObjects:
     def object_in(self) -> array[int]:
         """By block: its object (``PyObject *``), 0 where it has none."""
         found = array("Q", bytes(8 * len(self.blocks.starts)))
+        np = vectors(len(self.rows))
+        if np is not None:
+            np.frombuffer(found, "u8")[np.frombuffer(self.rows, "u8")] = np.frombuffer(self.objects.addresses, "u8")
+            return found
         for block, address in zip(self.rows, self.objects.addresses):
             found[block] = address
         return found
@@ -362,6 +368,8 @@ def heap_objects(runtime: Runtime, types: Types, last: Pages | None = None) -> H
 
 
 _PAGE = 1 << PAGE_BITS
+_VECTOR = 8 << 20  # bytes at once: what is told of them stays small
+_BLOCK = 64  # bytes of a common block
 _AHEAD = 640  # bytes behind a page that blocks of pymalloc reach (Include/internal/pycore_obmalloc.h)
 
 
@@ -398,6 +406,11 @@ class _Scan:
 
     def stretch(self, start: int, data: bytes, low: int, high: int, result: _Found) -> None:
         """Add the blocks whose headers lie in data[low:high]; the data is from *start*."""
+        np = vectors((high - low) // _BLOCK)
+        if np is not None:
+            for piece in range(low, high, _VECTOR):
+                self._vectors(np, start, data, piece, min(piece + _VECTOR, high), result)
+            return
         blocks, objects = result.blocks, result.objects
         # The loop runs for each block: what it calls are locals, and words are read from one view of all the data.
         known = self._known
@@ -450,6 +463,59 @@ class _Scan:
                 # object are stale fields then. Or these are the links of one that stands behind (--with-trace-refs).
                 if count < sane_count or not linked:
                     break
+
+
+    def _vectors(self, np: Any, start: int, data: bytes, low: int, high: int, result: _Found) -> None:
+        # The same as `stretch`, without a loop for the blocks.
+        words = np.frombuffer(data, "<u8", len(data) // 8)
+        marks = words[low // 8 + 1 : high // 8 : 2]
+        at = np.flatnonzero(np.isin(marks, np.array(list(_APIS), "u8")))
+        first, apis = low // 8 + 2 + 2 * at, marks[at].astype("u1")
+        sizes = words[first - 2].byteswap()
+        ends = 8 * first.astype("u8") + np.minimum(sizes, _REGION_LIMIT)
+        intact = _trailers(np, words, ends)
+        for row in np.flatnonzero(ends + 8 > len(data)):
+            intact[row] = _intact(self._memory, start, data, int(ends[row]))
+        first, apis, sizes, ends = first[intact], apis[intact], sizes[intact], ends[intact]
+        result.far += (start + ends[ends > high + _AHEAD - 8]).tolist()
+        row_of_first = len(result.blocks.starts)
+        result.blocks.starts.frombytes((start + 8 * first).astype("u8").tobytes())
+        result.blocks.sizes.frombytes(sizes.tobytes())
+        result.blocks.apis += apis.tobytes()
+
+        rows = np.flatnonzero(apis == _OBJECT_API)
+        first = first[rows]
+        room = np.minimum(ends[rows], len(data)) - 8 * first.astype("u8")
+        places, types, counts = (np.zeros(len(rows), "u8") for _ in range(3))
+        pending = np.arange(len(rows))
+        for prefix, least, count_at, type_at in self._places:
+            asked = pending[room[pending] >= least]
+            type_ = words[first[asked] + type_at]
+            count = words[first[asked] + count_at] & np.uint64(self._count_mask)
+            sane = (count > 0) & (count < self._sane_count)
+            likely = sane & (type_ & 7 == 0) & (type_ >= LOWEST_ADDRESS) & (type_ < HIGHEST_ADDRESS)
+            for new in set(np.unique(type_[likely]).tolist()) - self._known.keys():
+                self._known[new] = prefix_before(self._types, new)
+            mine = np.isin(type_, np.array([each for each, before in self._known.items() if before == prefix], "u8"))
+            found = asked[mine & sane]
+            places[found] = start + 8 * first[found] + prefix
+            types[found], counts[found] = type_[mine & sane], count[mine & sane]
+            over = asked[mine & ((count < self._sane_count) | (not self._linked))]
+            pending = np.setdiff1d(pending, over, assume_unique=True)
+        found = np.flatnonzero(places)
+        result.objects.addresses.frombytes(places[found].tobytes())
+        result.objects.types.frombytes(types[found].tobytes())
+        result.objects.refcounts.frombytes(counts[found].tobytes())
+        result.rows.frombytes((row_of_first + rows[found]).astype("u8").tobytes())
+
+
+def _trailers(np: Any, words: Any, ends: Any) -> Any:
+    # Whether a trailer begins at each of the *ends*, bytes from the first of the *words*; not where they are too few.
+    at, shift = ends >> 3, 8 * (ends & 7)
+    last = len(words) - 1
+    low = words[np.minimum(at, last)] >> shift
+    high = np.where(shift > 0, words[np.minimum(at + 1, last)] << (64 - shift & 63), 0)
+    return (low | high == int.from_bytes(_TRAILER, "little")) & (ends + 8 <= 8 * len(words))
 
 
 def _intact(memory: Memory, start: int, data: bytes, end: int) -> bool:

@@ -9,27 +9,29 @@ from __future__ import annotations
 import struct
 from array import array
 from bisect import bisect_left, bisect_right
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from mmap import mmap
-from typing import Union
 
 from refdbg.cpython.heap import resident_stretches
+from refdbg.cpython.many import Many, Stretch
 from refdbg.cpython.owned import Owned
 from refdbg.cpython.stop import Stop
 from refdbg.cpython.total import interned_dicts
 from refdbg.cpython.types import Type
+from refdbg.dependencies import vectors
 from refdbg.errors import DecodeError, LayoutNotFound, MemoryFault
 
 _U64 = struct.Struct("<Q")
 _NULL = bytes(8)
 _DUMMY_HASH = 0xFFFF_FFFF_FFFF_FFFF
 _PIECE = 1 << 20  # bytes that are read at once
+_MANY = 1000  # objects of a type
 _LIMIT = 1 << 26  # words: a container that claims more is damaged
 
 # Appends what an object owns: (the words of its stretch of memory, its place in them, its address).
 _Take = Callable[[memoryview, int, int], None]
-_Bytes = Union[bytes, mmap]
 
 
 @dataclass(frozen=True)
@@ -52,16 +54,33 @@ def known_references(stop: Stop) -> Known:
     return _Reader(stop, Owned(stop.texts)).read()
 
 
-def _copied(stop: Stop, start: int, end: int) -> _Bytes:
-    # The stretch as far as it can be read, in memory that the kernel gets back at once: of malloc's it would not.
-    copy = mmap(-1, end - start)
-    view = memoryview(copy)
-    for place in range(0, len(copy), _PIECE):
-        part = view[place : place + _PIECE]
-        done = stop.runtime.memory.read_into(start + place, part)
-        if done < len(part):
-            return copy[: place + done]
-    return copy
+def _copied(stop: Stop) -> tuple[mmap, list[Stretch]]:
+    # The writable memory as far as it can be read, in memory that the kernel gets back at once: of malloc's it would
+    # not.
+    wanted = [(start, end) for _, start, end in resident_stretches(stop.runtime)]
+    copy = mmap(-1, max(sum(end - start for start, end in wanted), 1))
+    found, first = [], 0
+    with memoryview(copy) as view:
+        for start, end in wanted:
+            size = 0
+            for place in range(start, end, _PIECE):
+                more = min(_PIECE, end - place)
+                done = stop.runtime.memory.read_into(place, view[first + size : first + size + more])
+                size += done
+                if done < more:
+                    break
+            found.append(Stretch(start, first, size))
+            first += (end - start + 7) & -8
+    return copy, found
+
+
+@dataclass(frozen=True)
+class _Shape:
+    # Where an object's references are: in a container's storage, at offsets, and in the dict or the values of an
+    # instance of the type *managed*.
+    container: str
+    offsets: tuple[int, ...]
+    managed: Type | None
 
 
 class _Reader:
@@ -70,14 +89,11 @@ class _Reader:
         self._owned = owned
         self._memory = stop.runtime.memory
         self._tables = stop.texts.containers.tables
-        self._stretches: list[tuple[int, _Bytes]] = [
-            (start, _copied(stop, start, end)) for _, start, end in resident_stretches(stop.runtime)
-        ]
-        self._bases = [base for base, _ in self._stretches]
-        self._base = 0
-        self._data: _Bytes = b""
+        self._copy, self._stretches = _copied(stop)
+        self._bases = [stretch.base for stretch in self._stretches]
+        self._here = Stretch(0, 0, 0)
         self._names: dict[int, int] = {}  # how many keys a shared table has
-        self._starts, self._places, self._targets = array("Q", [0]), array("Q"), array("Q")
+        self._places, self._targets = array("Q"), array("Q")
         layout = stop.runtime.build.layout
         self._size = stop.texts.scalars.ob_size // 8
         self._list_items = layout("PyListObject").offset("ob_item") // 8
@@ -92,37 +108,64 @@ class _Reader:
 
     def read(self) -> Known:
         objects = self._stop.heap.objects
-        takes = {type_: self._take(type_) for type_ in set(objects.types)}
+        shapes = {type_: self._shape(type_) for type_ in set(objects.types)}
+        takes = {type_: self._take(shape) if shape else None for type_, shape in shapes.items()}
         other_types = {type_ for type_, take in takes.items() if take is None}
         others = {row for row, type_ in enumerate(objects.types) if type_ in other_types} if other_types else set()
         interned = interned_dicts(self._stop)  # their references are not counted
-        starts, targets, places = self._starts, self._targets, self._places
-        row = 0
-        for base, data in self._stretches:
-            self._base, self._data = base, data
-            words = memoryview(data)[: len(data) & ~7].cast("Q")
-            behind = bisect_left(objects.addresses, base + len(data))
-            for address, type_ in zip(objects.addresses[row:behind], objects.types[row:behind]):
+        many = self._many(shapes)
+        rows, addresses, row_types = many.rest(objects) if many else (
+            range(len(objects)), objects.addresses, objects.types
+        )
+        starts, targets, places = array("Q", [0]), self._targets, self._places
+        first = 0
+        for stretch in self._stretches:
+            self._here, base = stretch, stretch.base
+            words = memoryview(self._copy)[stretch.first : stretch.first + (stretch.size & ~7)].cast("Q")
+            behind = bisect_left(addresses, base + stretch.size)
+            for row, address, type_ in zip(rows[first:behind], addresses[first:behind], row_types[first:behind]):
                 take = takes[type_]
                 if take is not None:
                     try:
                         take(words, (address - base) >> 3, address)
                     except (MemoryFault, DecodeError, IndexError):  # damaged, or it begins in another stretch
                         del targets[starts[-1] :], places[starts[-1] :]
-                        others.add(len(starts) - 1)
+                        others.add(row)
                     if address in interned:
                         del targets[starts[-1] :], places[starts[-1] :]
-                        others.add(len(starts) - 1)
+                        others.add(row)
                 starts.append(len(targets))
-            row = behind
-        del self._stretches, self._data  # the copy of the memory: what is bound to this object would keep it
+            first = behind
+            words.release()
+        if many:
+            starts, places, targets = many.joined(starts, places, targets)
+        del self._copy  # the copy of the memory: what is bound to this object would keep it
         types = self._stop.types
         unsure_types = {type_ for type_ in takes.keys() - other_types if self._owned.may_own_more(types[type_])}
         unsure = (row for row, type_ in enumerate(objects.types) if type_ in unsure_types)
         return Known(starts, places, targets, frozenset(others), frozenset(unsure))
 
-    def _take(self, type_address: int) -> _Take | None:
-        # What to call for the instances of a type; None where Owned must be asked.
+    def _many(self, shapes: dict[int, _Shape | None]) -> Many | None:
+        # The objects of the types that have many, where they can be read without a loop.
+        objects = self._stop.heap.objects
+        np = vectors(len(objects))
+        if np is None:
+            return None
+        found = Many(np, objects, self._copy, self._stretches)
+        for type_, number in Counter(objects.types).items():
+            shape = shapes[type_]
+            if shape is None or shape.managed is not None or number < _MANY:
+                continue
+            if shape.container == "list":
+                found.add(type_, shape.offsets, 8 * self._size, 8 * self._list_items, _LIMIT)
+            elif shape.container == "tuple":
+                found.add(type_, shape.offsets, 8 * self._size, self._tuple_items, _LIMIT, inline=True)
+            elif not shape.container:
+                found.add(type_, shape.offsets)
+        return found
+
+    def _shape(self, type_address: int) -> _Shape | None:
+        # Where the references of the type's instances are; None where Owned must be asked.
         try:
             type_ = self._stop.types[type_address]
             fixed = self._owned.fixed_words(type_)
@@ -131,13 +174,18 @@ class _Reader:
         except (DecodeError, MemoryFault, LayoutNotFound):
             return None
         container, offsets = fixed
-        takes: list[_Take] = [self._containers[container]] if container else []
         if self._is_managed(type_):
-            takes.append(self._managed(type_))
-        elif type_.dictoffset:
+            return _Shape(container or "", tuple(offsets), type_)
+        if type_.dictoffset:
             offsets = sorted({*offsets, type_.dictoffset})
-        if offsets:
-            takes.append(self._fixed([offset // 8 for offset in offsets]))
+        return _Shape(container or "", tuple(offsets), None)
+
+    def _take(self, shape: _Shape) -> _Take:
+        takes: list[_Take] = [self._containers[shape.container]] if shape.container else []
+        if shape.managed is not None:
+            takes.append(self._managed(shape.managed))
+        if shape.offsets:
+            takes.append(self._fixed([offset // 8 for offset in shape.offsets]))
         if len(takes) == 1:
             return takes[0]
 
@@ -149,19 +197,16 @@ class _Reader:
 
     def _span(self, address: int, size: int) -> bytes:
         # All of the bytes, most often of the stretch at hand. Raises MemoryFault.
-        at = address - self._base
-        if at >= 0:
-            found = self._data[at : at + size]
-            if len(found) == size:
-                return found
-        row = bisect_right(self._bases, address) - 1
-        if row >= 0:
-            base, data = self._stretches[row]
-            at = address - base
-            found = data[at : at + size]
-            if len(found) == size:
-                return found
-        return self._memory.read(address, size)
+        here = self._here
+        at = address - here.base
+        if not 0 <= at <= here.size - size:
+            row = bisect_right(self._bases, address) - 1
+            here = self._stretches[row]
+            at = address - here.base
+            if row < 0 or at > here.size - size:
+                return self._memory.read(address, size)
+        at += here.first
+        return self._copy[at : at + size]
 
     def _fixed(self, offsets: list[int]) -> _Take:
         add_place, add_target = self._places.append, self._targets.append
@@ -222,12 +267,11 @@ class _Reader:
         if count is None:
             count = self._names[keys] = self._tables.table(keys, self._span)[3]
         first, order = self._tables.order(values, count, self._span)
+        found = array("Q", self._span(first, 8 * count))
         for index in order:
-            if index < count:
-                (target,) = _U64.unpack(self._span(first + 8 * index, 8))
-                if target:
-                    self._places.append(first + 8 * index)
-                    self._targets.append(target)
+            if index < count and found[index]:
+                self._places.append(first + 8 * index)
+                self._targets.append(found[index])
 
     def _set(self, words: memoryview, at: int, address: int) -> None:
         used = words[at + self._set_used]

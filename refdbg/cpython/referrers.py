@@ -19,12 +19,14 @@ from refdbg.cpython.places import Places
 from refdbg.cpython.stop import Stop
 from refdbg.cpython.total import interned_dicts, is_interned
 from refdbg.cpython.types import DICT_SUBCLASS
+from refdbg.dependencies import vectors
 from refdbg.errors import DecodeError, MemoryFault, RefdbgError
 from refdbg.graph.objects import Coverage
 from refdbg.graph.rows import NO_ROW
 
 _PIECE = 1 << 20  # bytes that are read at once: they stay in the processor's cache
 _WORDS = 256  # that are searched at once
+_PARTS = 1 << 20  # their table stays in the processor's cache
 _POINTERS = 40  # words from a block's start that an owner may point to: the values of a split dict begin inside
 _LEVELS = 3  # blocks that point to blocks: the nodes of an OrderedDict hang on its node table
 _LINKED = ("deque", "odict")  # kinds with storage of several blocks
@@ -305,6 +307,17 @@ class Referrers:
         return inside.address if inside is not None else None
 
     def _words(self, wanted: frozenset[int]) -> Iterator[tuple[int, int]]:
+        np = vectors(len(self._heap.objects))
+        if np is not None:
+            seem = np.zeros(_PARTS, bool)  # by a part of a word, whether it may be one of them
+            seem[np.array(list(wanted), "u8") >> 3 & (_PARTS - 1)] = True
+            for start, data in resident_data(self._stop.runtime, self.coverage, _PIECE):
+                column = np.frombuffer(data, "<u8", len(data) // 8)
+                for index in np.flatnonzero(seem[column >> 3 & (_PARTS - 1)]).tolist():
+                    word = int(column[index])
+                    if word in wanted:
+                        yield start + 8 * index, word
+            return
         for start, data in resident_data(self._stop.runtime, self.coverage, _PIECE):
             words = array("Q", data[: len(data) & ~7])
             # Most pages have none: one call for each decides that.

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from itertools import accumulate, compress
 from operator import add
 
+from refdbg.dependencies import vectors
+
 
 @dataclass
 class Edges:
@@ -36,6 +38,13 @@ class Edges:
     def only(self, inside: Sequence[int]) -> Edges:
         """Those edges whose targets are *inside* (by row, 0 or 1). A target of -1 is what the last one says."""
         # No loop of Python's runs for each edge.
+        np = vectors(len(self.targets))
+        if np is not None:
+            targets = np.frombuffer(self.targets, "i8")
+            keep = np.frombuffer(inside, "u1")[targets] != 0
+            counts = np.concatenate([[0], np.cumsum(keep)]).astype("u8")
+            starts = counts[np.frombuffer(self.starts, "u8")]
+            return Edges(array("Q", starts.tobytes()), array("Q", targets[keep].tobytes()))
         flags = bytes(map(inside.__getitem__, self.targets))
         before = array("Q", accumulate(flags, initial=0))  # how many stay, before each of the edges
         return Edges(array("Q", map(before.__getitem__, self.starts)), array("Q", compress(self.targets, flags)))

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
+from typing import Any
+
+from refdbg.dependencies import vectors
 
 NO_ROW = -1
 _UNALIGNED = 15  # objects begin at multiples of 16
@@ -23,6 +26,13 @@ class Rows:
         self._table = table = array("i", [NO_ROW]) * ((high - low >> 4) + 1)
         self._others: dict[int, int] = {}
         others = self._others
+        np = vectors(len(addresses))
+        if np is not None:
+            found = np.asarray(addresses, "u8")
+            near = (found >= low) & (found <= high) & (found & _UNALIGNED == 0)
+            np.frombuffer(table, "i4")[found[near] - low >> 4] = np.flatnonzero(near)
+            others.update(zip(found[~near].tolist(), np.flatnonzero(~near).tolist()))
+            return
         for row, address in enumerate(addresses):
             if low <= address <= high and not address & _UNALIGNED:
                 table[address - low >> 4] = row
@@ -31,12 +41,25 @@ class Rows:
 
     def of(self, wanted: Sequence[int]) -> array[int]:
         """The row of each of the addresses, NO_ROW where it is none of theirs."""
+        np = vectors(len(wanted))
+        if np is not None:
+            return self._vectors(np, np.asarray(wanted, "u8"))
         low, high, table, other = self._low, self._high, self._table, self._others.get
         return array("q", [
             table[address - low >> 4] if low <= address <= high and not address & _UNALIGNED
             else other(address, NO_ROW)
             for address in wanted
         ])
+
+    def _vectors(self, np: Any, wanted: Any) -> array[int]:
+        near = (wanted >= self._low) & (wanted <= self._high) & (wanted & _UNALIGNED == 0)
+        found = np.full(len(wanted), NO_ROW, "i8")
+        found[near] = np.frombuffer(self._table, "i4")[wanted[near] - self._low >> 4]
+        if self._others:
+            known = np.array(sorted(self._others), "u8")
+            for place in np.flatnonzero(~near & (known[np.searchsorted(known, wanted) % len(known)] == wanted)):
+                found[place] = self._others[int(wanted[place])]
+        return array("q", found.tobytes())
 
     def get(self, address: int, otherwise: int = NO_ROW) -> int:
         """The row of the address, *otherwise* where it is none of theirs."""
