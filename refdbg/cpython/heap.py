@@ -356,7 +356,12 @@ def heap_objects(runtime: Runtime, types: Types, last: Pages | None = None) -> H
     found = _Found()
     scan = _Scan(runtime, types)
     coverage = found.objects.coverage = found.blocks.coverage
+    np = vectors(sum(end - start for _, start, end in resident_stretches(runtime)) // _BLOCK) if last is None else None
     for start, data in resident_data(runtime, coverage):
+        if np is not None:
+            for low in range(0, len(data), _VECTOR):
+                scan.vectors(np, start, data, low, min(low + _VECTOR, len(data)), found)
+            continue
         if last is None:
             scan.stretch(start, data, 0, len(data), found)
             continue
@@ -369,7 +374,7 @@ def heap_objects(runtime: Runtime, types: Types, last: Pages | None = None) -> H
 
 _PAGE = 1 << PAGE_BITS
 _VECTOR = 8 << 20  # bytes at once: what is told of them stays small
-_BLOCK = 64  # bytes of a common block
+_BLOCK = 100  # bytes of a common block
 _AHEAD = 640  # bytes behind a page that blocks of pymalloc reach (Include/internal/pycore_obmalloc.h)
 
 
@@ -406,11 +411,6 @@ class _Scan:
 
     def stretch(self, start: int, data: bytes, low: int, high: int, result: _Found) -> None:
         """Add the blocks whose headers lie in data[low:high]; the data is from *start*."""
-        np = vectors((high - low) // _BLOCK)
-        if np is not None:
-            for piece in range(low, high, _VECTOR):
-                self._vectors(np, start, data, piece, min(piece + _VECTOR, high), result)
-            return
         blocks, objects = result.blocks, result.objects
         # The loop runs for each block: what it calls are locals, and words are read from one view of all the data.
         known = self._known
@@ -465,8 +465,8 @@ class _Scan:
                     break
 
 
-    def _vectors(self, np: Any, start: int, data: bytes, low: int, high: int, result: _Found) -> None:
-        # The same as `stretch`, without a loop for the blocks.
+    def vectors(self, np: Any, start: int, data: bytes, low: int, high: int, result: _Found) -> None:
+        """The same as `stretch`, without a loop for the blocks. *np*: numpy; *low*, *high*: multiples of 16."""
         words = np.frombuffer(data, "<u8", len(data) // 8)
         marks = words[low // 8 + 1 : high // 8 : 2]
         at = np.flatnonzero(np.isin(marks, np.array(list(_APIS), "u8")))

@@ -312,7 +312,7 @@ class Referrers:
             seem = np.zeros(_PARTS, bool)  # by a part of a word, whether it may be one of them
             seem[np.array(list(wanted), "u8") >> 3 & (_PARTS - 1)] = True
             for start, data in resident_data(self._stop.runtime, self.coverage, _PIECE):
-                column = np.frombuffer(data, "<u8", len(data) // 8)
+                column = np.frombuffer(data[: len(data) & ~7] or bytes(8), "<u8")
                 for index in np.flatnonzero(seem[column >> 3 & (_PARTS - 1)]).tolist():
                     word = int(column[index])
                     if word in wanted:

@@ -332,12 +332,12 @@ def _spliced(first: _Pass, rows: Sequence[int], second: _Pass) -> _Pass:
     last = 0
     for index, row in enumerate(rows):
         shift = len(targets) - first.starts[last]
-        starts.extend([start + shift for start in first.starts[last : row + 1]])
+        starts.extend(map(shift.__add__, first.starts[last : row + 1]))
         targets.extend(first.targets[first.starts[last] : first.starts[row]])
         targets.extend(second.targets[second.starts[index] : second.starts[index + 1]])
         last = row + 1
     shift = len(targets) - first.starts[last]
-    starts.extend([start + shift for start in first.starts[last:]])
+    starts.extend(map(shift.__add__, first.starts[last:]))
     targets.extend(first.targets[first.starts[last] :])
     results = first.results[:]
     problems = dict(first.problems)
