@@ -40,12 +40,11 @@ def show_leaks(context: Context, arguments: argparse.Namespace) -> Leaks:
     """The findings at this stop. Raises RefdbgError."""
     stop = context.stop
     check_counts(stop.runtime)
-    objects = stop.heap.objects
+    objects, tracked = stop.heap.objects, stop.tracked()
     stop.begin_visits()
     everything = LeftOver(stop, objects, 0)
     limit = max(arguments.objects, 1)  # a finding names the first
     held = everything.explain(limit, "" if arguments.all else "lost-reference")
-    tracked = stop.tracked()
     notes = objects.coverage.notes + everything.not_read() + stop.statics.coverage.notes + stop.suspended.notes
     for interpreter in stop.runtime.interpreters():
         if stop.lists.collecting(interpreter):

@@ -132,7 +132,9 @@ class LeftOver:
         others = self._edges.reach(list(self._direct.get(_OTHERS, ())), design)
         unknown = self._edges.reach(list(self._direct.get(_NOT_READ, ())), design | others)
         groups = sorted(self._direct.keys() - set(_NO_FINDING), key=lambda group: (group.owner, group.library))
-        taken = design | others | unknown
+        mortal = [row for row in design if self._counts[row]]
+        taken = design  # of a large heap it is large: there is no second one
+        taken |= others | unknown
         found: list[Share] = []
         # A thread that runs on explains more than what its C code has in memory. Weak words are often stale: they
         # explain what nothing else does.
@@ -142,19 +144,18 @@ class LeftOver:
                 for number, group in enumerate(groups) if (group.sure, group.weak) == tier
             }
             found += shares(held_by, self._edges, self._held, taken)
-            taken = taken.union(*(share.rows for share in found))
+            taken.update(*(share.rows for share in found))
         # What stays even when every holder lets go is kept by something that no count shows: the last collection tells.
         stuck: set[int] = set()
         if found and not only:
             stuck = set().union(*(share.rows for share in found)) - self._released
             stuck.difference_update(*(share.roots for share in found))
-            taken = taken - stuck
+            taken -= stuck
         findings = [
             self._finding(groups[share.holder], share.rows - stuck, limit)
             for share in found if only in ("", groups[share.holder].verdict)
         ]
         notes = []
-        mortal = [row for row in design if self._counts[row]]
         if mortal:
             direct = self._direct.get(_DESIGN, Counter())
             references = sum(direct.values()) + sum(self._held[row] for row in design)

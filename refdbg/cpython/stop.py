@@ -163,8 +163,9 @@ class Stop:
 
     def begin_visits(self) -> None:
         """Have `visits` found out beside what is done next. Raises EmulationError, MissingDependency."""
-        _ = self.known  # it needs a copy of the memory for itself, and so do they
         self.runtime.memory.forget()  # the walks have read most of its pages, one by one
+        _ = self.known  # it needs a copy of the memory for itself, and so do they
+        self.runtime.memory.forget()
         self._visiting = self._visiting or self._begin()
 
     def _begin(self) -> tuple[Traverse, Callable[[], Visited]]:
