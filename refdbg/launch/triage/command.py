@@ -85,8 +85,9 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     root.add_argument("jobs", metavar="JOBS.toml", nargs="?")
     root.add_argument("--output", metavar="FOLDER", help="where the results are kept")
-    root.add_argument("--workers", metavar="N", type=_number, default=1,
-                      help="how many jobs run at once (default 1)")
+    root.add_argument("--workers", metavar="N", type=_number, help="how many jobs run at once (default 1)")
+    root.add_argument("--scheduler", metavar="ADDRESS",
+                      help="run the jobs on the workers of this Dask scheduler (pip install refdbg[dask])")
     root.add_argument("--shard", metavar="I/N", type=_shard, default=Shard(1, 1),
                       help="only every N-th job, from the I-th on: 1/3, 2/3 and 3/3 are all")
     root.add_argument("--list-tests", metavar="PYTHON", nargs="+", help="print a job file of these CPythons' tests")
@@ -113,13 +114,20 @@ def _run(words: Sequence[str]) -> int:
         return 0
     if orders.jobs is None or orders.output is None:
         _fail("name a job file and --output FOLDER\n  `refdbg-triage --help` shows the usage.")
+    if orders.scheduler and orders.workers:
+        _fail("--workers counts processes here; with --scheduler as many jobs run as its workers have threads")
     known = _known(orders)
     base = os.path.dirname(os.path.abspath(orders.jobs))
     folder = made(orders.output, read(orders.jobs), base, orders.shard)
     progress = Progress(folder.size, sum(not is_open(folder, job) for job in folder.jobs()))
     stopped = 0
     try:
-        run_all(folder, orders.workers, progress)
+        if orders.scheduler:
+            from refdbg.launch.triage.scheduler import run_on
+
+            run_on(orders.scheduler, folder, progress)
+        else:
+            run_all(folder, orders.workers or 1, progress)
     except Stopped as error:
         stopped = 128 + error.number
     finally:
