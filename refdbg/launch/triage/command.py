@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from refdbg import __version__
 from refdbg.errors import RefdbgError
 from refdbg.launch import baseline
-from refdbg.launch.triage.folder import Folder, Shard, made, opened
+from refdbg.launch.triage.folder import Folder, Shard, made, opened, write
 from refdbg.launch.triage.jobs import read
 from refdbg.launch.triage.progress import Progress
 from refdbg.launch.triage.summary import exit_status, summary
@@ -91,12 +91,13 @@ def parser() -> argparse.ArgumentParser:
     root.add_argument("--shard", metavar="I/N", type=_shard, default=Shard(1, 1),
                       help="only every N-th job, from the I-th on: 1/3, 2/3 and 3/3 are all")
     root.add_argument("--list-tests", metavar="PYTHON", nargs="+", help="print a job file of these CPythons' tests")
-    _baseline_options(root)
+    _summary_options(root)
     root.add_argument("--version", action="version", version=f"refdbg {__version__}")
     return root
 
 
-def _baseline_options(parser: argparse.ArgumentParser) -> None:
+def _summary_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--markdown", metavar="FILE", help="write the summary as Markdown, too, for a GitHub comment")
     parser.add_argument("--baseline", metavar="FILE", help="the signatures of known leaks, one a line")
     parser.add_argument("--update-baseline", action="store_true", help="add the new leaks to the baseline")
 
@@ -143,7 +144,7 @@ def _merge(words: Sequence[str]) -> int:
                    "and sum up. A job that several have finished is reported once.")  # fmt: skip
     root.add_argument("folders", metavar="FOLDER", nargs="+")
     root.add_argument("--output", metavar="FOLDER", required=True, help="where the results are kept")
-    _baseline_options(root)
+    _summary_options(root)
     orders = root.parse_args(words)
     known = _known(orders)
     folder, notes = merge(orders.folders, orders.output)
@@ -153,7 +154,7 @@ def _merge(words: Sequence[str]) -> int:
 def _summary(words: Sequence[str]) -> int:
     root = _Parser(prog="refdbg-triage summary", description="Sum up what a folder has results of.")
     root.add_argument("folder", metavar="FOLDER")
-    _baseline_options(root)
+    _summary_options(root)
     orders = root.parse_args(words)
     return _sum_up(opened(orders.folder), _known(orders), orders, [])
 
@@ -169,6 +170,7 @@ def _known(orders: argparse.Namespace) -> frozenset[str]:
 def _sum_up(folder: Folder, known: frozenset[str], orders: argparse.Namespace, notes: Sequence[str]) -> int:
     # Writes the summary into the folder, prints its text and returns the exit status.
     from refdbg.render.triage import triage_junit, triage_text
+    from refdbg.render.triage_markdown import triage_markdown
     from refdbg.render.triage_page import triage_html
 
     record: dict[str, Any] = summary(folder, known, notes)
@@ -178,6 +180,8 @@ def _sum_up(folder: Folder, known: frozenset[str], orders: argparse.Namespace, n
     folder.write("summary.txt", text)
     folder.write("junit.xml", triage_junit(record))
     folder.write("summary.html", triage_html(record))
+    if orders.markdown:
+        write(orders.markdown, triage_markdown(record))
     if orders.update_baseline:
         added = baseline.update(orders.baseline, {"findings": record["groups"]})
         _say(f"refdbg-triage: {added} leaks were added to {orders.baseline}")
