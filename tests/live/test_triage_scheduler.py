@@ -203,6 +203,8 @@ def test_a_worker_of_another_refdbg_gets_nothing(python311: str, tmp_path: Path)
     """Where there is no other one, nothing is run; and a scheduler that dies is said."""
     (tmp_path / "old/refdbg").mkdir(parents=True)
     (tmp_path / "old/refdbg/__init__.py").write_text('__version__ = "0.0.1"\n')
+    (tmp_path / "none/refdbg").mkdir(parents=True)
+    (tmp_path / "none/refdbg/__init__.py").write_text("raise ModuleNotFoundError('it is not here')\n")
     file, log = _job_file(tmp_path, python311, {"one": "pass", "two": "pass", "waits": "import time; time.sleep(100)"})
     cluster = _scheduler(tmp_path)
     try:
@@ -211,9 +213,10 @@ def test_a_worker_of_another_refdbg_gets_nothing(python311: str, tmp_path: Path)
         assert refused.status == 2 and not log.read_text()
         assert f"it has refdbg 0.0.1, here is {__version__}: install the same there" in refused.err
         assert "no worker of the scheduler can be used: tcp://127.0.0.1:" in refused.err
+        cluster.work(1, env={"PYTHONPATH": str(tmp_path / "none")})
         cluster.work(1, env={"PYTHONPATH": str(ROOT)})
         with distributed.Client(cluster.address) as client:
-            client.wait_for_workers(2, timeout=TIMEOUT)
+            client.wait_for_workers(3, timeout=TIMEOUT)
         command = [*TRIAGE, str(file), "--output", str(tmp_path / "results"), "--scheduler", cluster.address]
         second = subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
         program = _process(log, "waits")
@@ -221,6 +224,7 @@ def test_a_worker_of_another_refdbg_gets_nothing(python311: str, tmp_path: Path)
         _, err = second.communicate(timeout=TIMEOUT)
         assert second.returncode == 2
         assert "does not answer any more" in err and "gets no jobs: it has refdbg 0.0.1" in err, err
+        assert f"gets no jobs: it has no refdbg (it is not here): install {__version__} there" in err
         assert "Traceback" not in err
         assert sorted(results(tmp_path / "results")) == ["one@debug", "two@debug"]
         assert _runs(log) == {"one": 1, "two": 1, "waits": 1}
