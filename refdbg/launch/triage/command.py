@@ -87,7 +87,7 @@ def parser() -> argparse.ArgumentParser:
     root.add_argument("--output", metavar="FOLDER", help="where the results are kept")
     root.add_argument("--workers", metavar="N", type=_number, help="how many jobs run at once (default 1)")
     root.add_argument("--scheduler", metavar="ADDRESS",
-                      help="run the jobs on the workers of this Dask scheduler, tcp://HOST:PORT (needs the extra `dask`)")
+                      help="run the jobs on the workers of a Dask scheduler, tcp://HOST:PORT (needs the extra `dask`)")
     root.add_argument("--shard", metavar="I/N", type=_shard, default=Shard(1, 1),
                       help="only every N-th job, from the I-th on: 1/3, 2/3 and 3/3 are all")
     root.add_argument("--list-tests", metavar="PYTHON", nargs="+", help="print a job file of these CPythons' tests")

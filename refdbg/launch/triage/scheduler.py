@@ -112,6 +112,7 @@ class _Run:
 
     def _look_at_workers(self) -> None:
         there = self._client.nthreads()
+        self._refused = {address: why for address, why in self._refused.items() if address in there}
         new = [address for address in there if address not in self._threads and address not in self._refused]
         versions = self._client.run(eval, _ASKED, workers=new, on_error="return") if new else {}
         for address, version in versions.items():
@@ -137,7 +138,7 @@ class _Run:
             self._alone = self._looked
             self._told.says("waiting for a worker")
         if self._looked - self._alone > _PATIENCE or (there and not self._met and there.keys() <= self._refused.keys()):
-            refused = [f"{address}: {why}" for address, why in self._refused.items() if address in there]
+            refused = [f"{address}: {why}" for address, why in self._refused.items()]
             raise NoWorker(
                 "no worker of the scheduler can be used: " + ("; ".join(refused) or "there is none"),
                 "Start workers that have this refdbg, a debugger and the interpreters: "
@@ -206,8 +207,8 @@ class _Run:
         except OSError as error:
             raise no_room(error) from error
         if remote.NO_ROOM in record:
-            self._threads.pop(task.worker, None)
-            self._refuse(task.worker, record[remote.NO_ROOM])
+            if self._threads.pop(task.worker, None):  # not said already
+                self._refuse(task.worker, f"it has no room for results: {record[remote.NO_ROOM]}")
             self._jobs = itertools.chain([task], self._jobs)
             self._more = True
             return
