@@ -21,6 +21,7 @@ NO_ROOM = "no room"
 FILES = ("report.json", "output.txt", "errors.txt")
 _RUN = f"import sys; sys.path.insert(0, {ROOT!r}); from refdbg.launch.triage.remote import main; main()"
 _LOOK = 1.0  # seconds
+_ENDING = ("closing", "closed", "failed")  # a worker whose scheduler is gone, among others
 _MOST = 64 << 20  # bytes of one file: schedulers are not made to pass on more
 
 
@@ -32,7 +33,7 @@ def order(job: Job, base: str) -> str:
 def run_here(text: str) -> bytes:
     """Called by a Dask worker: run the job of this order, and return what `received` takes. Raises RuntimeError.
 
-    The job is ended when the task is cancelled, its client is gone, or the worker dies.
+    The job is ended when the task is cancelled, its client or the scheduler is gone, or the worker dies.
     """
     from distributed import get_worker
 
@@ -50,7 +51,7 @@ def run_here(text: str) -> bytes:
         except subprocess.TimeoutExpired:
             given = None
             task = worker.state.tasks.get(key)
-            if task is None or task.state != "executing":
+            if task is None or task.state != "executing" or worker.status.name in _ENDING:
                 process.terminate()  # it sees to the end of its program
     if process.returncode:
         words = err.decode("utf-8", "backslashreplace").strip().splitlines() or ["(it said nothing)"]

@@ -75,7 +75,7 @@ def run_on(address: str, folder: Folder, told: Told) -> None:
             _Run(distributed, client, folder, told).all()
         except (OSError, distributed.client.ClosedClientError, distributed.CancelledError) as error:
             raise NoScheduler(
-                f"the scheduler at {address} does not answer any more: {error}",
+                f"the scheduler at {address} does not answer any more",
                 "When it is there again, give the same command: it goes on with the jobs that are not finished.",
             ) from error
         finally:
