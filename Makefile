@@ -20,8 +20,9 @@ test: test-venv check cpython sid
 
 docs: venv $(DOCS_STAMP)
 	$(BIN)/python -m tools.document_options
+	$(BIN)/python -m tools.man_pages man
 	$(BIN)/mkdocs build --strict --quiet
-	@echo "== site/index.html"
+	@echo "== site/index.html; man -l man/refdbg.1"
 
 check: test-venv
 	@echo "== ruff, mypy, import-linter"
@@ -50,7 +51,7 @@ $(STAMP): setup.cfg pyproject.toml
 test-venv: venv $(TEST_STAMP)
 
 $(TEST_STAMP): $(STAMP)
-	@tools/install-packages gcc g++ libc6-dev graphviz chromium
+	@tools/install-packages gcc g++ libc6-dev graphviz chromium groff-base
 	$(BIN)/pip install --quiet --editable '.[test,check]' --config-settings editable_mode=compat
 	touch $@
 
@@ -67,4 +68,4 @@ sid: test-venv
 	-$(BIN)/python -m tests.support.sid
 
 clean:
-	rm -rf .venv build site *.egg-info
+	rm -rf .venv build site man *.egg-info

@@ -35,7 +35,7 @@ def options(parser: argparse.ArgumentParser) -> str:
 def _lines(parser: argparse.ArgumentParser) -> Iterator[str]:
     # Of one's own making: argparse's layout is another one in every second version of Python.
     shown = [action for action in parser._actions if action.help != argparse.SUPPRESS and action.dest != "help"]
-    words = [_argument(action) for action in shown if not action.option_strings]
+    words = [argument(action) for action in shown if not action.option_strings]
     yield ""
     yield f"    {' '.join([parser.prog, '[options]', *words])}"
     yield ""
@@ -46,7 +46,7 @@ def _lines(parser: argparse.ArgumentParser) -> Iterator[str]:
         yield from [*textwrap.wrap(described, 120, break_on_hyphens=False), ""]
     for action in shown:
         if action.help:
-            names = [_named(option, action) for option in action.option_strings] or [_argument(action)]
+            names = [named(option, action) for option in action.option_strings] or [argument(action)]
             text = f"* {', '.join(f'`{name}`' for name in names)}: {action.help}"
             yield from textwrap.wrap(text, 120, subsequent_indent="  ", break_on_hyphens=False)
     if isinstance(parser.formatter_class, type) and issubclass(
@@ -58,15 +58,19 @@ def _lines(parser: argparse.ArgumentParser) -> Iterator[str]:
     yield ""
 
 
-def _named(option: str, action: argparse.Action) -> str:
+def named(option: str, action: argparse.Action) -> str:
+    """An option and what it takes."""
     if action.nargs == 0:
         return option
     return f"{option} {action.metavar or '|'.join(map(str, action.choices or ()))}"
 
 
-def _argument(action: argparse.Action) -> str:
+def argument(action: argparse.Action) -> str:
+    """What a word of the command line stands for."""
     if action.nargs is None:
         return str(action.metavar)
+    if action.nargs == "?":
+        return f"[{action.metavar}]"
     return f"{action.metavar}…" if action.nargs == "+" else f"[{action.metavar}…]"  # "*", argparse.REMAINDER
 
 

@@ -12,7 +12,7 @@ from refdbg import __version__
 from refdbg.dependencies import ROOT
 from refdbg.errors import CommandError, RefdbgError
 
-_USAGE = """\
+USAGE = """\
 usage: refdbg CORE [PROGRAM] COMMAND...   run a command on a core file; without COMMAND a prompt opens
        refdbg --pid N COMMAND...          ... on a copy of a running process, which is stopped only meanwhile
        refdbg FILE.refdbg COMMAND...      ... on a snapshot, wherever it was taken
@@ -50,7 +50,7 @@ def main() -> NoReturn:
     """The console script."""
     words = sys.argv[1:]
     if not words or words in (["-h"], ["--help"]):
-        print(_USAGE, end="")
+        print(USAGE, end="")
     elif words[0] == "gdbinit":
         print(gdbinit())
     elif words[0] == "lldbinit":

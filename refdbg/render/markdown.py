@@ -52,7 +52,7 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
     met: Counter[str] = Counter()
     for number, finding in enumerate(suspects[:_FINDINGS], 1):
         # The advice is the same for each of a kind.
-        yield from _finding(number, finding, folded=met[finding["verdict"]] > 0)
+        yield from _finding(number, finding, again=met[finding["verdict"]] > 0)
         met[finding["verdict"]] += 1
     if count > _FINDINGS:
         rest = sum(finding["explains"]["references"] for finding in suspects[_FINDINGS:])
@@ -65,7 +65,7 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
         if end["left_over"] and end["left_over"]["objects"]:
             left = end["left_over"]
             title = f"Interpreter {end['id']}: {left['objects']} objects, {left['references']} references are left over"
-            yield from _folded(title, _block("\n".join(by_type_table(left["by_type"], _TYPES))))
+            yield from folded(title, _block("\n".join(by_type_table(left["by_type"], _TYPES))))
     crash = target["crash"]
     if crash:
         stacks = [frame_line(frame) for frame in crash["python"][:_STACK]] or ["(no Python frame)"]
@@ -76,10 +76,10 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
                 for frame in crash["native"][:_STACK]
             ),
         ]
-        yield from _folded(f"{crash['signal']}: Python and C stack", _block("\n".join(stacks)))
+        yield from folded(f"{crash['signal']}: Python and C stack", _block("\n".join(stacks)))
     again = shlex.join(["refdbg-run", *options_of(report), *target["argv"]])
     facts = f"{again}\n\nexecutable: {target['executable']}\nbuild id:   {target['build_id'] or 'not known'}"
-    yield from _folded("How to reproduce", _block(facts))
+    yield from folded("How to reproduce", _block(facts))
 
 
 def _summary(report: dict[str, Any]) -> Iterator[str]:
@@ -106,22 +106,22 @@ def _summary(report: dict[str, Any]) -> Iterator[str]:
             yield f"- {each['references']:+} in {plain_text(site['function'])} ({plain_text(where)})"
 
 
-def _finding(number: int, finding: dict[str, Any], folded: bool) -> Iterator[str]:
-    # *folded*: with its advice.
+def _finding(number: int, finding: dict[str, Any], again: bool) -> Iterator[str]:
+    # *again*: one of this kind was shown; its advice is folded.
     fix = f"**Fix:** {plain_text(finding['fix'])}"
     known = "known, " if finding.get("known") else ""
     yield ""
     yield f"**{number}. {finding['verdict']}** ({known}{finding['confidence']}): {plain_text(finding['message'])}"
-    if not folded:
+    if not again:
         yield ""
         yield fix
     if finding["repetitions"] > 1:
         yield ""
         yield f"In {finding['repetitions']} interpreters, here the numbers of interpreter {finding['interpreter']}."
-    yield from _folded(
+    yield from folded(
         f"Evidence, and what to look at next ({finding['signature']})",
         [
-            *([fix, ""] if folded else []),
+            *([fix, ""] if again else []),
             *(f"- {plain_text(each['text'])}" for each in finding["evidence"]),
             "",
             *_block(finding["next"]),
@@ -152,7 +152,8 @@ def _block(text: str) -> list[str]:
     return [f"{fence}text", *(shown(line) for line in text.split("\n")), fence]
 
 
-def _folded(title: str, lines: list[str]) -> Iterator[str]:
+def folded(title: str, lines: list[str]) -> Iterator[str]:
+    """Lines of Markdown that show when their title is clicked."""
     yield ""
     yield f"<details><summary>{escape(title)}</summary>"
     yield ""

@@ -16,7 +16,7 @@ _FEW = 20  # jobs: so many rows are shown even where all is well
 _NAMES = 6
 _LONGEST = 400  # characters of what an error says
 _QUIET = ("clean", "left over")
-_BAD = ("failed", "not started", "incomplete", "not run")
+BAD = ("failed", "not started", "incomplete", "not run")
 
 
 def triage_text(record: dict[str, Any]) -> str:
@@ -104,7 +104,7 @@ def _lines(record: dict[str, Any]) -> Iterator[str]:
     rows = record["rows"]
     if len(rows) > _FEW:
         rows = [row for row in rows if row["outcome"] not in _QUIET]
-    rows = sorted(rows, key=_rank)
+    rows = sorted(rows, key=rank)
     yield ""
     for line, row in zip(_table(rows[:_ROWS]), [None, None, *rows]):
         yield line
@@ -125,9 +125,9 @@ def _table(rows: list[dict[str, Any]]) -> list[str]:
     )  # fmt: skip
 
 
-def _rank(row: dict[str, Any]) -> tuple[int, int]:
-    # What is new first, then what is not known.
-    return (0 if row["new"] else 1 if row["outcome"] in _BAD else 2 if row["groups"] else 3), -row["new"]
+def rank(row: dict[str, Any]) -> tuple[int, int]:
+    """For an order: what is new first, then what is not known."""
+    return (0 if row["new"] else 1 if row["outcome"] in BAD else 2 if row["groups"] else 3), -row["new"]
 
 
 def triage_junit(record: dict[str, Any]) -> str:
@@ -162,7 +162,7 @@ def _case(row: dict[str, Any], groups: list[dict[str, Any]]) -> ElementTree.Elem
     if len(lines) > _FEW:
         lines[_FEW:] = [f"… and {len(lines) - _FEW} more"]
     text = "\n".join(shown(line) for line in [*lines, *row["unexplained"]])
-    if row["outcome"] in _BAD:
+    if row["outcome"] in BAD:
         why = shown(one_line(row["why"] or "it was not run"))
         ElementTree.SubElement(case, "error", {"type": row["outcome"], "message": why}).text = text
     elif row["new"]:

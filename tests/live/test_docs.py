@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 import shutil
 import subprocess
@@ -11,8 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from refdbg.launch.triage import command as triage
+from tests.conftest import missing
 from tests.support.console import Command, Console, differs, steps
 from tools.document_options import DOCS, parsers, written
+from tools.man_pages import pages
 
 ROOT = DOCS.parent
 PAGES = sorted([ROOT / "README.md", *DOCS.glob("*.md")])
@@ -56,6 +60,28 @@ def test_options_are_the_parsers() -> None:
         assert written(text, known) == text, f"{page.name}: run python -m tools.document_options"
     everything = "".join(texts.values())
     assert not [name for name in known if f"<!-- options of {name} -->" not in everything]
+
+
+def test_man_pages(tmp_path: Path) -> None:
+    """groff has nothing to say about them, and each has every option that its commands have."""
+    if shutil.which("groff") is None:
+        missing("no groff: apt-get install groff-base")
+    known = parsers()
+    shown = {}
+    for name, text in pages().items():
+        (tmp_path / name).write_text(text, encoding="ascii")
+        groff = ["groff", "-man", "-ww", "-Tutf8", "-P-cbou", tmp_path / name]
+        done = subprocess.run(groff, capture_output=True, text=True, check=True)
+        assert done.stderr == "", name
+        shown[name] = done.stdout
+    assert [*shown] == ["refdbg.1", "refdbg-run.1", "refdbg-triage.1"]
+    for words, parser in known.items():
+        page = shown[f"{words.split()[0]}.1"]
+        for action in parser._actions:
+            if action.help != argparse.SUPPRESS and action.dest != "help":
+                assert not (gone := [each for each in action.option_strings if each not in page]), (words, gone)
+    for line in triage.parser().epilog.splitlines():
+        assert line in shown["refdbg-triage.1"]  # by columns
 
 
 def test_links_lead_somewhere() -> None:

@@ -7,20 +7,19 @@ import json
 import os
 import subprocess
 import sys
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import jsonschema
 import pytest
-from markdown_it import MarkdownIt
 
 from refdbg.render.html import html_text
 from refdbg.render.junit import junit_text
 from refdbg.render.markdown import markdown_text, plain_text
 from refdbg.render.sarif import sarif_text
 from refdbg.render.verdicts import MEANINGS
+from tests.support.markdown import rendered
 from tests.support.run import ENVIRONMENT, ROOT, SCHEMA, Ended, refdbg_run, run
 
 PROGRAM = Path(__file__).parents[1] / "programs" / "hostile_names.py"
@@ -115,25 +114,6 @@ def refdbg(*words: str | Path) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
-class _Tags(HTMLParser):
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: set[str] = set()
-        self.text = ""
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.add(tag)
-
-    def handle_data(self, data: str) -> None:
-        self.text += f"{data}\x01"  # where a text ends, no name or link goes on
-
-
-def _rendered(text: str) -> _Tags:
-    tags = _Tags()
-    tags.feed(MarkdownIt("commonmark").enable(["table", "strikethrough"]).render(text))
-    return tags
-
-
 def test_a_wrapper_with_files_says_nothing(told: tuple[Path, Ended]) -> None:
     _, ended = told
     assert (ended.status, ended.out, ended.err) == (0, b"", b"")
@@ -151,14 +131,14 @@ def test_a_report_is_rendered_again_alike(told: tuple[Path, Ended], name: str) -
 def test_markdown_shows_and_does_nothing(told: tuple[Path, Ended]) -> None:
     folder, ended = told
     text = (folder / "markdown").read_text()
-    seen = _rendered(text)
+    seen = rendered(text)
     assert seen.found <= OURS, seen.found - OURS
     assert "<script>planted=1</script>" in seen.text
     assert len(text) < 65_536
     assert "<details><summary>How to reproduce</summary>" in text
     assert ended.report["findings"][0]["signature"] in text
     for mention in ("@someone", "#1 ", "://evil"):  # in code they mean nothing
-        inside = _rendered(plain_text(f"{mention} <{mention}>")).text
+        inside = rendered(plain_text(f"{mention} <{mention}>")).text
         assert mention.strip() not in inside and mention.strip() in inside.replace("\x01", "")
 
 
@@ -167,7 +147,7 @@ def test_markdown_shows_and_does_nothing(told: tuple[Path, Ended]) -> None:
     "a|b\n-|-", "&lt;b>", "    a", "---", "===", "\\`", "<!-- a", "`a`<b>`c`",
 ])  # fmt: skip
 def test_any_text_is_shown_as_it_is(text: str) -> None:
-    seen = _rendered(f"- {plain_text(text)}")
+    seen = rendered(f"- {plain_text(text)}")
     assert seen.found <= {"ul", "li", "code", "p"}
     assert seen.text.replace("\x01", "").split() == text.replace("`a`", "a").replace("`c`", "c").split()
 

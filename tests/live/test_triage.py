@@ -8,15 +8,14 @@ import resource
 import shutil
 import signal
 import subprocess
-import sys
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import jsonschema
 import pytest
 
 from refdbg.launch.triage.folder import Shard, made
@@ -24,41 +23,11 @@ from refdbg.launch.triage.jobs import BadJobs, Job, read
 from refdbg.launch.triage.workers import run_all
 from tests.conftest import missing, python_of
 from tests.support.browser import Browser
-from tests.support.run import ENVIRONMENT, ROOT, TIMEOUT, validated
+from tests.support.markdown import rendered
+from tests.support.run import ENVIRONMENT, TIMEOUT, validated
+from tests.support.triage import SCHEMA, TRIAGE, Triaged, comparable, results, triage
 
-_TRIAGE = [
-    sys.executable, "-c",
-    f"import sys; sys.path.insert(0, {str(ROOT)!r}); from refdbg.launch.triage.command import main; main()",
-]  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Triaged:
-    """How a refdbg-triage ended, and the summary that it wrote; {} where there is none."""
-
-    status: int
-    out: str
-    err: str
-    summary: dict[str, Any]
-
-    def row(self, key: str) -> dict[str, Any]:
-        """What the summary says of a job."""
-        (found,) = [row for row in self.summary["rows"] if row["key"] == key]
-        return dict(found)
-
-
-def triage(*words: str | Path, folder: Path | None = None) -> Triaged:
-    """Run refdbg-triage; *folder*: its --output, which a summary is read from."""
-    command = [*_TRIAGE, *map(str, words), *(["--output", str(folder)] if folder else [])]
-    done = subprocess.run(command, capture_output=True, env=ENVIRONMENT, timeout=TIMEOUT, check=False, text=True)
-    file = (folder or Path(words[-1])) / "summary.json"
-    summary = json.loads(file.read_text()) if file.is_file() else {}
-    return Triaged(done.returncode, done.stdout, done.stderr, summary)
-
-
-def results(folder: Path) -> dict[str, dict[str, Any]]:
-    """The result of each finished job."""
-    return {file.parent.name: json.loads(file.read_text()) for file in folder.glob("jobs/*/result.json")}
+PLANTED = Path(__file__).parents[1] / "programs" / "hostile_names.py"
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +62,7 @@ arguments = ["-c", "pass"]
 def whole(job_file: Path) -> tuple[Path, Triaged]:
     """All of its jobs, two at once."""
     folder = job_file.with_name("whole")
-    return folder, triage(job_file, "--workers", "2", folder=folder)
+    return folder, triage(job_file, "--workers", "2", "--markdown", folder.with_suffix(".md"), folder=folder)
 
 
 @pytest.fixture(scope="module")
@@ -157,18 +126,11 @@ def test_a_finished_job_is_not_run_again_and_a_baseline_makes_it_known(
     assert "`DecimalTuple`" in later.summary["groups"][0]["message"]
 
 
-def _comparable(record: dict[str, Any]) -> dict[str, Any]:
-    rows = [{key: value for key, value in row.items() if key != "seconds"} for row in record["rows"]]
-    # A message may have addresses of one run in it.
-    groups = [{key: each[key] for key in each if key not in ("first_seen", "message")} for each in record["groups"]]
-    return {**record, "rows": rows, "groups": groups}
-
-
 def test_merged_shards_are_the_whole(whole: tuple[Path, Triaged], shards: list[Path], tmp_path: Path) -> None:
     assert sorted(key for shard in shards for key in results(shard)) == sorted(results(whole[0]))
     merged = triage("merge", *shards, folder=tmp_path / "merged")
     assert merged.status == 1
-    assert _comparable(merged.summary) == _comparable(whole[1].summary)
+    assert comparable(merged.summary) == comparable(whole[1].summary)
     # What two have done is reported once, what nobody has done is said, and so is another refdbg.
     other = tmp_path / "other"
     shutil.copytree(shards[0], other)
@@ -205,6 +167,55 @@ def test_a_folder_of_other_jobs_is_refused(
     assert refused.status == 2 and "another job file" in refused.err
 
 
+def test_the_schema_knows_what_is_written(whole: tuple[Path, Triaged]) -> None:
+    """`triage` checks every summary against it; here that it can fail."""
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    record = whole[1].summary
+    jsonschema.validate(record, SCHEMA)
+    for wrong in (
+        {**record, "more": 1}, {**record, "outcomes": {"good": 1}}, {"schema": record["schema"]},
+        {**record, "rows": [{**record["rows"][0], "outcome": ""}]}, {**record, "groups": [{}]},
+        {**record, "groups": [{**record["groups"][0], "signature": "7fff00000000"}]},
+    ):  # fmt: skip
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(wrong, SCHEMA)
+
+
+def test_markdown_says_it_all_and_does_nothing(whole: tuple[Path, Triaged], python311: str, tmp_path: Path) -> None:
+    text = whole[0].with_suffix(".md").read_text()
+    assert text.startswith("### refdbg-triage: 4 jobs on 3 interpreters: 2 clean, 2 leaks\n")
+    assert len(text) < 65_536
+    for group in whole[1].summary["groups"]:
+        assert f"`{group['signature']}`" in text
+    file = tmp_path / "jobs.toml"
+    file.write_text(f'''\
+[interpreters]
+debug = "{python311}"
+gone = "./<script>evil</script>|@you `@all` #1"
+[[job]]
+name = "planted"
+interpreters = ["debug"]
+arguments = [{json.dumps(str(PLANTED))}, "`@all`"]
+[[job]]
+name = "gone"
+interpreters = ["gone"]
+arguments = []
+''')
+    ended = triage(file, "--markdown", tmp_path / "out.md", folder=tmp_path / "results")
+    assert ended.summary["outcomes"] == {"leaks": 1, "not started": 1}, ended.out
+    seen = rendered((tmp_path / "out.md").read_text())
+    table = {"table", "thead", "tbody", "tr", "th", "td"}
+    assert seen.found <= {"h3", "p", "code", "strong", "ul", "li", "details", "summary"} | table
+    assert "<script>planted=1</script>" in seen.text and "<script>evil</script>|" in seen.text
+    assert "@you" not in seen.text and "@you" in seen.text.replace("\x01", "")
+    assert "gone@gone" not in seen.text
+    again = triage("summary", "--markdown", tmp_path / "again.md", tmp_path / "results")
+    assert again.status == 2
+    assert (tmp_path / "again.md").read_bytes() == (tmp_path / "out.md").read_bytes()
+    refused = triage("summary", "--markdown", tmp_path / "no/such.md", tmp_path / "results")
+    assert refused.status == 2 and "no/such.md" in refused.err
+
+
 def test_the_page_shows_all(whole: tuple[Path, Triaged]) -> None:
     if shutil.which("chromium") is None:
         missing("no chromium: apt-get install chromium")
@@ -233,7 +244,7 @@ def test_after_a_kill_only_the_rest_is_run(python311: str, tmp_path: Path) -> No
         for name, seconds in (("one", 0), ("two", 4))
     ))  # fmt: skip
     folder = tmp_path / "results"
-    command = [*_TRIAGE, str(file), "--output", str(folder)]
+    command = [*TRIAGE, str(file), "--output", str(folder)]
     first = subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     until = time.monotonic() + TIMEOUT
     while not (log.exists() and log.read_text() == "one\ntwo\n") and time.monotonic() < until:
@@ -332,6 +343,8 @@ class _Nobody:
     def ended(self, found: dict[str, Any]) -> None: ...
 
     def look(self) -> None: ...
+
+    def says(self, text: str) -> None: ...
 
 
 def _jobs(number: int) -> Iterator[Job]:

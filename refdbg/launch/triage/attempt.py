@@ -60,7 +60,8 @@ class Attempt:
                     open(os.path.join(folder, "errors.txt"), "wb") as err:  # fmt: skip
                 self._process = subprocess.Popen(
                     command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, cwd=where, start_new_session=True,
-                    env={**os.environ, **job.env}, preexec_fn=processes.dying_with_us(),  # one thread only: safe
+                    env={**os.environ, **job.env},
+                    preexec_fn=processes.dying_with(os.getpid()),  # one thread only: safe
                 )  # fmt: skip
         except OSError as error:
             raise NoRoom(f"{error.filename or folder}: {error.strerror}") from error

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from refdbg import __version__
 from refdbg.errors import RefdbgError
 from refdbg.launch import baseline
-from refdbg.launch.triage.folder import Folder, Shard, made, opened
+from refdbg.launch.triage.folder import Folder, Shard, made, opened, write
 from refdbg.launch.triage.jobs import read
 from refdbg.launch.triage.progress import Progress
 from refdbg.launch.triage.summary import exit_status, summary
@@ -85,17 +85,19 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     root.add_argument("jobs", metavar="JOBS.toml", nargs="?")
     root.add_argument("--output", metavar="FOLDER", help="where the results are kept")
-    root.add_argument("--workers", metavar="N", type=_number, default=1,
-                      help="how many jobs run at once (default 1)")
+    root.add_argument("--workers", metavar="N", type=_number, help="how many jobs run at once (default 1)")
+    root.add_argument("--scheduler", metavar="ADDRESS",
+                      help="run the jobs on the workers of a Dask scheduler, tcp://HOST:PORT (needs the extra `dask`)")
     root.add_argument("--shard", metavar="I/N", type=_shard, default=Shard(1, 1),
                       help="only every N-th job, from the I-th on: 1/3, 2/3 and 3/3 are all")
     root.add_argument("--list-tests", metavar="PYTHON", nargs="+", help="print a job file of these CPythons' tests")
-    _baseline_options(root)
+    _summary_options(root)
     root.add_argument("--version", action="version", version=f"refdbg {__version__}")
     return root
 
 
-def _baseline_options(parser: argparse.ArgumentParser) -> None:
+def _summary_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--markdown", metavar="FILE", help="write the summary as Markdown, too, for a GitHub comment")
     parser.add_argument("--baseline", metavar="FILE", help="the signatures of known leaks, one a line")
     parser.add_argument("--update-baseline", action="store_true", help="add the new leaks to the baseline")
 
@@ -113,13 +115,20 @@ def _run(words: Sequence[str]) -> int:
         return 0
     if orders.jobs is None or orders.output is None:
         _fail("name a job file and --output FOLDER\n  `refdbg-triage --help` shows the usage.")
+    if orders.scheduler and orders.workers:
+        _fail("--workers counts processes here; with --scheduler as many jobs run as its workers have threads")
     known = _known(orders)
     base = os.path.dirname(os.path.abspath(orders.jobs))
     folder = made(orders.output, read(orders.jobs), base, orders.shard)
     progress = Progress(folder.size, sum(not is_open(folder, job) for job in folder.jobs()))
     stopped = 0
     try:
-        run_all(folder, orders.workers, progress)
+        if orders.scheduler:
+            from refdbg.launch.triage.scheduler import run_on
+
+            run_on(orders.scheduler, folder, progress)
+        else:
+            run_all(folder, orders.workers or 1, progress)
     except Stopped as error:
         stopped = 128 + error.number
     finally:
@@ -135,7 +144,7 @@ def _merge(words: Sequence[str]) -> int:
                    "and sum up. A job that several have finished is reported once.")  # fmt: skip
     root.add_argument("folders", metavar="FOLDER", nargs="+")
     root.add_argument("--output", metavar="FOLDER", required=True, help="where the results are kept")
-    _baseline_options(root)
+    _summary_options(root)
     orders = root.parse_args(words)
     known = _known(orders)
     folder, notes = merge(orders.folders, orders.output)
@@ -145,7 +154,7 @@ def _merge(words: Sequence[str]) -> int:
 def _summary(words: Sequence[str]) -> int:
     root = _Parser(prog="refdbg-triage summary", description="Sum up what a folder has results of.")
     root.add_argument("folder", metavar="FOLDER")
-    _baseline_options(root)
+    _summary_options(root)
     orders = root.parse_args(words)
     return _sum_up(opened(orders.folder), _known(orders), orders, [])
 
@@ -161,6 +170,7 @@ def _known(orders: argparse.Namespace) -> frozenset[str]:
 def _sum_up(folder: Folder, known: frozenset[str], orders: argparse.Namespace, notes: Sequence[str]) -> int:
     # Writes the summary into the folder, prints its text and returns the exit status.
     from refdbg.render.triage import triage_junit, triage_text
+    from refdbg.render.triage_markdown import triage_markdown
     from refdbg.render.triage_page import triage_html
 
     record: dict[str, Any] = summary(folder, known, notes)
@@ -170,6 +180,8 @@ def _sum_up(folder: Folder, known: frozenset[str], orders: argparse.Namespace, n
     folder.write("summary.txt", text)
     folder.write("junit.xml", triage_junit(record))
     folder.write("summary.html", triage_html(record))
+    if orders.markdown:
+        write(orders.markdown, triage_markdown(record))
     if orders.update_baseline:
         added = baseline.update(orders.baseline, {"findings": record["groups"]})
         _say(f"refdbg-triage: {added} leaks were added to {orders.baseline}")

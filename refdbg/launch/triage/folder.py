@@ -15,12 +15,12 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import IO, Any
 
 from refdbg import __version__
 from refdbg.errors import RefdbgError
-from refdbg.launch.triage.jobs import Job
+from refdbg.launch.triage.jobs import Job, job_of
 
 SCHEMA = "refdbg-triage/1"
 _OWN = {"triage.json", "jobs.jsonl", "jobs", "running", "lock"}
@@ -64,7 +64,7 @@ class Folder:
         """All jobs, those of other shards, too."""
         with open(os.path.join(self.path, "jobs.jsonl"), encoding="utf-8") as file:
             for line in file:
-                yield _job(json.loads(line))
+                yield job_of(json.loads(line))
 
     def jobs(self) -> Iterator[Job]:
         """The jobs that belong here."""
@@ -98,7 +98,7 @@ class Folder:
         try:
             os.makedirs(folder)
         except OSError as error:
-            raise _no_room(error) from error
+            raise no_room(error) from error
         return folder
 
     def finish(self, key: str, result: dict[str, Any]) -> None:
@@ -112,7 +112,7 @@ class Folder:
                 json.dump({"schema": SCHEMA, **result}, file, ensure_ascii=False)
             put(folder, self.of(key))
         except OSError as error:
-            raise _no_room(error) from error
+            raise no_room(error) from error
 
     def write(self, name: str, text: str) -> None:
         """Replace one of the files about all of it. Raises NoRoom."""
@@ -142,7 +142,7 @@ def write(path: str, text: str) -> None:
             file.write(text)
         os.replace(f"{path}.new", path)
     except OSError as error:
-        raise _no_room(error) from error
+        raise no_room(error) from error
 
 
 def opened(path: str) -> Folder:
@@ -180,12 +180,12 @@ def made(path: str, jobs: Iterable[Job], base: str, shard: Shard) -> Folder:
         os.makedirs(os.path.join(path, "jobs"), exist_ok=True)
         with open(f"{listed}.new", "w", encoding="utf-8", errors="backslashreplace") as file:
             for job in jobs:
-                line = json.dumps({name: value for name, value in asdict(job).items() if value}) + "\n"
+                line = json.dumps(job.record()) + "\n"
                 digest.update(line.encode())
                 file.write(line)
                 count += 1
     except OSError as error:
-        raise _no_room(error) from error
+        raise no_room(error) from error
     new.fingerprint, new.count, new.shard = digest.hexdigest(), count, shard
     if os.path.exists(os.path.join(path, "triage.json")):
         _check_same(opened(path), new, shard)
@@ -213,15 +213,8 @@ def _check_same(old: Folder, new: Folder, shard: Shard) -> None:
         )  # fmt: skip
 
 
-def _job(record: dict[str, Any]) -> Job:
-    return Job(
-        record["name"], record["interpreter"], record["python"], tuple(record.get("arguments", ())),
-        tuple(record.get("options", ())), record.get("env", {}), record.get("cwd"), record.get("timeout"),
-        record.get("memory"),
-    )  # fmt: skip
-
-
-def _no_room(error: OSError) -> RefdbgError:
+def no_room(error: OSError) -> RefdbgError:
+    """What to raise where a file cannot be written: NoRoom or BadFolder."""
     where = error.filename or "the results folder"
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return NoRoom(f"{where} cannot be written: {error.strerror}")

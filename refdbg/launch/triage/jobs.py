@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from refdbg.errors import RefdbgError
@@ -49,6 +49,19 @@ class Job:
     def key(self) -> str:
         """The name of its results; no other job of the file has it."""
         return f"{self.name}@{self.interpreter}"
+
+    def record(self) -> dict[str, Any]:
+        """It as JSON can have it."""
+        return {name: value for name, value in asdict(self).items() if value}
+
+
+def job_of(record: Mapping[str, Any]) -> Job:
+    """The job that has this record. Raises KeyError."""
+    return Job(
+        record["name"], record["interpreter"], record["python"], tuple(record.get("arguments", ())),
+        tuple(record.get("options", ())), record.get("env", {}), record.get("cwd"), record.get("timeout"),
+        record.get("memory"),
+    )  # fmt: skip
 
 
 def read(path: str) -> Iterator[Job]:

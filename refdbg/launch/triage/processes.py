@@ -12,10 +12,9 @@ _PR_SET_PDEATHSIG = 1
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
-def dying_with_us() -> Callable[[], None]:
-    """For a new child: it is asked to end when this process dies, even by SIGKILL."""
+def dying_with(parent: int) -> Callable[[], None]:
+    """What a child of *parent* calls to be asked to end when that dies, even by SIGKILL."""
     libc = ctypes.CDLL(None)
-    parent = os.getpid()
 
     def ask() -> None:
         libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)

@@ -29,9 +29,9 @@ class Progress:
             self._line(f"{finished} of {total} jobs are finished already")
 
     def begins(self, job: Job, again: str | None) -> None:
-        """A job is started; *again*: why its first attempt failed."""
+        """A job is started; *again*: why it is not for the first time."""
         if again is not None:
-            self._line(f"{job.key}: once more, the debugger failed: {one_line(again)}")
+            self._line(f"{job.key}: once more, {one_line(again)}")
             return
         self._running.append(job.key)
         self.look()
@@ -59,6 +59,10 @@ class Progress:
             with contextlib.suppress(OSError):
                 width = (os.get_terminal_size(sys.stderr.fileno()).columns or 80) - 1  # a new pty has no size
                 self._write(f"\r\x1b[K{text[:width]}")
+
+    def says(self, text: str) -> None:
+        """What else there is to know."""
+        self._line(text)
 
     def close(self) -> None:
         """Nothing more is rewritten."""

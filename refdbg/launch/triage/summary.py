@@ -21,7 +21,7 @@ _VERSION = re.compile(r"(\d+)\.(\d+)(?:\.(\d+))?(?:(a|b|rc|c)(\d+))?")
 
 @dataclass
 class _Group:
-    # A signature. *newest_key*, *oldest_key*: how versions compare.
+    # A signature. *finding*: what stands for all, the largest with the newest Python.
     finding: dict[str, Any]
     newest: str
     oldest: str
@@ -34,7 +34,7 @@ class _Group:
 
     def add(self, result: Mapping[str, Any], finding: dict[str, Any]) -> None:
         python = result["python"]
-        if _order(python) >= _order(self.newest):
+        if (_order(python), finding["references"]) > (_order(self.newest), self.finding["references"]):
             self.newest, self.finding = python, finding
         if _order(python) < _order(self.oldest):
             self.oldest = python

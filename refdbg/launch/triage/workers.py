@@ -25,13 +25,16 @@ class Told(Protocol):
     """Who is told how it goes."""
 
     def begins(self, job: Job, again: str | None) -> None:
-        """A job is started; *again*: why its first attempt failed."""
+        """A job is started; *again*: why it is not for the first time."""
 
     def ended(self, found: dict[str, Any]) -> None:
         """A job has this result, which is kept."""
 
     def look(self) -> None:
         """Some time has passed."""
+
+    def says(self, text: str) -> None:
+        """What else there is to know."""
 
 
 class Stopped(Exception):
@@ -46,10 +49,7 @@ def run_all(folder: Folder, number: int, told: Told) -> None:
     """Run the jobs that are not finished, *number* at once. Raises NoRoom, Stopped; what is finished is kept."""
     waiting = (job for job in folder.jobs() if is_open(folder, job))
     running: list[tuple[Attempt, list[str]]] = []  # with the failures before
-    handlers = {
-        each: signal.signal(each, _stop) for each in _STOPS if signal.getsignal(each) is not signal.SIG_IGN  # nohup
-    }
-    try:
+    with stoppable():
         try:
             more = True
             while more or running:
@@ -63,9 +63,19 @@ def run_all(folder: Folder, number: int, told: Told) -> None:
         except BaseException:
             _end([attempt for attempt, _ in running])
             raise
+
+
+@contextlib.contextmanager
+def stoppable() -> Iterator[None]:
+    """Meanwhile Ctrl-C and the like raise Stopped."""
+    handlers = {
+        each: signal.signal(each, _stop) for each in _STOPS if signal.getsignal(each) is not signal.SIG_IGN  # nohup
+    }
+    try:
+        yield
     finally:
-        for each_signal, handler in handlers.items():
-            signal.signal(each_signal, handler)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def _stop(number: int, _frame: FrameType | None) -> None:
@@ -90,11 +100,11 @@ def _start_next(
 def _start(
     folder: Folder, job: Job, failures: list[str], running: list[tuple[Attempt, list[str]]], told: Told
 ) -> None:
-    told.begins(job, failures[-1] if failures else None)
+    told.begins(job, f"the debugger failed: {failures[-1]}" if failures else None)
     try:
         running.append((Attempt(job, folder.base, folder.begin(job.key)), failures))
     except NotStarted as error:
-        _keep(folder, job, result.not_started(job, str(error)), failures, told)
+        keep(folder, job, result.not_started(job, str(error)), failures, told)
 
 
 def _ended(
@@ -111,10 +121,11 @@ def _ended(
             _start(folder, job, failures, running, told)
             return
         found = result.failed(job, str(error))
-    _keep(folder, job, found, failures, told)
+    keep(folder, job, found, failures, told)
 
 
-def _keep(folder: Folder, job: Job, found: dict[str, Any], failures: list[str], told: Told) -> None:
+def keep(folder: Folder, job: Job, found: dict[str, Any], failures: list[str], told: Told) -> None:
+    """The job has ended so. Raises NoRoom."""
     found = {"started": time.time(), "seconds": 0.0, "cpu_seconds": 0.0, "peak": 0, **found, "failures": failures}
     folder.finish(job.key, found)
     told.ended(found)
