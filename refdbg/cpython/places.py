@@ -31,7 +31,9 @@ _BORROWED_STATE = (
     "frame",  # until 3.10: PyThreadState.frame
     "object_state.refchain",  # 3.12, --with-trace-refs
 )
-# Free lists keep objects without references, and what was taken from an array of them still stands there.
+# Free lists keep objects without references, and what was taken from an array of them still stands there. But the empty
+# tuple is owned where it stands (until 3.10, Objects/tupleobject.c, free_list[0]): tuples of other sizes are linked,
+# and what was taken does not stand there any more.
 _FREE_LIST = re.compile(r"(^|[._])free_?lists?(\[|\.|$)")
 # Until 3.9 they are C variables of the interpreter's library; refchain: --with-trace-refs, the list of all objects.
 _BORROWED_VARIABLES = ("free_list", "keys_free_list", "ag_value_freelist", "ag_asend_freelist", "refchain")
@@ -157,8 +159,18 @@ class Places:
         for start, layout, name, kind in self._structs:
             if start <= address < start + layout.size:
                 path = field_path(layout, address - start)
-                return Place(kind, f"{layout.name}.{path} of {name}", _owns(path), address - start)
+                owns = True if _FREE_LIST.search(path) and self._is_empty_tuple(address) else _owns(path)
+                return Place(kind, f"{layout.name}.{path} of {name}", owns, address - start)
         return None
+
+    def _is_empty_tuple(self, address: int) -> bool:
+        # Whether the word at *address* points to the empty tuple.
+        texts = self._stop.texts
+        try:
+            word = self._runtime.memory.u64(address)
+            return texts.kinds.static.get(texts.type_of(word).address) == "tuple" and not texts.scalars.size(word)
+        except (DecodeError, MemoryFault):
+            return False
 
     def place(self, address: int) -> Place:
         """What the word at *address* belongs to."""
@@ -185,10 +197,13 @@ class Places:
         variable = self._stop.statics.word_at(address)
         if variable is not None and variable.symbol:
             label = f"{variable.symbol}+{variable.offset:#x}" if variable.offset else variable.symbol
-            borrowed = variable.borrowed or (
-                variable.symbol in _BORROWED_VARIABLES and variable.library == self._own_library
-            )
-            owns = False if borrowed else True if variable.cache else None
+            own = variable.library == self._own_library
+            if own and _FREE_LIST.search(variable.symbol) and self._is_empty_tuple(address):
+                owns: bool | None = True
+            elif variable.borrowed or (own and variable.symbol in _BORROWED_VARIABLES):
+                owns = False
+            else:
+                owns = True if variable.cache else None
             return Place("static", label, owns, variable.offset)
         region = self._region(address)
         if region is None:

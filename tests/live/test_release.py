@@ -16,6 +16,9 @@ from typing import Any
 
 import pytest
 
+from refdbg.commands.account import accounts
+from refdbg.cpython.owned import Owned
+from refdbg.cpython.referrers import Referrers
 from refdbg.cpython.runtime import Build
 from refdbg.cpython.stop import Stop
 from refdbg.launch.session import of_process
@@ -113,6 +116,14 @@ def test_blocks_are_as_many_as_the_allocator_counts(seen: tuple[Stop, dict[str, 
     # Until 3.11 what malloc gives is counted, too.
     assert small <= told["blocks"] + NOISE
     assert small >= told["blocks"] - NOISE - 2000
+
+
+def test_the_empty_tuple_is_its_free_lists(seen: tuple[Stop, dict[str, Any]]) -> None:
+    """Else one of its references looks lost."""
+    stop, told = seen
+    account = accounts(Referrers(stop, Owned(stop.texts, lambda: stop.heap), stop.known), {told["empty"]: 1 << 20})
+    found = [each for each in account[told["empty"]].holders if "free_list" in each.label]
+    assert [each.exact for each in found] == ([True] if stop.runtime.version_info < (3, 11) else [])
 
 
 @pytest.fixture(scope="module")
