@@ -13,6 +13,7 @@ from refdbg.cpython.runtime import Runtime, Thread
 from refdbg.cpython.stop import Stop
 from refdbg.cpython.threads import pthread
 from refdbg.errors import DecodeError, LayoutNotFound, MemoryFault
+from refdbg.target.ended import ended_stack
 from refdbg.target.layout import StructLayout
 from refdbg.target.malloc import NativeBlocks
 from refdbg.target.memory import Region
@@ -79,6 +80,7 @@ class Places:
             region = self._region(pointer)
             if region is not None:
                 self._stack_pointers[region.start] = pointer
+        self._ended: list[tuple[int, int]] = []  # stacks of threads that have ended
         self._frames: dict[int, Place] = {}
         self._data_stacks: list[tuple[int, int, int, str]] = []  # start, end of what is in use, end, name
         runtime = self._runtime
@@ -143,6 +145,15 @@ class Places:
     def _own_library(self) -> str:
         own = self._stop.statics.word_at(self._runtime.build.runtime_address)
         return own.library if own is not None else ""
+
+    def _is_ended(self, region: Region, address: int) -> bool:
+        # Whether the word is on the stack of a thread that is no more.
+        if not any(start <= address < end for start, end in self._ended):
+            found = ended_stack(self._runtime.memory, region, address)
+            if found is None:
+                return False
+            self._ended.append(found)
+        return True
 
     def _vtable(self, address: int) -> str:
         # What a C++ object is, by its first word.
@@ -224,6 +235,8 @@ class Places:
             return Place("memory", "free memory of malloc", False)
         if variable is not None:
             return Place("static", f"data of {variable.library} at {address:#x}, no symbol")
+        if not region.path and self._is_ended(region, address):
+            return Place("stack", "C stack of a thread that has ended", False)
         return Place("memory", f"memory of no known block ({region.path or 'anonymous'})")
 
 
