@@ -28,6 +28,7 @@ _MACHINES = ("EM_X86_64", "EM_AARCH64")
 _PROGRAM_HEADER = struct.Struct("<IIQQQQQQ")  # Elf64_Phdr
 _PT_NOTE, _NT_GNU_BUILD_ID = 4, 3
 _PRIVATE = re.compile(r"\.lto_priv(\.\d+)?$")  # of a static that the linker's optimiser has taken out of its file
+_CPP_STATIC = re.compile(r"_ZL(\d+)([A-Za-z_]\w*)$")  # Itanium C++ ABI: a static of a file, after its name's length
 _DEBUG_ROOT = "/usr/lib/debug"
 
 Open = Callable[[str], BinaryIO]  # opens a file by its path in the process; raises OSError
@@ -278,7 +279,13 @@ def symbols_of(file: BinaryIO, sections: Iterable[str]) -> list[ElfSymbol]:
 
 def _source_name(name: bytes) -> str:
     text = name.decode("utf-8", "backslashreplace")
-    return _PRIVATE.sub("", text) if ".lto_priv" in text else text
+    if ".lto_priv" in text:
+        text = _PRIVATE.sub("", text)
+    if text.startswith("_ZL"):
+        static = _CPP_STATIC.match(text)
+        if static is not None and len(static[2]) == int(static[1]):
+            return static[2]
+    return text
 
 
 def first_mappings(regions: Iterable[Region]) -> dict[str, int]:
