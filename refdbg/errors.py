@@ -94,6 +94,12 @@ class NotEvaluated(CommandError):
     hint = "Give an address (`refdbg objects TYPE` lists them) or a C variable (PyDict_Type), not a name in Python."
 
 
+class SeveralTypes(CommandError):
+    """A name means several types; the message lists them."""
+
+    hint = "Give one of them as it stands here."
+
+
 class MissingDependency(RefdbgError):
     """A Python package that refdbg needs is not installed."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from refdbg.answers import GcFilm, GcLog, GcStop, Message
@@ -22,6 +22,7 @@ from refdbg.graph.objects import Objects
 from refdbg.records import Collection, TypeRow
 from refdbg.render import as_json, as_text
 
+_LISTED = 10  # objects of a collection in the log, until another number is asked for
 _KEPT = 10_000  # collections; the oldest are dropped, and said to be
 _FILM = """Follows one object through the next collection that examines it.
 
@@ -45,7 +46,9 @@ def add_commands(subcommands: Any) -> None:
     actions = gc.add_subparsers(dest="action", metavar="ACTION", required=True)
 
     log = actions.add_parser("log", help="record every collection from now on; again: show what was recorded")
-    log.add_argument("--objects", type=number, default=10, metavar="N", help="list the first N objects of each")
+    log.add_argument("--objects", type=number, metavar="N",
+                     help=f"list the first N objects of each, from now on ({_LISTED}); of what is recorded already no "
+                     "more than were asked for then")
     log.add_argument("--check", action="store_true",
                      help="replay what each collection decides, and say where it decided otherwise (slow)")
     log.add_argument("--off", action="store_true", help="show the record and stop recording")
@@ -102,6 +105,7 @@ class _Collector:
         self.records: list[Collection] = []
         self.dropped = 0
         self.logging = False
+        self.listed = _LISTED
         self.rule: _Rule | None = None
         self.halted: tuple[Running, str] | None = None
         self.agreement: Agreement | None = None
@@ -201,7 +205,7 @@ class _Collector:
         if self.rule is None or not self.rule.fits("end", running.generation, record.by_type):
             return filmed
         self.halted = (running, "end")
-        self._show(GcLog([record], 0, True))
+        self._show(GcLog([replace(record, objects=record.objects[: self.rule.limit])], 0, True))
         return True
 
     def _filmed(self, running: Running, record: Collection) -> bool:
@@ -246,9 +250,11 @@ def stop_record(running: Running, at: str, stop: Stop, limit: int) -> GcStop:
 def log_collections(context: Context, arguments: argparse.Namespace) -> object:
     """Start recording, or show the record."""
     collector = _Collector.of(context)
+    if arguments.objects is not None:
+        collector.listed = arguments.objects
     starts_checking = arguments.check and collector.agreement is None
     if (not collector.logging or starts_checking) and not arguments.off:
-        collector.watch(arguments.objects)
+        collector.watch(collector.listed)
         if arguments.check:
             collector.watch_decision()
             collector.agreement = Agreement()
@@ -256,9 +262,13 @@ def log_collections(context: Context, arguments: argparse.Namespace) -> object:
         waiting = context.session.waiting()
         when = "as soon as a Python is loaded" if waiting else "from now on"
         return Message(f"Collections are recorded {when}. Let the program run; `refdbg gc log` shows them.")
+    if collector.logging:
+        collector.watch(collector.listed)
     agreement = collector.agreement
     record = GcLog(
-        list(collector.records), collector.dropped, collector.logging and not arguments.off,
+        # Others may have been listed for `gc stop`, or asked for before.
+        [replace(each, objects=each.objects[: collector.listed]) for each in collector.records], collector.dropped,
+        collector.logging and not arguments.off,
         [*agreement.warnings, agreement.summary()] if agreement else [],
     )
     if arguments.off:

@@ -13,10 +13,12 @@ from refdbg.cpython import describe
 from refdbg.cpython.owned import Owned, check_object
 from refdbg.cpython.referrers import Holder, Referrers
 from refdbg.cpython.stop import Stop
-from refdbg.errors import CommandError, DecodeError, RefdbgError
+from refdbg.errors import CommandError, DecodeError, RefdbgError, SeveralTypes
 
 _NAME = re.compile(r"[\w.<>]+$")
-_TYPE = "a type's name (dict, collections.deque), or a debugger expression"
+_ONE_OF_MANY = re.compile(r"[^\d@][^@]*@0x[0-9a-f]+$")
+_CANDIDATES = 20  # types that one name may mean
+_TYPE = "a type's name (dict, collections.deque; NAME@ADDRESS: one of several), or a debugger expression"
 _EXPRESSION = "a debugger expression that is a PyObject *, or an address"
 
 
@@ -80,10 +82,15 @@ def type_address(context: Context, words: list[str]) -> int:
             address for name, addresses in names.items() if name.endswith(f".{wanted}") for address in addresses
         ]
         if len(found) > 1:
-            listed = ", ".join(f"{stop.texts.type_name(address)} at {address:#x}" for address in found[:8])
-            raise CommandError(f"{text!r} means {len(found)} types: {listed}", "Give the address of one of them.")
+            raise SeveralTypes(f"{text!r} means {len(found)} types:\n{_candidates(stop, found)}")
         if found:
             return found[0]
+    if is_one_of_many(text):
+        name, _, written = text.partition("@")
+        address = int(written, 16)
+        if stop.types.is_type(address) and stop.texts.type_name(address) == name:
+            return address
+        raise CommandError(f"there is no type {name} at {address:#x}", f"`refdbg type {name}` says which there are.")
     try:
         address = context.session.evaluate(text) & 0xFFFF_FFFF_FFFF_FFFF
     except RefdbgError as error:
@@ -98,6 +105,25 @@ def type_address(context: Context, words: list[str]) -> int:
         own = stop.texts.type_name(stop.texts.type_of(address).address)
         raise DecodeError(f"the object at {address:#x} is no type, but of the type {own}", f"`refdbg type {own}`")
     return address
+
+
+def is_one_of_many(text: str) -> bool:
+    """Whether it is the name of a type with its address: NAME@ADDRESS, one of several of that name."""
+    return _ONE_OF_MANY.match(text) is not None
+
+
+def _candidates(stop: Stop, types: list[int]) -> str:
+    # One a line, with the interpreter that has made it: each has heap types of its own.
+    makers: dict[int, int] = {}
+    for interpreter in stop.runtime.interpreters():
+        for address in stop.lists.tracked(interpreter).addresses:
+            makers.setdefault(address, interpreter.number)
+    lines = []
+    for address in sorted(types, key=lambda address: (makers.get(address, -1), address)):
+        line = f"  {stop.texts.type_name(address)}@{address:#x}"
+        lines.append(f"{line}  interpreter {makers[address]}" if address in makers else line)
+    more = [f"  … and {len(lines) - _CANDIDATES} more"] if len(lines) > _CANDIDATES else []
+    return "\n".join(lines[:_CANDIDATES] + more)
 
 
 def _suggestion(text: str, names: list[str]) -> str:

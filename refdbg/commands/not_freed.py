@@ -22,7 +22,7 @@ from refdbg.cpython.stop import Stop
 from refdbg.graph.objects import Objects
 from refdbg.graph.paths import UNREACHED, search
 from refdbg.records import Explains, Finding, FindingGraph, ObjectRow
-from refdbg.verdicts.not_freed import Function, Resurrected, Uncollectable, resurrected, uncollectable
+from refdbg.verdicts.not_freed import Function, Resurrected, Uncollectable, died_later, resurrected, uncollectable
 
 _NOTHING = Explains(0, 0)
 _DRAWN = 8  # objects that a finding's graph begins with
@@ -41,6 +41,10 @@ class _Seen:
         """More of them, from one collection."""
         self.objects.update(zip(objects.addresses, objects.types))
         self.collections += 1
+
+    def told(self) -> Resurrected | Uncollectable:
+        """The evidence, with the numbers up to now."""
+        return replace(self.first, number=len(self.objects), collections=self.collections, remain=self.remain)
 
 
 class NotFreed:
@@ -142,14 +146,22 @@ class NotFreed:
                 seen.remain = Explains(seen.remain.objects + remain.objects, seen.remain.references + remain.references)
         return rest
 
-    def findings(self) -> list[Finding]:
-        """A finding for each type and finalizer."""
+    def findings(self, ended: bool) -> list[Finding]:
+        """A finding for each type and finalizer. *ended*: what is left over at the end is known, and what has come back
+        and died since is none."""
         found = []
         for seen in self._seen.values():
-            first = replace(seen.first, number=len(seen.objects), collections=seen.collections, remain=seen.remain)
-            finding = resurrected(first) if isinstance(first, Resurrected) else uncollectable(first)
-            found.append(replace(finding, graph=seen.graph))
+            first = seen.told()
+            if isinstance(first, Uncollectable):
+                found.append(replace(uncollectable(first), graph=seen.graph))
+            elif first.remain.objects or not ended:
+                found.append(replace(resurrected(first), graph=seen.graph))
         return found
+
+    def notes(self, ended: bool) -> list[str]:
+        """What has come back, and is no finding."""
+        told = [seen.told() for seen in self._seen.values()] if ended else []
+        return [died_later(each) for each in told if isinstance(each, Resurrected) and not each.remain.objects]
 
 
 class _Called:

@@ -13,7 +13,7 @@ from refdbg.cpython import describe
 from refdbg.cpython.census import by_type
 from refdbg.cpython.stop import Stop
 from refdbg.cpython.storage import edges_and_sizes
-from refdbg.errors import CommandError, RefdbgError
+from refdbg.errors import CommandError, RefdbgError, SeveralTypes
 from refdbg.graph.dominators import ROOT, UNREACHED
 from refdbg.graph.edges import Edges
 from refdbg.records import ObjectRow, TypeRow
@@ -58,6 +58,8 @@ def _subject(context: Context, words: list[str]) -> tuple[str, list[int] | None]
     stop = context.stop
     try:
         type_ = type_address(context, words)
+    except SeveralTypes:
+        raise
     except RefdbgError as no_type:
         try:
             address = object_address(context, words)

@@ -11,7 +11,7 @@ from refdbg.analysis.collector import replay
 from refdbg.answers import FieldVisits, GcAgain, ObjectVisits, TypeVisits
 from refdbg.commands.context import Context
 from refdbg.commands.drawing import add_drawing
-from refdbg.commands.inspect import number, object_address, type_address
+from refdbg.commands.inspect import is_one_of_many, number, object_address, type_address
 from refdbg.commands.visits_graph import object_graph, type_graph
 from refdbg.cpython import describe
 from refdbg.cpython.census import by_type
@@ -20,7 +20,7 @@ from refdbg.cpython.owned import Owned, Reference
 from refdbg.cpython.stop import Stop
 from refdbg.cpython.traverse import Traverse, undecided_types
 from refdbg.cpython.untracked import collected
-from refdbg.errors import CommandError, DecodeError, MemoryFault, RefdbgError
+from refdbg.errors import CommandError, DecodeError, MemoryFault, RefdbgError, SeveralTypes
 from refdbg.graph.objects import Objects
 from refdbg.graph.rows import Rows
 
@@ -50,7 +50,8 @@ def add_commands(subcommands: Any) -> None:
         description=_VISITS, formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     visits.add_argument("expression", nargs="+", metavar="TYPE|OBJECT",
-                        help="a type's name (deque, collections.deque), or a debugger expression of an object")
+                        help="a type's name (deque, collections.deque; NAME@ADDRESS: one of several), or a debugger "
+                        "expression of an object")
     visits.add_argument("--limit", type=number, default=10_000, metavar="N",
                         help="look at no more than N objects of a type (default: 10000)")
     add_drawing(visits, show_visits)
@@ -74,6 +75,8 @@ def _subject(context: Context, words: list[str]) -> tuple[int, bool]:
     stop = context.stop
     text = " ".join(words)
     problem: RefdbgError | None = None
+    if is_one_of_many(text):
+        return type_address(context, words), True
     if text.removeprefix("builtins.") not in {stop.texts.type_name(type_) for type_ in describe.all_types(stop)}:
         try:
             return object_address(context, words), False
@@ -81,6 +84,8 @@ def _subject(context: Context, words: list[str]) -> tuple[int, bool]:
             problem = error
     try:
         return type_address(context, words), True
+    except SeveralTypes:
+        raise
     except RefdbgError as error:
         if isinstance(problem, CommandError):  # gdb does not know the expression either
             raise CommandError(f"{text!r} is no type's name, and as an expression: {problem}", error.hint) from error

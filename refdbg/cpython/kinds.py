@@ -161,7 +161,7 @@ class Kinds:
 
 
 def address_of(runtime: Runtime, symbol: str) -> int:
-    """The address of a symbol, 0 when this build has none of that name."""
+    """The address of a symbol, an extension module's, too; 0 when this process has none of that name."""
     try:
         return runtime.target.address_of(symbol)
     except SymbolNotFound:

@@ -13,6 +13,7 @@ from refdbg.cpython.runtime import Runtime, Thread
 from refdbg.cpython.stop import Stop
 from refdbg.cpython.threads import pthread
 from refdbg.errors import DecodeError, LayoutNotFound, MemoryFault
+from refdbg.target.ended import ended_stack
 from refdbg.target.layout import StructLayout
 from refdbg.target.malloc import NativeBlocks
 from refdbg.target.memory import Region
@@ -31,7 +32,9 @@ _BORROWED_STATE = (
     "frame",  # until 3.10: PyThreadState.frame
     "object_state.refchain",  # 3.12, --with-trace-refs
 )
-# Free lists keep objects without references, and what was taken from an array of them still stands there.
+# Free lists keep objects without references, and what was taken from an array of them still stands there. But the empty
+# tuple is owned where it stands (until 3.10, Objects/tupleobject.c, free_list[0]): tuples of other sizes are linked,
+# and what was taken does not stand there any more.
 _FREE_LIST = re.compile(r"(^|[._])free_?lists?(\[|\.|$)")
 # Until 3.9 they are C variables of the interpreter's library; refchain: --with-trace-refs, the list of all objects.
 _BORROWED_VARIABLES = ("free_list", "keys_free_list", "ag_value_freelist", "ag_asend_freelist", "refchain")
@@ -77,6 +80,7 @@ class Places:
             region = self._region(pointer)
             if region is not None:
                 self._stack_pointers[region.start] = pointer
+        self._ended: list[tuple[int, int]] = []  # stacks of threads that have ended
         self._frames: dict[int, Place] = {}
         self._data_stacks: list[tuple[int, int, int, str]] = []  # start, end of what is in use, end, name
         runtime = self._runtime
@@ -142,6 +146,15 @@ class Places:
         own = self._stop.statics.word_at(self._runtime.build.runtime_address)
         return own.library if own is not None else ""
 
+    def _is_ended(self, region: Region, address: int) -> bool:
+        # Whether the word is on the stack of a thread that is no more.
+        if not any(start <= address < end for start, end in self._ended):
+            found = ended_stack(self._runtime.memory, region, address)
+            if found is None:
+                return False
+            self._ended.append(found)
+        return True
+
     def _vtable(self, address: int) -> str:
         # What a C++ object is, by its first word.
         try:
@@ -157,8 +170,18 @@ class Places:
         for start, layout, name, kind in self._structs:
             if start <= address < start + layout.size:
                 path = field_path(layout, address - start)
-                return Place(kind, f"{layout.name}.{path} of {name}", _owns(path), address - start)
+                owns = True if _FREE_LIST.search(path) and self._is_empty_tuple(address) else _owns(path)
+                return Place(kind, f"{layout.name}.{path} of {name}", owns, address - start)
         return None
+
+    def _is_empty_tuple(self, address: int) -> bool:
+        # Whether the word at *address* points to the empty tuple.
+        texts = self._stop.texts
+        try:
+            word = self._runtime.memory.u64(address)
+            return texts.kinds.static.get(texts.type_of(word).address) == "tuple" and not texts.scalars.size(word)
+        except (DecodeError, MemoryFault):
+            return False
 
     def place(self, address: int) -> Place:
         """What the word at *address* belongs to."""
@@ -185,10 +208,13 @@ class Places:
         variable = self._stop.statics.word_at(address)
         if variable is not None and variable.symbol:
             label = f"{variable.symbol}+{variable.offset:#x}" if variable.offset else variable.symbol
-            borrowed = variable.borrowed or (
-                variable.symbol in _BORROWED_VARIABLES and variable.library == self._own_library
-            )
-            owns = False if borrowed else True if variable.cache else None
+            own = variable.library == self._own_library
+            if own and _FREE_LIST.search(variable.symbol) and self._is_empty_tuple(address):
+                owns: bool | None = True
+            elif variable.borrowed or (own and variable.symbol in _BORROWED_VARIABLES):
+                owns = False
+            else:
+                owns = True if variable.cache else None
             return Place("static", label, owns, variable.offset)
         region = self._region(address)
         if region is None:
@@ -209,6 +235,8 @@ class Places:
             return Place("memory", "free memory of malloc", False)
         if variable is not None:
             return Place("static", f"data of {variable.library} at {address:#x}, no symbol")
+        if not region.path and self._is_ended(region, address):
+            return Place("stack", "C stack of a thread that has ended", False)
         return Place("memory", f"memory of no known block ({region.path or 'anonymous'})")
 
 

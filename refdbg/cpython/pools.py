@@ -83,8 +83,8 @@ class Arenas:
         interpreter = self._runtime.build.interpreter
         if "obmalloc" not in interpreter:  # until 3.11
             with suppress(SymbolNotFound):
-                address_of = self._runtime.target.address_of
-                yield self._memory.u64(address_of("arenas")), self._memory.integer(address_of("maxarenas"), 4)
+                static = self._runtime.build.static
+                yield self._memory.u64(static("arenas")), self._memory.integer(static("maxarenas"), 4)
             return
         places = []
         states = [each.address for each in self._runtime.interpreters()]
@@ -96,7 +96,7 @@ class Arenas:
         else:
             places = [self._memory.u64(state + interpreter.offset("obmalloc")) for state in states]
             with suppress(SymbolNotFound):
-                places.append(self._runtime.target.address_of("obmalloc_state_main"))
+                places.append(self._runtime.build.static("obmalloc_state_main"))
             layout = self._runtime.build.layout("struct _obmalloc_state")
         for place in filter(None, places):
             view = StructView(self._memory, place, layout)

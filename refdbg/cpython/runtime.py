@@ -91,6 +91,16 @@ class Build:
             return False
         return True
 
+    def static(self, name: str) -> int:
+        """The address of a C variable or function that only the interpreter's own file has: others may have one of the
+        same name. Raises SymbolNotFound."""
+        address = self.target.address_of(name)
+        images = self.target.images()
+        own = images.library_at(self.runtime_address)
+        if own is not None and images.library_at(address) is not own:
+            raise SymbolNotFound(name)
+        return address
+
     def _check_layout(self) -> None:
         # PyType_Type's type is itself and its name is "type": else the offsets do not fit the memory.
         address = self.target.address_of("PyType_Type")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -176,8 +177,11 @@ class Statics:
     @cached_property
     def _caches(self) -> frozenset[int]:
         runtime = self._runtime
-        found = {runtime.target.address_of(name) for name in _CACHES if runtime.build.has_symbol(name)}
-        return frozenset(found.union(self._keyword_names()))
+        found = set(self._keyword_names())
+        for name in _CACHES:
+            with suppress(SymbolNotFound):
+                found.add(runtime.build.static(name))
+        return frozenset(found)
 
     def _keyword_names(self) -> Iterator[int]:
         # The tuples that argument parsers make when they are first used (Python/getargs.c, parser_init).
@@ -187,7 +191,7 @@ class Statics:
             if "getargs.static_parsers" in runtime.state.layout:  # 3.12+
                 address = runtime.state["getargs.static_parsers"]
             else:
-                address = runtime.memory.u64(runtime.target.address_of("static_arg_parsers"))
+                address = runtime.memory.u64(runtime.build.static("static_arg_parsers"))
             for _ in range(_PARSERS):
                 if not address:
                     return

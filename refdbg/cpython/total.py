@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from refdbg.cpython.heap import HeapObjects
 from refdbg.cpython.runtime import Interpreter
 from refdbg.cpython.stop import Stop
@@ -53,8 +55,8 @@ def reference_total(stop: Stop) -> int:
     state = runtime.state
     if "object_state.interpreter_leaks" in state.layout:  # 3.12+: each interpreter counts its own
         total += state["object_state.interpreter_leaks"]
-        if runtime.build.has_symbol("last_final_reftotal"):
-            total += memory.integer(runtime.target.address_of("last_final_reftotal"), 8, signed=True)
+        with suppress(SymbolNotFound):
+            total += memory.integer(runtime.build.static("last_final_reftotal"), 8, signed=True)
         for interpreter in runtime.interpreters():
             view = StructView(memory, interpreter.address, runtime.build.interpreter)
             total += view["object_state.reftotal"]
@@ -118,7 +120,7 @@ def interned_dicts(stop: Stop) -> frozenset[int]:
     runtime = stop.runtime
     found = set()
     try:
-        found.add(runtime.memory.u64(runtime.target.address_of("interned")))  # until 3.11
+        found.add(runtime.memory.u64(runtime.build.static("interned")))  # until 3.11
     except (SymbolNotFound, MemoryFault):
         for interpreter in runtime.interpreters():
             view = StructView(runtime.memory, interpreter.address, runtime.build.interpreter)
@@ -171,7 +173,7 @@ def _dict_keys(stop: Stop, heap: HeapObjects) -> int:
         except MemoryFault:
             heap.objects.coverage.unreadable += 1
     try:
-        empty = stop.runtime.target.address_of("empty_keys_struct")
+        empty = stop.runtime.build.static("empty_keys_struct")
     except SymbolNotFound:
         empty = 0
     total = 0

@@ -74,7 +74,7 @@ class Traces:
             return state["tracemalloc.traces"], state["tracemalloc.filenames"]
         try:
             found = [
-                self._memory.u64(self._runtime.target.address_of(f"tracemalloc_{name}"))
+                self._memory.u64(self._runtime.build.static(f"tracemalloc_{name}"))
                 for name in ("traces", "filenames")
             ]
         except SymbolNotFound:

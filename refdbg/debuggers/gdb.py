@@ -135,7 +135,12 @@ class GdbTarget(Debugged):
         return regions
 
     def _find_address(self, symbol: str) -> int | None:
-        return _address_of(symbol)
+        # The debug info does not say where a static is that the linker's optimiser has moved; the file's symbols do.
+        if symbol == RUNTIME or "::" in symbol:
+            return _address_of(symbol)
+        own = _own_symbol(symbol)
+        found = _place(own) if own is not None else None
+        return found or self.images().own_address(symbol) or _address_of(symbol)
 
     def _find_type(self, struct: str) -> GdbType | None:
         found = _type(struct)
@@ -234,19 +239,29 @@ def _type(name: str) -> gdb.Type | None:
 
 def _symbol(name: str) -> gdb.Symbol | None:
     # Statics of the interpreter's own file first: other libraries have a `collect` too.
+    return _own_symbol(name) or gdb.lookup_global_symbol(name) or gdb.lookup_static_symbol(name)
+
+
+def _own_symbol(name: str) -> gdb.Symbol | None:
     runtime = gdb.lookup_global_symbol(RUNTIME)
-    if runtime is not None:
-        found = runtime.symtab.objfile.lookup_global_symbol(name) or runtime.symtab.objfile.lookup_static_symbol(name)
-        if found is not None:
-            return found
-    return gdb.lookup_global_symbol(name) or gdb.lookup_static_symbol(name)
+    if runtime is None:
+        return None
+    return runtime.symtab.objfile.lookup_global_symbol(name) or runtime.symtab.objfile.lookup_static_symbol(name)
+
+
+def _place(symbol: gdb.Symbol) -> int | None:
+    # Where a variable or function is, None where the debug info does not say.
+    try:
+        return int(symbol.value().address)
+    except (gdb.error, AttributeError, TypeError):
+        return None
 
 
 def _address_of(name: str) -> int | None:
     try:
         symbol = _symbol(name) if "::" not in name else None
         if symbol is not None:
-            return int(symbol.value().address)
+            return _place(symbol)
         return int(gdb.parse_and_eval(f"(unsigned long)&{name}"))
     except (gdb.error, AttributeError, TypeError):
         return None

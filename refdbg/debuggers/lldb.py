@@ -12,7 +12,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from itertools import count
@@ -181,13 +181,19 @@ class LldbTarget(Debugged):
 
     def _find_address(self, symbol: str) -> int | None:
         function, _, static = symbol.partition("::")
-        for module in _modules(self._target):
-            if static:
-                found = self._static(module, function, static)
-                if found is not None:
-                    return found
-                continue
-            for context in module.FindSymbols(symbol):
+        modules = list(_modules(self._target))
+        if static:
+            return next(filter(None, (self._static(module, function, static) for module in modules)), None)
+        others = [module for module in modules if not _has_runtime(module)]
+        own = self._symbol(modules[: len(modules) - len(others)], symbol)
+        if own is None and symbol != RUNTIME:
+            # A static that the linker's optimiser has moved has another name in the file than in the source.
+            own = self.images().own_address(symbol)
+        return own or self._symbol(others, symbol)
+
+    def _symbol(self, modules: Iterable[lldb.SBModule], name: str) -> int | None:
+        for module in modules:
+            for context in module.FindSymbols(name):
                 address = context.GetSymbol().GetStartAddress().GetLoadAddress(self._target)
                 if address != _UNKNOWN:
                     return int(address)

@@ -140,7 +140,8 @@ class Ends:
         if self._seen.alike:
             who = "another interpreter" if self._seen.alike == 1 else f"{self._seen.alike} more interpreters"
             alike.append(f"{who} left over as many objects of each kind: counted with one before, not examined again.")
-        return self._seen.notes + alike + self._endings.warnings + checked
+        died = self._seen.not_freed.notes(self._ended_all) if self._seen.not_freed is not None else []
+        return self._seen.notes + alike + died + self._endings.warnings + checked
 
     def findings(self) -> list[Finding]:
         """The verdicts so far."""
@@ -154,8 +155,16 @@ class Ends:
                 source = f"{stack[0].file}:{stack[0].line}" if stack[0].file else ""
                 each = released_by(each, stack[0].function, [frame.function for frame in stack[1:]], source)
             found.append(each)
-        found += [each for part in (seen.outlived, seen.not_freed) if part is not None for each in part.findings()]
+        if seen.outlived is not None:
+            found += seen.outlived.findings()
+        if seen.not_freed is not None:
+            found += seen.not_freed.findings(self._ended_all)
         return found
+
+    @property
+    def _ended_all(self) -> bool:
+        # Whether it is known what the last interpreter has left over.
+        return any(end.id == 0 and end.left_over is not None for end in self._endings.endings())
 
     def _with_check(self, listener: Listener) -> Listener:
         from refdbg.commands.decision import Agreement  # only a run that asks for it pays for it

@@ -37,7 +37,7 @@ def _found(collection: Collection) -> list[str]:
     lines = [f"#{collection.number} ({collection.reason}{where}) found {collection.unreachable} unreachable objects:"]
     lines += by_type_table([plain(row) for row in collection.by_type], 8)
     lines += _finalizers(collection.finalizers)
-    lines += _objects(collection.objects, collection.unreachable)
+    lines += _objects(collection.objects, collection.unreachable, ", of collections still to come")
     return lines
 
 
@@ -49,10 +49,10 @@ def _finalizers(finalizers: list[Finalizer]) -> list[str]:
     ]
 
 
-def _objects(objects: list[ObjectRow], total: int) -> list[str]:
+def _objects(objects: list[ObjectRow], total: int, which: str = "") -> list[str]:
     lines = [f"  {row.address:#x} {row.repr} (references: {row.refcount})" for row in objects]
     if total > len(objects):
-        lines.append(f"  … and {total - len(objects)} more (--objects N lists more)")
+        lines.append(f"  … and {total - len(objects)} more (--objects N lists more{which})")
     return lines
 
 

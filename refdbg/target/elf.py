@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import struct
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,6 +27,8 @@ _STB_LOCAL = 0
 _MACHINES = ("EM_X86_64", "EM_AARCH64")
 _PROGRAM_HEADER = struct.Struct("<IIQQQQQQ")  # Elf64_Phdr
 _PT_NOTE, _NT_GNU_BUILD_ID = 4, 3
+_PRIVATE = re.compile(r"\.lto_priv(\.\d+)?$")  # of a static that the linker's optimiser has taken out of its file
+_CPP_STATIC = re.compile(r"_ZL(\d+)([A-Za-z_]\w*)$")  # Itanium C++ ABI: a static of a file, after its name's length
 _DEBUG_ROOT = "/usr/lib/debug"
 
 Open = Callable[[str], BinaryIO]  # opens a file by its path in the process; raises OSError
@@ -258,7 +261,7 @@ def _debug_link(elf: Any) -> str:
 
 
 def symbols_of(file: BinaryIO, sections: Iterable[str]) -> list[ElfSymbol]:
-    """What the first of the *file*'s symbol tables of these names defines."""
+    """What the first of the *file*'s symbol tables of these names defines, by the names that the source has."""
     # Decoded in bulk: iter_symbols() takes 0.3 s for an interpreter.
     elf = elftools.ELFFile(file)
     section = next(filter(None, map(elf.get_section_by_name, sections)), None)
@@ -268,11 +271,21 @@ def symbols_of(file: BinaryIO, sections: Iterable[str]) -> list[ElfSymbol]:
     names = elf.get_section(section["sh_link"]).data()
     rows = _SYMBOL.iter_unpack(data[: len(data) // _SYMBOL.size * _SYMBOL.size])
     return [
-        ElfSymbol(value, size, names[name : names.find(b"\0", name)].decode("utf-8", "backslashreplace"),
-                  info & 15, info >> 4 == _STB_LOCAL)
+        ElfSymbol(value, size, _source_name(names[name : names.find(b"\0", name)]), info & 15, info >> 4 == _STB_LOCAL)
         for name, info, _other, index, value, size in rows
         if index and info & 15 in (_STT_OBJECT, _STT_FUNC, STT_GNU_IFUNC)
     ]
+
+
+def _source_name(name: bytes) -> str:
+    text = name.decode("utf-8", "backslashreplace")
+    if ".lto_priv" in text:
+        text = _PRIVATE.sub("", text)
+    if text.startswith("_ZL"):
+        static = _CPP_STATIC.match(text)
+        if static is not None and len(static[2]) == int(static[1]):
+            return static[2]
+    return text
 
 
 def first_mappings(regions: Iterable[Region]) -> dict[str, int]:

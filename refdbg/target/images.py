@@ -73,6 +73,11 @@ class Images:
             raise SymbolNotFound(symbol)
         return found
 
+    def own_address(self, symbol: str) -> int | None:
+        """The address of a function or variable of the file whose names go first; None where it has none."""
+        own = next((library for library in self.loaded() if self._first in library.addresses), None)
+        return own.addresses.get(symbol) if own is not None else None
+
     def _address_inside(self, function: str, variable: str) -> int | None:
         for library in self._in_order():
             if function in library.addresses:

@@ -84,6 +84,16 @@ def resurrected(seen: Resurrected) -> Finding:
     )
 
 
+def died_later(seen: Resurrected) -> str:
+    """What is said of objects that came back, and of which none is left over: that is no leak."""
+    again = "has made it" if seen.number == 1 else "has made them"
+    return (
+        f"no leak: {counted(seen.number, 'object')} came back from {counted(seen.collections, 'collection')} "
+        f"({seen.type} {seen.objects[0].repr} the first: the finalizer {seen.finalizer.text} {again} reachable again), "
+        "and none of them is left over."
+    )
+
+
 def _place(seen: Resurrected) -> str:
     if seen.owner is None:
         return seen.holder

@@ -238,9 +238,10 @@ def _gdb(python: str, folder: Path, *commands: str) -> list[Answer]:
 
 
 def test_gc_log(interpreter: str, tmp_path: Path) -> None:
-    started, empty, _, log, text, last, off = _gdb(
+    started, empty, _, log, text, fewer, same, last, off = _gdb(
         interpreter, tmp_path, "refdbg gc log --objects 4 --json", "refdbg gc log", "continue", "refdbg gc log --json",
-        "refdbg gc log", "refdbg gc log --off --json", "info breakpoints",
+        "refdbg gc log", "refdbg gc log --objects 2 --json", "refdbg gc log --json",
+        "refdbg gc log --off --objects 9 --json", "info breakpoints",
     )  # fmt: skip
     assert "from now on" in started.record["text"]
     assert "No collection yet" in empty.text
@@ -251,6 +252,8 @@ def test_gc_log(interpreter: str, tmp_path: Path) -> None:
     assert [types_of(row["by_type"])[f"__main__.{name}"] for row, name in zip(record["collections"],
                                                                              ("Node", "Other", "Node"))] == [5, 6, 7]
     assert all(len(row["objects"]) == 4 for row in record["collections"])
+    for shown, number in (fewer, 2), (same, 2), (last, 4):  # what is asked for later, of what was recorded
+        assert [len(row["objects"]) for row in shown.record["collections"]] == [number] * 3
     assert (record["recording"], last.record["recording"]) == (True, False)
     assert "Other.__del__" in text.text and "__main__.Other" in text.text and "garbage.py:16" in text.text
     assert "collect" not in off.text  # nothing is watched any more; the test's own breakpoint stays

@@ -1,4 +1,4 @@
-"""A daemon thread that still runs when its interpreter ends: its frames hold what nobody else does."""
+"""Threads at an interpreter's end: what the frames of one that runs hold, and what one has lost that has ended."""
 
 from __future__ import annotations
 
@@ -53,6 +53,13 @@ def test_what_only_its_c_stack_holds(interpreter: str) -> None:
     assert found["confidence"] == "possible"  # any word on a stack may be stale
     assert "C stack of thread 'sleeper' (kernel id " in found["message"] or any(
         "C stack of thread 'sleeper' (kernel id " in evidence["text"] for evidence in found["evidence"])
+
+
+def test_what_one_has_lost_that_has_ended(interpreter: str) -> None:
+    ended = run([interpreter, PROGRAM.with_name("lost_in_thread.py")])
+    assert ended.status == 0 and ended.report["partial"] is None
+    found = [each for each in ended.report["findings"] if each["subject"].get("type") == "__main__.Victim"]
+    assert [(each["verdict"], each["confidence"]) for each in found] == [("lost-reference", "likely")]
 
 
 def interpreter_has_frame_objects(report: dict[str, Any]) -> bool:

@@ -223,25 +223,32 @@ def not_freed(python: str, case: str) -> tuple[list[Any], list[Any]]:
 
 
 def test_resurrected(interpreter: str) -> None:
-    (found,), findings = not_freed(interpreter, "phoenix")
+    (found,), findings = not_freed(interpreter, "phoenix_stays")
     assert (found["verdict"], found["confidence"]) == ("resurrected", "proven")
     assert found["subject"]["type"] == "__main__.Phoenix" and len(found["objects"]) == 1
     assert found["holder"]["owner"] == "Phoenix.__del__" and found["holder"]["field"].startswith("[0] of list [")
-    assert "in 3 collections" in found["message"]
+    assert "in 4 collections" in found["message"]
     (where,) = [evidence["location"] for evidence in found["evidence"] if evidence["kind"] == "finalizer"]
     program = PROGRAMS / "not_freed.py"
     assert where["file"] == str(program)
     assert program.read_text().splitlines()[where["line"] - 2] == "class Phoenix(Node):"
     assert found["explains"] == {"objects": 0, "references": 0} and findings[-1] == found
     assert "0x" not in found["signature"]
-    (again,), _ = not_freed(interpreter, "phoenix")
+    (again,), _ = not_freed(interpreter, "phoenix_stays")
     assert again["signature"] == found["signature"]
 
 
 def test_another_object_is_rescued(interpreter: str) -> None:
-    (found,), _ = not_freed(interpreter, "rescued")
+    (found,), _ = not_freed(interpreter, "rescued_stays")
     assert (found["subject"]["type"], found["holder"]["owner"]) == ("__main__.Node", "Rescuer.__del__")
     assert "the finalizer Rescuer.__del__" in found["message"]
+
+
+def test_what_has_died_since_is_no_finding(interpreter: str) -> None:
+    report = run([interpreter, PROGRAMS / "not_freed.py", "phoenix"]).report
+    assert not [found for found in report["findings"] if found["verdict"] == "resurrected"]
+    (note,) = [note for note in report["warnings"] if note.startswith("no leak: ")]
+    assert "from 3 collections (__main__.Phoenix" in note and note.endswith("none of them is left over.")
 
 
 def test_resurrected_and_left_over(interpreter: str) -> None:

@@ -16,10 +16,13 @@ from typing import Any
 
 import pytest
 
+from refdbg.commands.account import accounts
+from refdbg.cpython.owned import Owned
+from refdbg.cpython.referrers import Referrers
 from refdbg.cpython.runtime import Build
 from refdbg.cpython.stop import Stop
 from refdbg.launch.session import of_process
-from tests.support.debugger import run_gdb
+from tests.support.debugger import Answer, run_gdb, run_lldb
 from tests.support.run import ENVIRONMENT, Running, run
 
 TESTS = Path(__file__).parents[1]
@@ -113,6 +116,14 @@ def test_blocks_are_as_many_as_the_allocator_counts(seen: tuple[Stop, dict[str, 
     # Until 3.11 what malloc gives is counted, too.
     assert small <= told["blocks"] + NOISE
     assert small >= told["blocks"] - NOISE - 2000
+
+
+def test_the_empty_tuple_is_its_free_lists(seen: tuple[Stop, dict[str, Any]]) -> None:
+    """Else one of its references looks lost."""
+    stop, told = seen
+    account = accounts(Referrers(stop, Owned(stop.texts, lambda: stop.heap), stop.known), {told["empty"]: 1 << 20})
+    found = [each for each in account[told["empty"]].holders if "free_list" in each.label]
+    assert [each.exact for each in found] == ([True] if stop.runtime.version_info < (3, 11) else [])
 
 
 @pytest.fixture(scope="module")
@@ -245,3 +256,20 @@ def test_the_program_of_another_build(own: str, python311: str, tmp_path: Path) 
         assert "Traceback" not in answer.text and "generation" not in answer.text
     finally:
         program.end()
+
+
+@pytest.mark.parametrize("debugger", [run_gdb, run_lldb])
+def test_statics_that_the_linkers_optimiser_has_renamed(
+    debugger: Callable[..., list[Answer]], tmp_path: Path
+) -> None:
+    """Where the allocator's arenas are (arenas.lto_priv.0): else only malloc's blocks are seen."""
+    python = Path("/usr/bin/python3.11")  # Debian's: LTO, its debug info is in python3.11-dbg
+    if not python.exists():
+        pytest.skip(f"this machine has no {python}")
+    program = tmp_path / "plain.py"
+    program.write_text("ascii('here')\n")
+    every, tracked = debugger(
+        str(python), program, ["refdbg census --json", "refdbg census --tracked --json"], folder=tmp_path,
+        stop_at="PyObject_ASCII",
+    )
+    assert every.record["objects"] > 1.5 * tracked.record["objects"] > 2000

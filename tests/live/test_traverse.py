@@ -199,3 +199,33 @@ def test_cpythons_own_types_forget_nothing(interpreter: str, tmp_path: Path) -> 
         forgotten = {row["field"] for row in record["fields"] if row["visited"] < row["owned"]}
         if record["is_gc"]:
             assert not forgotten, (answer.command, forgotten)
+
+
+def test_a_type_that_each_interpreter_has(python311: str, tmp_path: Path) -> None:
+    """They are listed as they can be given, for a type's objects, too: its mere address would mean itself."""
+    program = tmp_path / "subinterpreters.py"
+    told = tmp_path / "told"
+    program.write_text(f"""\
+import json, _xxsubinterpreters as interpreters
+kept = interpreters.create(), interpreters.create()
+for each in kept:
+    interpreters.run_string(each, "class Twin: pass\\ntwin = Twin()")
+class Twin: pass
+twins = Twin(), Twin()
+with open({str(told)!r}, "w") as file:
+    print(json.dumps({{"own": f"__main__.Twin@{{id(Twin):#x}}"}}), file=file)
+ascii(twins)
+""")
+    asked = ["visits Twin", "visits __main__.Twin", "retained Twin", "type Twin", "visits {own} --json",
+             "visits no{own}"]
+    *several, own, wrong = run_gdb(
+        python311, program, [f"refdbg {words}" for words in asked], told=told, folder=tmp_path,
+    )
+    name = json.loads(told.read_text())["own"]
+    for answer in several:
+        first, *listed, hint = answer.text.splitlines()
+        assert first.endswith("means 3 types:") and hint.endswith("Give one of them as it stands here.")
+        assert [line.split(maxsplit=1)[1] for line in listed] == [f"interpreter {number}" for number in range(3)]
+        assert listed[0].split()[0] == name
+    assert (own.record["type"], own.record["objects"]) == ("__main__.Twin", 2)
+    assert "there is no type no__main__.Twin at 0x" in wrong.text

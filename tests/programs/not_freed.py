@@ -1,6 +1,7 @@
 """Objects that a collection finds and does not free: argv[1] says which."""
 
 import gc
+import os
 import sys
 
 gc.disable()
@@ -41,6 +42,18 @@ def phoenix():
 def rescued():
     Rescuer(Node())
     gc.collect()
+
+
+def phoenix_stays():
+    phoenix()
+    Phoenix(Node())
+    gc.collect()
+    os._exit(0)  # what is left over is not known
+
+
+def rescued_stays():
+    rescued()
+    os._exit(0)
 
 
 def leaking():

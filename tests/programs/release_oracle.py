@@ -57,8 +57,8 @@ def told(file):
     counts = {"Node": sys.getrefcount(Node) - 1, "large": sys.getrefcount(large) - 1}
     with open(file, "w", encoding="utf-8") as output:
         json.dump({
-            "tracked": tracked, "reachable": found, "types": types, "refcounts": counts, "blocks": sys.getallocatedblocks(),
-            "Node": id(Node), "large": id(large), "version": sys.version.split()[0],
+            "tracked": tracked, "reachable": found, "types": types, "refcounts": counts,
+            "blocks": sys.getallocatedblocks(), "Node": id(Node), "large": id(large), "empty": id(()), "version": sys.version.split()[0],
         }, output)  # fmt: skip
     os.getppid()  # a debugger stops here
     print("ready", flush=True)
