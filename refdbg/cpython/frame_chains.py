@@ -120,6 +120,7 @@ class _InterpreterFrames:
         self._slots = frame.offset("localsplus")
         self._before = 0 if "instr_ptr" in frame else CODE_UNIT
         self._depth = frame.offset("stacktop") if "stacktop" in frame else None
+        self._top = frame.offset("stackpointer") if "stackpointer" in frame else None  # 3.14+
         self._locals = frame.offset("f_locals")
         code = runtime.build.layout("PyCodeObject")
         self._names = code.offset("co_localsplusnames")
@@ -204,10 +205,20 @@ class _InterpreterFrames:
         # It stands before a RESUME, whose argument says what it has to go on with: _PyGen_yf, and RESUME in
         # Python/bytecodes.c.
         argument = self._memory.integer(self.place(frame) + self._before + 1, 1)
-        if self._depth is None or argument & _RESUME_LOCATION < _RESUME_AFTER_YIELD_FROM:
+        if argument & _RESUME_LOCATION < _RESUME_AFTER_YIELD_FROM:
+            return 0
+        if self._top is not None:
+            top = self._memory.u64(frame + self._top)
+            return self._awaited(top) if top > frame + self._slots + 8 else 0
+        if self._depth is None:
             return 0
         depth = self._memory.integer(frame + self._depth, 4, signed=True)
         return self._memory.u64(frame + self._slots + 8 * (depth - 1)) if 0 < depth < VARIABLE_LIMIT else 0
+
+    def _awaited(self, top: int) -> int:
+        # 3.15 has something above it that is no object: the index of a list or tuple, or NULL (SEND in bytecodes.c).
+        above, below = self._memory.u64(top - 8), self._memory.u64(top - 16)
+        return pointed(above) or pointed(below)
 
     def evaluators(self, thread: int) -> Iterator[int]:
         if self._c_frames is not None:
