@@ -115,7 +115,7 @@ class SplitCount:
     *local*: the owning thread's; *shared*: all others', which may be negative; *state*: "maybe weakref", "queued",
     "merged" or ""; *owner*: ``ob_tid``, 0 for none; *thread*: that thread's kernel id, None where it is gone.
     *deferred*: one of the references is held by nobody, so that only the collector frees the object; *bits*: the names
-    of what the collector has noted of it.
+    of what the collector has noted of it; *by_threads*: what the threads count of it in arrays of their own (3.14+).
     """
 
     local: int
@@ -126,6 +126,7 @@ class SplitCount:
     immortal: bool
     deferred: bool
     bits: list[str]
+    by_threads: int
 
 
 @dataclass(frozen=True)

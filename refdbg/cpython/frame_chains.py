@@ -117,6 +117,13 @@ class _InterpreterFrames:
         self._build = runtime.build
         with suppress(LayoutNotFound):  # a stripped build's is not known
             self._line = runtime.build.layout("PyFrameObject").offset("f_lineno")
+        self._bytecodes: tuple[int, int, int] | None = None
+        if "tlbc_index" in frame:  # 3.14+, free-threaded: each thread runs a copy of its own
+            arrays = runtime.build.layout("_PyCodeArray")
+            self._bytecodes = (
+                frame.offset("tlbc_index"), runtime.build.layout("PyCodeObject").offset("co_tlbc"),
+                arrays.offset("entries"),
+            )
         self._slots = frame.offset("localsplus")
         self._before = 0 if "instr_ptr" in frame else CODE_UNIT
         self._depth = frame.offset("stacktop") if "stacktop" in frame else None
@@ -165,10 +172,18 @@ class _InterpreterFrames:
     def complete(self, frame: int, code: Code) -> bool:
         if self._memory.integer(frame + self._owner, 1) == _OWNED_BY_GENERATOR:
             return True
-        return self._memory.u64(frame + self._instruction) >= code.first_traceable
+        return self.instruction(frame, code) >= code.first_traceable - code.start
 
     def instruction(self, frame: int, code: Code) -> int:
-        return self._memory.u64(frame + self._instruction) - code.start
+        return self._memory.u64(frame + self._instruction) - self._first(frame, code)
+
+    def _first(self, frame: int, code: Code) -> int:
+        # _PyFrame_GetBytecode: the first copy is the code object's own.
+        if self._bytecodes is None:
+            return code.start
+        index, arrays, entries = self._bytecodes
+        number = self._memory.integer(frame + index, 4, signed=True)
+        return self._memory.u64(self._memory.u64(code.address + arrays) + entries + 8 * number)
 
     def place(self, frame: int) -> int:
         return self._memory.u64(frame + self._instruction)

@@ -242,7 +242,7 @@ class Owned:
         if self._heap is not None and self._heap.blocks.row_of(address) is not None:
             return address in self._heap.index
         try:
-            count = self._build.counts.of(self._memory, address)
+            count = self._texts.runtime.count(address)
             return 0 < count < SANE_COUNT and self._texts.types.is_type(self._memory.u64(address + self._build.ob_type))
         except MemoryFault:
             return False
@@ -516,8 +516,8 @@ class Owned:
         # immortal is always borrowed there (3.14+), and nobody counts who owns it.
         target = pointed(word)
         if target and not is_owned(word):
-            count = self._memory.u64(target + self._build.ob_refcnt) & self._build.count_mask
-            return target if self._texts.runtime.is_immortal(count) else 0
+            runtime = self._texts.runtime
+            return target if runtime.is_immortal(runtime.count(target)) else 0
         return target
 
     def _names(self, address: int) -> list[int]:

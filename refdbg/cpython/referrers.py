@@ -259,7 +259,7 @@ class Referrers:
             try:
                 type_ = memory.u64(start + prefix + build.ob_type)
                 if types.is_type(type_) and types[type_].prefix == prefix:
-                    count = build.counts.of(memory, start + prefix)
+                    count = self._stop.runtime.count(start + prefix)
                     return (start + prefix, type_) if count == 0 else None
             except (DecodeError, MemoryFault):
                 continue

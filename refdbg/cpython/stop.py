@@ -32,22 +32,22 @@ def check_supported(build: Build) -> None:
     """Raises NotPython for a build whose objects refdbg cannot account for."""
     if not is_supported(build):
         raise NotPython(
-            "this free-threaded build (--disable-gil) counts the references to types in each thread: refdbg cannot "
-            "read its objects yet",
-            "Run the program with a debug build that has the GIL; `refdbg status` and `refdbg frames` work here.",
+            "this free-threaded build (--disable-gil) is an alpha that counts the references to types in each thread "
+            "as no release does",
+            "Run the program with a release; `refdbg status` and `refdbg frames` work here.",
         )
 
 
 def is_supported(build: Build) -> bool:
     """Whether refdbg can account for the build's objects.
 
-    Since 3.14 the threads of a free-threaded one count the references to types on their own
+    Not those of the alphas of 3.14 whose threads counted the references to types alone, free-threaded
     (Include/internal/pycore_tstate.h, struct _PyThreadStateImpl).
     """
     if not build.traits.free_threaded:
         return True
     try:
-        return not any(name in build.layout("_PyThreadStateImpl") for name in ("refcounts", "types"))
+        return "types" not in build.layout("_PyThreadStateImpl")
     except LayoutNotFound:
         return False
 
