@@ -9,9 +9,11 @@ from refdbg.records import Allocation, Collection, Finalizer, Finding, FrameRow,
 
 @dataclass(frozen=True)
 class StackFrame(FrameRow):
-    """*arguments*: which of the *locals* are the function's arguments."""
+    """*arguments*: which of the *locals* are the function's arguments; *deferred*: which of them hold a reference that
+    no count includes (free-threaded builds from 3.14 on)."""
 
     arguments: list[str] = field(default_factory=list)
+    deferred: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

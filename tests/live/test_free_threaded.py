@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -11,19 +13,33 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import missing
+from tests.conftest import BUILD, missing
 from tests.live.test_extensions import extensions
 from tests.live.test_traverse import PROGRAMS, check
 from tests.support.debugger import run_gdb
 from tests.support.run import ENVIRONMENT, Ended, run
 
 
-@pytest.fixture(scope="module")
-def python(build: Callable[[str], str]) -> str:
-    """The free-threaded build."""
+def newer() -> list[str]:
+    """Free-threaded debug builds from 3.14 on: that of tests/cpython/build where it was made, those in REFDBG_PYTHONS."""
+    named = os.environ.get("REFDBG_PYTHONS", "").split(os.pathsep)
+    ask = "import sys; sys.exit(sys.version_info < (3, 14) or sys._is_gil_enabled() or not hasattr(sys, 'gettotalrefcount'))"
+    found = [path for path in filter(None, named) if not subprocess.run([path, "-c", ask], check=False).returncode]
+    made = Path(os.environ["REFDBG_CACHE"], "cpython").glob("3.14t-*/build/python")
+    return [*found, *(str(path) for path in made if (path.parents[1] / "finished").exists())]
+
+
+@pytest.fixture(scope="module", params=["3.13t", "3.14t"])
+def python(request: pytest.FixtureRequest, build: Callable[[str], str]) -> str:
+    """The free-threaded builds. That of 3.14 takes minutes more to make: `make matrix` makes it, the suite does not."""
     if shutil.which("gdb") is None:
         missing("no gdb: apt-get install gdb")
-    return build("3.13t")
+    if request.param == "3.13t":
+        return build("3.13t")
+    paths = newer()
+    if not paths:
+        pytest.skip(f"no free-threaded debug build of 3.14 or later: run {BUILD} 3.14t, or name one in REFDBG_PYTHONS")
+    return paths[0]
 
 
 @cache
