@@ -169,6 +169,11 @@ def test_every_decision_is_replayed_alike(python: str, tmp_path: Path) -> None:
 # What is left over
 
 
+def is_newer(report: dict[str, Any]) -> bool:
+    """Whether it is of 3.14 or later."""
+    return tuple(map(int, report["target"]["python"].split(".")[:2])) >= (3, 14)
+
+
 def left_over(python: str, code: str) -> tuple[dict[str, Any], int]:
     """The report, and the total that the interpreter itself printed."""
     found = ended(python, "-X", "showrefcount", "-c", code)
@@ -189,6 +194,9 @@ def test_clean_modules(python: str, module: str) -> None:
 ])  # fmt: skip
 def test_modules_that_leave_something(python: str, module: str, variable: str | None) -> None:
     report, printed = left_over(python, f"import {module}")
+    if module == "curses" and is_newer(report):
+        assert (printed, report["findings"], report["warnings"]) == (0, [], [])
+        return
     totals, left = report["totals"], report["interpreters"][0]["left_over"]
     assert totals["references_reported"] == printed > 0
     assert totals["references_unattributed"] == 0
@@ -206,6 +214,9 @@ def test_modules_that_leave_something(python: str, module: str, variable: str | 
 ])  # fmt: skip
 def test_planted_extensions(python: str, name: str, verdict: str) -> None:
     report = ended(python, PROGRAMS / f"leak_{name}.py", extensions(python)).report
+    if name == "over_visit" and is_newer(report):
+        assert report["findings"] == []  # it first marks what is on the stacks: what the frame holds is not counted
+        return
     assert report["findings"][0]["verdict"] == verdict
     assert name in report["findings"][0]["message"]
     assert report["totals"]["references_unattributed"] == 0
@@ -218,6 +229,9 @@ def test_the_control_is_silent(python: str) -> None:
 
 def test_objects_that_became_immortal(python: str) -> None:
     report, printed = left_over(python, "import threading; t = threading.Thread(target=list); t.start(); t.join()")
+    if is_newer(report):
+        assert (printed, report["findings"], report["warnings"]) == (0, [], [])
+        return
     assert printed == report["totals"]["references_reported"] > 5000
     notes = "\n".join(report["warnings"])
     assert "became immortal" in notes and "nothing tells how many" in notes
