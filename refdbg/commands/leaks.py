@@ -78,7 +78,7 @@ def show_balance(context: Context, arguments: argparse.Namespace) -> BalanceOf:
     """One object's account. Raises RefdbgError."""
     stop = context.stop
     address = object_address(context, arguments.expression)
-    row = describe.row(stop, address)
+    row = replace(describe.row(stop, address), refcount=stop.held(address))
     referrers = Referrers(stop, Owned(stop.texts, lambda: stop.heap))
     if stop.runtime.is_immortal(row.refcount):
         return BalanceOf(row, True, [], 0, 0, 0, 0)

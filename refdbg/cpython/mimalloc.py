@@ -13,6 +13,7 @@ from itertools import compress, repeat
 
 from refdbg.cpython.allocator import has_debug_headers
 from refdbg.cpython.counts import FINALIZED, FROZEN, IMMORTAL_COUNT, TRACKED, UNREACHABLE, SplitCounts
+from refdbg.cpython.deferred import count_deferred
 from refdbg.cpython.heap import (
     OBJECT_LIMIT,
     SANE_COUNT,
@@ -371,6 +372,7 @@ class MimallocPages(Lists):
                     into.types.append(type_)
                     into.refcounts.append(max(count, 0))
         found.coverage.add(mimalloc.coverage)
+        count_deferred(self._runtime, [found, frozen])
         self._all[interpreter.address], self._frozen[interpreter.address] = found, frozen
 
     def _worklist(self, head: int) -> Objects:
@@ -559,7 +561,7 @@ def free_threaded_heap(runtime: Runtime, types: Types) -> HeapObjects:
                 rows.append(row)
     _add_raw(blocks, raw, done, _WORD)
     blocks.coverage.add(mimalloc.coverage)
-    return HeapObjects(objects, blocks, rows)
+    return HeapObjects(objects, blocks, rows, count_deferred(runtime, [objects]))
 
 
 def _raw_blocks(runtime: Runtime, mimalloc: Mimalloc, coverage: Coverage) -> Blocks:

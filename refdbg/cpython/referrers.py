@@ -146,7 +146,10 @@ class Referrers:
         return [objects.addresses[row] for row in others if objects.types[row] in types]
 
     def _search(self, addresses: Collection[int]) -> Iterator[tuple[int, int]]:
-        # (place, word) of each aligned word that equals one of the addresses.
+        # (place, word) of each aligned word that equals one of the addresses, or is known to refer to it.
+        for place, target in self._heap.deferred.items():
+            if target in addresses:
+                yield place, target
         if len(addresses) > 1:
             yield from self._words(frozenset(addresses))
             return

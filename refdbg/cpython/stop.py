@@ -124,6 +124,15 @@ class Stop:
             return heap_objects(self.runtime, self.types, self.runtime.build.pages)
         return pool_objects(self.texts, self.tracked())
 
+    def held(self, address: int) -> int:
+        """How many references there are to the object (``PyObject *``), with those that frames have without counting.
+
+        Raises MemoryFault, RefdbgError.
+        """
+        if self.runtime.traits.free_threaded and address in self.heap.index:
+            return self.heap.objects.refcounts[self.heap.index[address]]
+        return self.runtime.count(address)
+
     @cached_property
     def traces(self) -> Traces:
         """What tracemalloc keeps."""

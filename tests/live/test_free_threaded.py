@@ -21,10 +21,13 @@ from tests.support.run import ENVIRONMENT, Ended, run
 
 
 def newer() -> list[str]:
-    """Free-threaded debug builds from 3.14 on: that of tests/cpython/build where it was made, those in REFDBG_PYTHONS."""
+    """Free-threaded debug builds from 3.14 on: those in REFDBG_PYTHONS, that of tests/cpython/build if it was made."""
     named = os.environ.get("REFDBG_PYTHONS", "").split(os.pathsep)
-    ask = "import sys; sys.exit(sys.version_info < (3, 14) or sys._is_gil_enabled() or not hasattr(sys, 'gettotalrefcount'))"
-    found = [path for path in filter(None, named) if not subprocess.run([path, "-c", ask], check=False).returncode]
+    ask = "import sys; assert sys.version_info >= (3, 14) and not sys._is_gil_enabled(); sys.gettotalrefcount()"
+    found = [
+        path for path in filter(None, named)
+        if subprocess.run([path, "-c", ask], check=False, capture_output=True).returncode == 0
+    ]
     made = Path(os.environ["REFDBG_CACHE"], "cpython").glob("3.14t-*/build/python")
     return [*found, *(str(path) for path in made if (path.parents[1] / "finished").exists())]
 
