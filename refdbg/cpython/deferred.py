@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 
 from refdbg.cpython.runtime import Runtime
@@ -35,10 +35,9 @@ def count_deferred(runtime: Runtime, groups: Sequence[Objects]) -> dict[int, int
         frames = _Frames(runtime)
     except LayoutNotFound:
         return {}
-    words: dict[int, int] = {}
-    for frame in {*frames.of_threads(), *(frame for objects in groups for frame in frames.of_objects(objects))}:
-        with suppress(MemoryFault):
-            words.update(frames.deferred(frame))
+    words = deferred_words(
+        runtime, {*frames.of_threads(), *(frame for objects in groups for frame in frames.of_objects(objects))}
+    )
     number = Counter(words.values())
     counted: set[int] = set()
     for objects in groups if words else ():
@@ -48,6 +47,24 @@ def count_deferred(runtime: Runtime, groups: Sequence[Objects]) -> dict[int, int
                 counts[row] += number[address]
                 counted.add(address)
     return {place: target for place, target in words.items() if target in counted}
+
+
+def deferred_words(runtime: Runtime, frames: Iterable[int]) -> dict[int, int]:
+    """The words of frames that refer to something without counting: where they stand, and to what (``PyObject *``).
+
+    None but in free-threaded builds from 3.14 on. *frames*: ``_PyInterpreterFrame *``; what cannot be read is left out.
+    """
+    words: dict[int, int] = {}
+    try:
+        if not runtime.traits.free_threaded or not are_tagged(runtime.build):
+            return words
+        reader = _Frames(runtime)
+    except LayoutNotFound:
+        return words
+    for frame in frames:
+        with suppress(MemoryFault):
+            words.update(reader.deferred(frame))
+    return words
 
 
 class _Frames:
