@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -13,23 +11,11 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import BUILD, missing
+from tests.conftest import missing, newest_free_threaded
 from tests.live.test_extensions import extensions
 from tests.live.test_traverse import PROGRAMS, check
 from tests.support.debugger import run_gdb
 from tests.support.run import ENVIRONMENT, Ended, run
-
-
-def newer() -> list[str]:
-    """Free-threaded debug builds from 3.14 on: those in REFDBG_PYTHONS, that of tests/cpython/build if it was made."""
-    named = os.environ.get("REFDBG_PYTHONS", "").split(os.pathsep)
-    ask = "import sys; assert sys.version_info >= (3, 14) and not sys._is_gil_enabled(); sys.gettotalrefcount()"
-    found = [
-        path for path in filter(None, named)
-        if subprocess.run([path, "-c", ask], check=False, capture_output=True).returncode == 0
-    ]
-    made = Path(os.environ["REFDBG_CACHE"], "cpython").glob("3.14t-*/build/python")
-    return [*found, *(str(path) for path in made if (path.parents[1] / "finished").exists())]
 
 
 @pytest.fixture(scope="module", params=["3.13t", "3.14t"])
@@ -37,12 +23,7 @@ def python(request: pytest.FixtureRequest, build: Callable[[str], str]) -> str:
     """The free-threaded builds. That of 3.14 takes minutes more to make: `make matrix` makes it, the suite does not."""
     if shutil.which("gdb") is None:
         missing("no gdb: apt-get install gdb")
-    if request.param == "3.13t":
-        return build("3.13t")
-    paths = newer()
-    if not paths:
-        pytest.skip(f"no free-threaded debug build of 3.14 or later: run {BUILD} 3.14t, or name one in REFDBG_PYTHONS")
-    return paths[0]
+    return build("3.13t") if request.param == "3.13t" else newest_free_threaded()
 
 
 @cache
@@ -239,3 +220,41 @@ def test_objects_that_became_immortal(python: str) -> None:
     notes = "\n".join(report["warnings"])
     assert "became immortal" in notes and "nothing tells how many" in notes
     assert {f["verdict"] for f in report["findings"]} <= {"lost-reference"}
+
+
+# References that are in no count, from 3.14 on
+
+
+@pytest.fixture(scope="module")
+def deferred(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
+    """What commands answer where frames hold objects without counting them, and gdb's output when it has gone on."""
+    if shutil.which("gdb") is None:
+        missing("no gdb: apt-get install gdb")
+    item = "((PyListObject *)obj)->ob_item"
+    commands = ["refdbg gc again --json", "refdbg leaks --json", f"refdbg balance {item}[0] --json",
+                f"refdbg balance {item}[1] --json", "refdbg frames --locals --json", "refdbg frames --locals",
+                f"refdbg object {item}[0] --json", "continue"]  # fmt: skip
+    return run_gdb(newest_free_threaded(), PROGRAMS / "deferred.py", commands, folder=tmp_path_factory.mktemp("deferred"))
+
+
+def test_what_is_garbage_despite_deferred_references(deferred: list[Any]) -> None:
+    again, leaks = deferred[0].record, deferred[1].record
+    assert again["unreachable"] == int(deferred[7].text.split("[Inferior")[0].split()[-1]) > 30
+    assert leaks["findings"] == [] == leaks["notes"]
+
+
+def test_deferred_references_are_balanced(deferred: list[Any]) -> None:
+    kind, function, counted = deferred[2].record, deferred[3].record, deferred[6].record
+    for each in (kind, function):
+        assert each["lost"] == 0 and each["owned"] == each["object"]["refcount"]
+    labels = [holder["label"] for holder in kind["holders"]]
+    assert labels.count("local kind") == 6  # of five generators, and of a frame object
+    assert counted["refcount"] == kind["object"]["refcount"] - 6
+    split = counted["split"]
+    assert counted["refcount"] == split["local"] + split["shared"] + split["by_threads"] - 1 and split["deferred"]
+
+
+def test_frames_mark_deferred_references(deferred: list[Any]) -> None:
+    running = deferred[4].record["threads"][0]["frames"][0]
+    assert (running["function"], running["deferred"]) == ("running", ["kind"])
+    assert "kind (deferred) = <class '__main__.running.<locals>.Only'>" in deferred[5].text
