@@ -234,7 +234,8 @@ def deferred(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
     commands = ["refdbg gc again --json", "refdbg leaks --json", f"refdbg balance {item}[0] --json",
                 f"refdbg balance {item}[1] --json", "refdbg frames --locals --json", "refdbg frames --locals",
                 f"refdbg object {item}[0] --json", "continue"]  # fmt: skip
-    return run_gdb(newest_free_threaded(), PROGRAMS / "deferred.py", commands, folder=tmp_path_factory.mktemp("deferred"))
+    folder = tmp_path_factory.mktemp("deferred")
+    return run_gdb(newest_free_threaded(), PROGRAMS / "deferred.py", commands, folder=folder)
 
 
 def test_what_is_garbage_despite_deferred_references(deferred: list[Any]) -> None:
