@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import suppress
 
 from refdbg.commands.decision import Decision, decide
 from refdbg.cpython import describe
@@ -25,13 +26,13 @@ def freed_while_in_use(stop: Stop, interpreter: int, limit: int) -> list[Finding
     Such a frame refers to it without counting, and no traverse function reports the frame's references: the collector
     cannot know of them (Python/gc_free_threading.c, gc_visit_thread_stacks sees the frames of threads only).
     """
-    if not stop.suspended.stacks:
+    if not stop.runtime.traits.free_threaded or not stop.suspended.stacks:
         return []
-    frames = {
-        frame: owner
-        for owner, stack in stop.suspended.stacks.items()
-        for frame in Greenlets(stop.runtime).owned_frames(stack)
-    }
+    greenlets = Greenlets(stop.runtime)
+    frames: dict[int, int] = {}  # whose each is
+    for owner, stack in stop.suspended.stacks.items():
+        with suppress(MemoryFault):
+            frames.update((frame, owner) for frame in greenlets.owned_frames(stack))
     words = deferred_words(stop.runtime, frames)
     if not words:
         return []
