@@ -1,4 +1,4 @@
-"""What suspended frames use without counting, and the next collection frees: free-threaded builds from 3.14 on."""
+"""What suspended frames use without counting, and the next collection frees: free-threaded builds."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def freed_while_in_use(stop: Stop, interpreter: int, limit: int) -> list[Finding
     """Each type whose suspended frames use what a collection at this stop would free, as a finding of at most *limit*
     objects. Raises EmulationError, MissingDependency.
 
-    Such a frame refers to it without counting, and no traverse function reports the frame's references: the collector
-    cannot know of them (Python/gc_free_threading.c, gc_visit_thread_stacks sees the frames of threads only).
+    Such a frame refers to it without counting, and no traverse function reports the frame's references: the collector,
+    which sees only the frames that threads run, cannot know of them.
     """
     if not stop.runtime.traits.free_threaded or not stop.suspended.stacks:
         return []

@@ -252,6 +252,20 @@ def test_without_debug_info_it_is_said(tmp_path: Path) -> None:
     assert not frame_findings(leaks["findings"])
 
 
+def test_the_leak_where_frames_borrow() -> None:
+    """Free-threaded, from 3.14 on: inner() borrows its argument from worker(), whose local closes the cycle."""
+    python = newest_free_threaded()
+    command = [python, "-X", "showrefcount", PROGRAM, "leak"]
+    found = run(command, [], env=environment(provided(LEAKING, python)))
+    assert found.status == 0 and found.report["totals"]["references_unattributed"] == 0
+    first = found.report["findings"][0]
+    assert first["verdict"] == "untraversed-frame"
+    assert first["message"].startswith("greenlet.greenlet: 10 of them are suspended below worker() (")
+    told = [each["text"].strip() for each in first["evidence"]]
+    assert "local node of worker() leads back: __main__.Node (__dict__['greenlet']) → itself" in told
+    assert first["explains"]["references"] > 0.8 * printed_total(found)
+
+
 @pytest.mark.parametrize("how", ["deferred", "counted"])
 def test_what_will_be_freed_while_in_use(how: str, tmp_path: Path) -> None:
     """Free-threaded, from 3.14 on: what the frame uses without counting goes, and the process dies when it goes on."""
