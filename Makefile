@@ -34,6 +34,8 @@ bench: test-venv
 	$(BIN)/python -m tests.bench
 
 matrix: test-venv cpython sid
+	@echo "== a free-threaded debug build of 3.14 (where the archive has its sources)"
+	-tests/cpython/build 3.14t
 	@echo "== every interpreter under gdb and lldb"
 	$(BIN)/python -m tests.matrix
 

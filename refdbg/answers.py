@@ -9,9 +9,11 @@ from refdbg.records import Allocation, Collection, Finalizer, Finding, FrameRow,
 
 @dataclass(frozen=True)
 class StackFrame(FrameRow):
-    """*arguments*: which of the *locals* are the function's arguments."""
+    """*arguments*: which of the *locals* are the function's arguments; *deferred*: which of them hold a reference that
+    no count includes (free-threaded builds from 3.14 on)."""
 
     arguments: list[str] = field(default_factory=list)
+    deferred: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,7 @@ class SplitCount:
     *local*: the owning thread's; *shared*: all others', which may be negative; *state*: "maybe weakref", "queued",
     "merged" or ""; *owner*: ``ob_tid``, 0 for none; *thread*: that thread's kernel id, None where it is gone.
     *deferred*: one of the references is held by nobody, so that only the collector frees the object; *bits*: the names
-    of what the collector has noted of it.
+    of what the collector has noted of it; *by_threads*: what the threads count of it in arrays of their own (3.14+).
     """
 
     local: int
@@ -126,6 +128,7 @@ class SplitCount:
     immortal: bool
     deferred: bool
     bits: list[str]
+    by_threads: int
 
 
 @dataclass(frozen=True)

@@ -74,6 +74,19 @@ def python_of(test_id: str) -> str:
     return str(path)
 
 
+def newest_free_threaded() -> str:
+    """A free-threaded debug build from 3.14 on: one in REFDBG_PYTHONS, else 3.14t of tests/cpython/build.
+
+    Skips where there is none, also where everything must be there: building it takes too long for the suite.
+    """
+    ask = "import sys; assert sys.version_info >= (3, 14) and not sys._is_gil_enabled(); sys.gettotalrefcount()"
+    made = Path(os.environ["REFDBG_CACHE"], "cpython").glob("3.14t-*/finished")
+    for path in (*_more().values(), *(str(each.parent / "build" / "python") for each in made)):
+        if subprocess.run([path, "-c", ask], check=False, capture_output=True).returncode == 0:
+            return path
+    pytest.skip(f"no free-threaded debug build of 3.14 or later: run {BUILD} 3.14t, or name one in REFDBG_PYTHONS")
+
+
 @pytest.fixture(scope="session", params=[*INTERPRETERS, *_more()], ids=lambda name: f"gdb-{name}")
 def interpreter(request: pytest.FixtureRequest) -> str:
     """The path of each interpreter to test on, for a test under gdb."""

@@ -16,7 +16,8 @@ def frame_rows(stop: Stop, frames: Sequence[Frame | CFrame], with_locals: bool) 
     return [
         StackFrame(frame.function, frame.file, frame.line, native=True) if isinstance(frame, CFrame) else
         StackFrame(frame.function, frame.file, frame.line, _locals(stop, frame) if with_locals else None,
-                   arguments=stop.frames.arguments(frame) if with_locals else [])
+                   arguments=stop.frames.arguments(frame) if with_locals else [],
+                   deferred=stop.frames.deferred(frame) if with_locals else [])
         for frame in frames
     ]
 

@@ -35,7 +35,8 @@ def add_commands(subcommands: Any) -> None:
     which.add_argument("--thread", type=int, metavar="N", help="the thread with this number (see --all) or kernel id")
     which.add_argument("--suspended", action="store_true", help="instead, what is suspended: generators, coroutines "
                        "with what they await, asyncio's tasks by name, and greenlets")
-    frames.add_argument("--locals", action="store_true", help="with the local variables that are set")
+    frames.add_argument("--locals", action="store_true", help="with the local variables that are set; (deferred): by a "
+                        "reference that no count includes (free-threaded, 3.14 and later)")
     frames.add_argument("--native", action="store_true", help="with the C functions between and above them, but for "
                         "those that only carry a call on (`bt` has these too)")
     frames.add_argument("--limit", type=int, default=STACK_LIMIT, metavar="N", help="at most N frames of each thread")

@@ -10,6 +10,7 @@ from refdbg.answers import BalanceHolder, BalanceOf, Leaks
 from refdbg.commands.account import accounts, trust
 from refdbg.commands.allocated import with_allocations
 from refdbg.commands.context import Context
+from refdbg.commands.freed_in_use import freed_while_in_use
 from refdbg.commands.inspect import number, object_address
 from refdbg.commands.last_collection import LastCollection
 from refdbg.commands.left_over import LeftOver
@@ -55,13 +56,14 @@ def show_leaks(context: Context, arguments: argparse.Namespace) -> Leaks:
     leaked = everything.stays(held.rest)
     collection = LastCollection(stop, tracked, stop, leaked, everything.held(leaked))
     kept, more = collection.findings(0, limit)
+    used = freed_while_in_use(stop, 0, limit)
     findings = sorted(held.findings + kept, key=lambda finding: -finding.explains.references)
     if not has_debug_headers(stop.runtime):
         # Freed blocks keep their words, which are taken for owners of others; and not all storage has a known owner.
         findings = [
             replace(each, confidence="possible") if each.verdict == "lost-reference" else each for each in findings
         ]
-    findings = with_allocations(stop, [asked_here(finding) for finding in findings])
+    findings = used + with_allocations(stop, [asked_here(finding) for finding in findings])
     return Leaks(len(objects), held.weak, len(held.rest), len(leaked), findings, notes + more)
 
 
@@ -77,7 +79,7 @@ def show_balance(context: Context, arguments: argparse.Namespace) -> BalanceOf:
     """One object's account. Raises RefdbgError."""
     stop = context.stop
     address = object_address(context, arguments.expression)
-    row = describe.row(stop, address)
+    row = replace(describe.row(stop, address), refcount=stop.held(address))
     referrers = Referrers(stop, Owned(stop.texts, lambda: stop.heap))
     if stop.runtime.is_immortal(row.refcount):
         return BalanceOf(row, True, [], 0, 0, 0, 0)

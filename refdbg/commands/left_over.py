@@ -356,9 +356,8 @@ class LeftOver:
 
     def _is_counted(self, address: int) -> bool:
         try:
-            build, memory = self.stop.runtime.build, self.stop.runtime.memory
-            count = build.counts.of(memory, address)
-            if not self.stop.types.is_type(memory.u64(address + build.ob_type)):
+            count = self.stop.runtime.count(address)
+            if not self.stop.types.is_type(self.stop.runtime.memory.u64(address + self.stop.runtime.build.ob_type)):
                 return False  # it is freed: interned strings are, whoever holds them (free-threaded)
         except MemoryFault:
             return False  # its memory went with another interpreter

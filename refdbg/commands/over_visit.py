@@ -37,7 +37,7 @@ def in_use(stop: Stop, unreachable: Objects) -> dict[int, str]:
         for thread in stop.runtime.threads(interpreter):
             for frame in stop.frames.stack(thread, _FRAMES):
                 try:
-                    words = list(owned.frame_words(frame.address))
+                    words = list(owned.frame_words(frame.address, deferred=True))
                 except (LayoutNotFound, DecodeError, MemoryFault):
                     continue  # until 3.10 frames are objects, which the collector visits
                 for word in words:

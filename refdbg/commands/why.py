@@ -232,7 +232,7 @@ def _unknown(stop: Stop, known: _Known, references: References, rows: Sequence[i
     found = []
     for row in rows:
         address = known.addresses[row]
-        count = describe.refcount(stop, address)
+        count = stop.held(address)
         missing = count - known.counted[row]
         if missing > 0 and not stop.runtime.is_immortal(count):
             found.append(UnknownReferences(references.row(address), missing, known.weak[row]))

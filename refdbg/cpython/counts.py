@@ -19,10 +19,12 @@ _BITS = {
     TRACKED: "tracked", FINALIZED: "finalized", UNREACHABLE: "unreachable", FROZEN: "frozen", 16: "shared",
     32: "shared inline", DEFERRED: "deferred",
 }
+_ALIVE = {32: "alive"}  # 3.14+: what a running collection has found from its roots
 # Include/object.h, _Py_REF_*: the low bits of ob_ref_shared.
 _SHIFT = 2
 _STATES = ("", "maybe weakref", "queued", "merged")
 _FLAGS, _QUEUED = 3, 2
+_NOBODYS = (1 << 60) - 1  # _Py_REF_DEFERRED since 3.14, PY_SSIZE_T_MAX / 8; before that one reference
 
 
 class PlainCounts:
@@ -33,12 +35,12 @@ class PlainCounts:
         # Since 3.12 (PEP 683) a 32-bit one; 3.14 keeps flags beside it.
         self._mask = 0xFFFF_FFFF if immortal else 0xFFFF_FFFF_FFFF_FFFF
 
-    def of(self, memory: Memory, address: int) -> int:
+    def of(self, memory: Memory, address: int, _by_threads: int = 0) -> int:
         """The object's count (``PyObject *``). Raises MemoryFault."""
         count = memory.u64(address + self._offset) & self._mask
         return count if count < 1 << 63 else count - (1 << 64)
 
-    def split(self, memory: Memory, address: int) -> SplitCount | None:
+    def split(self, memory: Memory, address: int, _by_threads: int = 0) -> SplitCount | None:
         """The parts of the object's count: it has none."""
         return None
 
@@ -46,39 +48,51 @@ class PlainCounts:
 class SplitCounts:
     """Counts of a free-threaded build (Include/object.h, struct _object; Objects/object.c).
 
-    A count is what the object's holders have: without the reference that deferred counting adds, and without that of
-    the queue in which an object waits for its thread to merge the two parts.
+    A count is what the object's holders have: without the references that deferred counting adds, and without that of
+    the queue in which an object waits for its thread to merge the two parts. *by_threads*: since 3.14 the threads count
+    the references to types, code and namespaces in arrays of their own (`Runtime.by_threads`).
     """
 
-    def __init__(self, object_: StructLayout) -> None:
+    def __init__(self, object_: StructLayout, by_threads: bool) -> None:
+        """*by_threads*: whether they do."""
+        self.by_threads = by_threads
+        self.nobodys = _NOBODYS if by_threads else 1  # what deferred counting adds
+        self._names = {**_BITS, **_ALIVE} if by_threads else _BITS
         self.size = object_.size
         self._tid = object_.offset("ob_tid")
         self._bits = object_.offset("ob_gc_bits")
         self._local = object_.offset("ob_ref_local")
         self._shared = object_.offset("ob_ref_shared")
+        # 3.14 has flags where 3.13 has padding (Include/object.h): few of the bits have a meaning.
+        self._never = 0xFF00 if "ob_flags" in object_ else 0xFFFF
 
-    def of(self, memory: Memory, address: int) -> int:
+    def of(self, memory: Memory, address: int, by_threads: int = 0) -> int:
         """The object's count, IMMORTAL_COUNT of an immortal one (``PyObject *``). Raises MemoryFault."""
-        return self.in_bytes(memory.read(address, self.size))
+        return self.in_bytes(memory.read(address, self.size), by_threads)
 
-    def in_bytes(self, data: bytes) -> int:
+    def in_bytes(self, data: bytes, by_threads: int = 0) -> int:
         """The count of the object that *data* begins with."""
         local = int.from_bytes(data[self._local : self._local + 4], "little")
         if local == IMMORTAL_COUNT:
             return IMMORTAL_COUNT
         shared = int.from_bytes(data[self._shared : self._shared + 8], "little", signed=True)
-        return local + (shared >> _SHIFT) - (bool(data[self._bits] & DEFERRED) or shared & _FLAGS == _QUEUED)
+        return local + by_threads + (shared >> _SHIFT) - self.surplus(data[self._bits], shared)
 
-    def split(self, memory: Memory, address: int) -> SplitCount:
+    def surplus(self, bits: int, shared: int) -> int:
+        """What the two parts count that no holder has. *bits*: the collector's; *shared*: the word of others."""
+        return self.nobodys * bool(bits & DEFERRED) or shared & _FLAGS == _QUEUED
+
+    def split(self, memory: Memory, address: int, by_threads: int = 0) -> SplitCount:
         """The parts of the object's count (``PyObject *``). Raises MemoryFault."""
         data = memory.read(address, self.size)
         shared = int.from_bytes(data[self._shared : self._shared + 8], "little", signed=True)
         local = int.from_bytes(data[self._local : self._local + 4], "little")
         bits = data[self._bits]
         owner = int.from_bytes(data[self._tid : self._tid + 8], "little")
+        deferred = bool(bits & DEFERRED)
         return SplitCount(
-            local, shared >> _SHIFT, _STATES[shared & _FLAGS], owner, None, local == IMMORTAL_COUNT,
-            bool(bits & DEFERRED), [name for bit, name in _BITS.items() if bits & bit],
+            local, (shared >> _SHIFT) - (self.nobodys - 1) * deferred, _STATES[shared & _FLAGS], owner, None,
+            local == IMMORTAL_COUNT, deferred, [name for bit, name in self._names.items() if bits & bit], by_threads,
         )
 
     def kinds(self, memory: Memory, addresses: Iterable[int]) -> Counter[str]:
@@ -108,7 +122,7 @@ class SplitCounts:
 
     def is_sane(self, word: int) -> bool:
         """Whether the word in which the collector's bits and the local count are can be an object's."""
-        return not word & 0xFFFF and not word >> 8 * (self._bits % 8) & 0x80
+        return not word & self._never and not word >> 8 * (self._bits % 8) & 0x80
 
 
 Counts = Union[PlainCounts, SplitCounts]

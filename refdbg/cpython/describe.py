@@ -57,7 +57,7 @@ ALL_OBJECTS = "all objects in allocator blocks"
 
 def refcount(stop: Stop, address: int) -> int:
     """The object's reference count (``PyObject *``). Raises MemoryFault."""
-    return stop.runtime.build.counts.of(stop.runtime.memory, address)
+    return stop.runtime.count(address)
 
 
 def kinds_of_counts(stop: Stop, objects: Objects) -> dict[str, int]:
@@ -155,7 +155,7 @@ def object_info(stop: Stop, address: int, depth: int = 3, limit: int = 400) -> O
 
 def _split(stop: Stop, address: int) -> SplitCount | None:
     runtime = stop.runtime
-    split = runtime.build.counts.split(runtime.memory, address)
+    split = runtime.build.counts.split(runtime.memory, address, runtime.by_threads.get(address, 0))
     if split is None or not split.owner:
         return split
     # What _Py_ThreadId() gives is the thread's pthread_self().

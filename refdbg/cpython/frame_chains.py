@@ -117,9 +117,17 @@ class _InterpreterFrames:
         self._build = runtime.build
         with suppress(LayoutNotFound):  # a stripped build's is not known
             self._line = runtime.build.layout("PyFrameObject").offset("f_lineno")
+        self._bytecodes: tuple[int, int, int] | None = None
+        if "tlbc_index" in frame:  # 3.14+, free-threaded: each thread runs a copy of its own
+            arrays = runtime.build.layout("_PyCodeArray")
+            self._bytecodes = (
+                frame.offset("tlbc_index"), runtime.build.layout("PyCodeObject").offset("co_tlbc"),
+                arrays.offset("entries"),
+            )
         self._slots = frame.offset("localsplus")
         self._before = 0 if "instr_ptr" in frame else CODE_UNIT
         self._depth = frame.offset("stacktop") if "stacktop" in frame else None
+        self._top = frame.offset("stackpointer") if "stackpointer" in frame else None  # 3.14+
         self._locals = frame.offset("f_locals")
         code = runtime.build.layout("PyCodeObject")
         self._names = code.offset("co_localsplusnames")
@@ -164,10 +172,18 @@ class _InterpreterFrames:
     def complete(self, frame: int, code: Code) -> bool:
         if self._memory.integer(frame + self._owner, 1) == _OWNED_BY_GENERATOR:
             return True
-        return self._memory.u64(frame + self._instruction) >= code.first_traceable
+        return self.instruction(frame, code) >= code.first_traceable - code.start
 
     def instruction(self, frame: int, code: Code) -> int:
-        return self._memory.u64(frame + self._instruction) - code.start
+        return self._memory.u64(frame + self._instruction) - self._first(frame, code)
+
+    def _first(self, frame: int, code: Code) -> int:
+        # _PyFrame_GetBytecode: the first copy is the code object's own.
+        if self._bytecodes is None:
+            return code.start
+        index, arrays, entries = self._bytecodes
+        number = self._memory.integer(frame + index, 4, signed=True)
+        return self._memory.u64(self._memory.u64(code.address + arrays) + entries + 8 * number)
 
     def place(self, frame: int) -> int:
         return self._memory.u64(frame + self._instruction)
@@ -204,10 +220,20 @@ class _InterpreterFrames:
         # It stands before a RESUME, whose argument says what it has to go on with: _PyGen_yf, and RESUME in
         # Python/bytecodes.c.
         argument = self._memory.integer(self.place(frame) + self._before + 1, 1)
-        if self._depth is None or argument & _RESUME_LOCATION < _RESUME_AFTER_YIELD_FROM:
+        if argument & _RESUME_LOCATION < _RESUME_AFTER_YIELD_FROM:
+            return 0
+        if self._top is not None:
+            top = self._memory.u64(frame + self._top)
+            return self._awaited(top) if top > frame + self._slots + 8 else 0
+        if self._depth is None:
             return 0
         depth = self._memory.integer(frame + self._depth, 4, signed=True)
         return self._memory.u64(frame + self._slots + 8 * (depth - 1)) if 0 < depth < VARIABLE_LIMIT else 0
+
+    def _awaited(self, top: int) -> int:
+        # 3.15 has something above it that is no object: the index of a list or tuple, or NULL (SEND in bytecodes.c).
+        above, below = self._memory.u64(top - 8), self._memory.u64(top - 16)
+        return pointed(above) or pointed(below)
 
     def evaluators(self, thread: int) -> Iterator[int]:
         if self._c_frames is not None:

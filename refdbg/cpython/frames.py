@@ -22,7 +22,7 @@ from refdbg.cpython.frame_chains import (
     chain_of,
 )
 from refdbg.cpython.runtime import Runtime, Thread
-from refdbg.cpython.stackrefs import pointed
+from refdbg.cpython.stackrefs import are_tagged, is_deferred, pointed
 from refdbg.cpython.types import Types
 from refdbg.errors import DecodeError, MemoryFault, TargetError
 
@@ -79,6 +79,7 @@ class Frames:
         code = runtime.build.layout("PyCodeObject")
         self._layout = {name: field.offset for name, field in code.fields.items()}
         self._chain = chain_of(runtime, self._objects)
+        self._tagged = runtime.traits.free_threaded and are_tagged(runtime.build)
         # co_qualname came with 3.11. Each form of the line table has its own field, or its own neighbours.
         self._function = code.first("co_qualname", "co_name").offset
         self._stretches: lines.Stretches
@@ -237,6 +238,23 @@ class Frames:
             total = min(sum(counts), VARIABLE_LIMIT) + bool(flags & _CO_VARARGS) + bool(flags & _CO_VARKEYWORDS)
             # Also those that are cells: co_varnames and co_localsplusnames begin with all of them.
             found.extend(name for name, _ in islice(self._chain.names(code), total))
+        return found
+
+    def deferred(self, frame: Frame) -> list[str]:
+        """The names of those local variables whose references are in no count: the collector looks for them on the
+        stacks of threads. Raises nothing.
+
+        None but in free-threaded builds: elsewhere only what is immortal, or held by another word, is not counted.
+        """
+        found: list[str] = []
+        if not self._tagged:
+            return found
+        with suppress(TargetError, DecodeError):
+            slots = self._chain.slots(frame.address)
+            for index, (name, _) in enumerate(self._chain.names(self._code(frame.code))):
+                word = self._memory.u64(slots + 8 * index)
+                if is_deferred(word) and not self._runtime.is_immortal(self._runtime.count(pointed(word))):
+                    found.append(name)
         return found
 
     def _named(self, frame: Frame) -> Iterator[tuple[str, int]]:

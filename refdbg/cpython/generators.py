@@ -21,8 +21,10 @@ _BETWEEN = {
 }
 _FUTURE_ITERATOR = ("_asyncio.FutureIter", "futureiterobject", "future")
 _CHAIN_LIMIT = 1 << 16
-# PyFrameState: 0 is FRAME_EXECUTING, what comes after is finished, what comes before has not gone so far.
-_CREATED, _CREATED_OF_TWO = -2, -3  # 3.13+ has two states of being suspended
+# PyFrameState: what comes before FRAME_EXECUTING has not gone so far, what comes after is finished.
+_CREATED, _EXECUTING = -2, 0
+_CREATED_OF_TWO = -3  # 3.13+ has two states of being suspended
+_CREATED_OF_THREE, _EXECUTING_OF_THREE = 0, 4  # 3.15 has three, and counts from 0
 
 
 @dataclass(frozen=True)
@@ -58,9 +60,11 @@ class Generators:
             if offset is not None:
                 self._between[address_of(runtime, symbol)] = offset
         self._between.pop(0, None)
-        self._created = _CREATED
+        self._created, self._executing = _CREATED, _EXECUTING
         if "gi_frame_state" in self._layout and "instr_ptr" in runtime.build.layout("_PyInterpreterFrame"):
             self._created = _CREATED_OF_TWO
+        if "base_frame" in runtime.build.layout("PyThreadState"):  # as new as the numbers
+            self._created, self._executing = _CREATED_OF_THREE, _EXECUTING_OF_THREE
 
     def _offset(self, struct: str, field: str) -> int | None:
         try:
@@ -85,9 +89,9 @@ class Generators:
         else:
             frame = self._memory.u64(address + layout.offset("gi_frame"))
             number = self._frames.state(frame) if frame else 1
-        if number > 0:
+        if number > self._executing:
             return None
-        if number == 0:
+        if number == self._executing:
             return Generator(address, kind, RUNNING, frame, 0)
         if number == self._created:
             return Generator(address, kind, NOT_STARTED, frame, 0)

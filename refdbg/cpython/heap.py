@@ -6,7 +6,7 @@ import re
 import struct
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import repeat
@@ -278,11 +278,15 @@ def resident_data(
 
 @dataclass
 class HeapObjects:
-    """The objects that lie in allocator blocks, with the row of their block."""
+    """The objects that lie in allocator blocks, with the row of their block.
+
+    *deferred*: where references stand that only these counts include, and to what (see refdbg.cpython.deferred).
+    """
 
     objects: Objects
     blocks: Blocks
     rows: array[int]
+    deferred: Mapping[int, int] = field(default_factory=dict)
 
     @cached_property
     def index(self) -> Rows:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from itertools import compress, repeat
 
 from refdbg.cpython.allocator import has_debug_headers
-from refdbg.cpython.counts import DEFERRED, FINALIZED, FROZEN, IMMORTAL_COUNT, TRACKED, UNREACHABLE, SplitCounts
+from refdbg.cpython.counts import FINALIZED, FROZEN, IMMORTAL_COUNT, TRACKED, UNREACHABLE, SplitCounts
+from refdbg.cpython.deferred import count_deferred
 from refdbg.cpython.heap import (
     OBJECT_LIMIT,
     SANE_COUNT,
@@ -43,7 +44,7 @@ _DEBUG_HEADER = 16  # Objects/obmalloc.c, _PyMem_DebugRawAlloc: [size][api id]
 _APIS = {int.from_bytes(bytes([api]) + b"\xfd" * 7, "little"): api for api in b"om"}
 _LARGE_BLOCK = 1 << 16  # of larger ones only the beginning is read: debug header, pre-header and object
 _BEGINNING = 64
-_SHARED_SHIFT, _FLAGS, _QUEUED = 2, 3, 2  # of ob_ref_shared
+_SHARED_SHIFT, _FLAGS = 2, 3  # of ob_ref_shared
 # Instead of generations.
 EVERYTHING, PERMANENT = "all", "permanent"
 
@@ -371,12 +372,13 @@ class MimallocPages(Lists):
                     into.types.append(type_)
                     into.refcounts.append(max(count, 0))
         found.coverage.add(mimalloc.coverage)
+        count_deferred(self._runtime, [found, frozen])
         self._all[interpreter.address], self._frozen[interpreter.address] = found, frozen
 
     def _worklist(self, head: int) -> Objects:
         # Linked by ob_tid (gc_free_threading.c, struct worklist); the list itself has a reference to each.
         objects = Objects()
-        type_, counts, memory = self._runtime.build.ob_type, self._counts, self._memory
+        type_, memory = self._runtime.build.ob_type, self._memory
         seen: set[int] = set()
         try:
             address = memory.u64(head)
@@ -386,7 +388,7 @@ class MimallocPages(Lists):
                     objects.coverage.notes.append(f"a list of the collector's runs in a circle at {address:#x}")
                     break
                 seen.add(address)
-                count, of_type = counts.of(memory, address), memory.u64(address + type_)
+                count, of_type = self._runtime.count(address), memory.u64(address + type_)
                 objects.addresses.append(address)
                 objects.types.append(of_type)
                 objects.refcounts.append(count if count == IMMORTAL_COUNT else count - 1)
@@ -458,6 +460,7 @@ class _Columns:
         counts = runtime.build.counts
         assert isinstance(counts, SplitCounts)
         self._local, self._shared, self._bits = counts.columns()
+        self._surplus, self._by_threads = counts.surplus, runtime.by_threads
         self._type = runtime.build.ob_type // 8
         self._least = runtime.build.object.size
 
@@ -473,7 +476,7 @@ class _Columns:
         """
         if before + self._least > page.size:
             return
-        first, shift = before // 8, self._bits
+        first, shift, surplus, by_threads = before // 8, self._bits, self._surplus, self._by_threads
         start = page.start + before
         for address, local, shared, type_ in compress(
             zip(
@@ -493,10 +496,9 @@ class _Columns:
                 local -= 1
             if shared:
                 local += (shared if shared < 1 << 63 else shared - (1 << 64)) >> _SHARED_SHIFT
-                # One of an object's references is nobody's when it is deferred, or its thread's queue's.
+                # Of an object's references some are nobody's when it is deferred, one is its thread's queue's.
                 if local > 0:
-                    local -= bool(bits & DEFERRED) or shared & _FLAGS == _QUEUED
-                    yield address, type_, local, bits
+                    yield address, type_, local + by_threads.get(address, 0) - surplus(bits, shared), bits
                     continue
             yield address, type_, local or -1, bits
 
@@ -559,7 +561,7 @@ def free_threaded_heap(runtime: Runtime, types: Types) -> HeapObjects:
                 rows.append(row)
     _add_raw(blocks, raw, done, _WORD)
     blocks.coverage.add(mimalloc.coverage)
-    return HeapObjects(objects, blocks, rows)
+    return HeapObjects(objects, blocks, rows, count_deferred(runtime, [objects]))
 
 
 def _raw_blocks(runtime: Runtime, mimalloc: Mimalloc, coverage: Coverage) -> Blocks:

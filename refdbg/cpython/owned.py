@@ -242,7 +242,7 @@ class Owned:
         if self._heap is not None and self._heap.blocks.row_of(address) is not None:
             return address in self._heap.index
         try:
-            count = self._build.counts.of(self._memory, address)
+            count = self._texts.runtime.count(address)
             return 0 < count < SANE_COUNT and self._texts.types.is_type(self._memory.u64(address + self._build.ob_type))
         except MemoryFault:
             return False
@@ -429,7 +429,7 @@ class Owned:
             _STACK_POINTER in self._build.layout("_PyInterpreterFrame")
             or self._memory.integer(address + state.offset, 1, signed=True) < _FRAME_CLEARED
         ):
-            for reference in self.frame_words(frame):
+            for reference in self.frame_words(frame, deferred=True):
                 yield replace(reference, offset=reference.place - address)
         elif "gi_code" not in layout:  # 3.12+: the frame's code goes last (Objects/genobject.c, gen_dealloc)
             field = self._build.layout("_PyInterpreterFrame").first("f_executable", "f_code")
@@ -443,7 +443,7 @@ class Owned:
         frame = self._memory.u64(address + layout.offset("f_frame"))
         owner = self._memory.integer(frame + self._build.layout("_PyInterpreterFrame").offset("owner"), 1)
         if owner == _OWNED_BY_FRAME_OBJECT:
-            for reference in self.frame_words(frame):
+            for reference in self.frame_words(frame, deferred=True):
                 yield replace(reference, offset=reference.place - address)
 
     def _greenlet(self, address: int, _type: Type) -> Iterator[Reference]:
@@ -488,16 +488,17 @@ class Owned:
         for each in words:
             yield replace(each, label=f"{each.label} of {function}()", offset=None, running=False, suspended=True)
 
-    def frame_words(self, frame: int) -> Iterator[Reference]:
+    def frame_words(self, frame: int, deferred: bool = False) -> Iterator[Reference]:
         """The references that a frame owns (3.11+). *frame*: ``_PyInterpreterFrame *``.
 
+        *deferred*: with those that it has without counting, of a frame that the collector knows (`count_deferred`).
         Python/frame.c, _PyFrame_Traverse. Raises DecodeError, MemoryFault, LayoutNotFound.
         """
         layout = self._build.layout("_PyInterpreterFrame")
         for name in FRAME_FIELDS:
             if name in layout:
                 place = frame + layout.offset(name)
-                yield Reference(self._counted(self._memory.u64(place)), name, place, None)
+                yield Reference(self._counted(self._memory.u64(place), deferred), name, place, None)
         code = pointed(self._memory.u64(frame + layout.first("f_executable", "f_code").offset))
         if self._texts.kinds.of(self._texts.type_of(code).address).name != "code":
             return  # 3.12+: None in C's own entry
@@ -509,25 +510,29 @@ class Owned:
             top = (pointer - start) // 8 if pointer else -1
         else:
             top = self._memory.integer(frame + layout.offset("stacktop"), 4, signed=True)
-        yield from self._slots(start, names, top, view["co_stacksize"])
+        yield from self._slots(start, names, top, view["co_stacksize"], deferred)
 
-    def _counted(self, word: int) -> int:
+    def _counted(self, word: int, deferred: bool = False) -> int:
         # The object that a frame's word holds; 0 for one that is borrowed, for who owns it is elsewhere. What is
         # immortal is always borrowed there (3.14+), and nobody counts who owns it.
         target = pointed(word)
+        runtime = self._texts.runtime
+        if deferred and runtime.traits.free_threaded:
+            return target
         if target and not is_owned(word):
-            count = self._memory.u64(target + self._build.ob_refcnt) & self._build.count_mask
-            return target if self._texts.runtime.is_immortal(count) else 0
+            return target if runtime.is_immortal(runtime.count(target)) else 0
         return target
 
     def _names(self, address: int) -> list[int]:
         return [item.target for item in islice(self._texts.containers.tuple_items(address), _SLOTS_LIMIT)]
 
-    def _slots(self, start: int, names: list[int], top: int, stack: int) -> Iterator[Reference]:
+    def _slots(
+        self, start: int, names: list[int], top: int, stack: int, deferred: bool = False
+    ) -> Iterator[Reference]:
         # *top*: how many of the slots are in use; -1 while the frame executes, when nobody but C's stack knows.
         known = len(names) if top < 0 else min(top, _SLOTS_LIMIT)
         for place, word in self._texts.containers.words(start, known):
-            target = self._counted(word)
+            target = self._counted(word, deferred)
             if not target:
                 continue
             index = (place - start) // 8

@@ -124,7 +124,7 @@ class Places:
 
     def _add_frame(self, owned: Owned, address: int, name: str) -> None:
         try:
-            for reference in owned.frame_words(address):
+            for reference in owned.frame_words(address, deferred=True):
                 label = f"{reference.label} of {name}"
                 self._frames[reference.place] = Place("frame", label, True if reference.exact else None)
         except (LayoutNotFound, DecodeError, MemoryFault):

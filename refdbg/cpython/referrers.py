@@ -148,7 +148,10 @@ class Referrers:
         return [objects.addresses[row] for row in others if objects.types[row] in types]
 
     def _search(self, addresses: Collection[int]) -> Iterator[tuple[int, int]]:
-        # (place, word) of each aligned word that equals one of the addresses.
+        # (place, word) of each aligned word that equals one of the addresses, or is known to refer to it.
+        for place, target in self._heap.deferred.items():
+            if target in addresses:
+                yield place, target
         if len(addresses) > 1:
             yield from self._words(frozenset(addresses))
             return
@@ -261,7 +264,7 @@ class Referrers:
             try:
                 type_ = memory.u64(start + prefix + build.ob_type)
                 if types.is_type(type_) and types[type_].prefix == prefix:
-                    count = build.counts.of(memory, start + prefix)
+                    count = self._stop.runtime.count(start + prefix)
                     return (start + prefix, type_) if count == 0 else None
             except (DecodeError, MemoryFault):
                 continue

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from array import array
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 IMMORTAL = 1 << 31
 NEWEST = (3, 15)  # that this refdbg was tested with
+_IDS_LIMIT = 1 << 24
 LIST_LIMIT = 1 << 16  # interpreters and threads: a longer list is a damaged one
 RUNTIME = "_PyRuntime"  # the file that has it is CPython's own: its names go before those of other libraries
 
@@ -68,11 +71,18 @@ class Build:
             immortal=any(field in self.object for field in ("ob_refcnt_split", "ob_overflow", "ob_ref_local")),
         )
         self.counts: Counts = (
-            SplitCounts(self.object) if self.traits.free_threaded else PlainCounts(self.object, self.traits.immortal)
+            SplitCounts(self.object, self._counts_by_thread()) if self.traits.free_threaded
+            else PlainCounts(self.object, self.traits.immortal)
         )
         # Bytes before an object that the collector can track; a free-threaded one keeps its notes in the object.
         self.gc_head_size = 0 if self.traits.free_threaded else self.gc_head.size
         self._check_layout()
+
+    def _counts_by_thread(self) -> bool:
+        try:
+            return "refcounts" in self.layout("_PyThreadStateImpl")
+        except LayoutNotFound:
+            return False
 
     @property
     def stripped(self) -> bool:
@@ -185,6 +195,33 @@ class Runtime:
     def immortal_count(self) -> int | None:
         """From which count on an object is immortal, None where none is."""
         return IMMORTAL if self.traits.immortal else None
+
+    def count(self, address: int) -> int:
+        """The object's reference count (``PyObject *``): what its holders have. Raises MemoryFault."""
+        return self.build.counts.of(self.memory, address, self.by_threads.get(address, 0))
+
+    @cached_property
+    def by_threads(self) -> Mapping[int, int]:
+        """What the threads count of objects (``PyObject *``) in arrays of their own: 3.14+, free-threaded.
+
+        Python/uniqueid.c: each interpreter numbers such objects. Raises MemoryFault.
+        """
+        found: Counter[int] = Counter()
+        if not isinstance(self.build.counts, SplitCounts) or not self.build.counts.by_threads:
+            return found
+        for interpreter in self.interpreters():
+            own = StructView(self.memory, interpreter.address, self.build.interpreter)
+            table, size = own["unique_ids.table"], own["unique_ids.size"]
+            for thread in self.threads(interpreter):
+                state = self.view(thread.address, "_PyThreadStateImpl")
+                values, number = state["refcounts.values"], min(state["refcounts.size"], size)
+                if not values or not 0 < number <= _IDS_LIMIT:
+                    continue
+                counts = array("q", self.memory.read(values, 8 * number))
+                for row in range(number):
+                    if counts[row]:
+                        found[self.memory.u64(table + 8 * row)] += counts[row]
+        return found
 
     def view(self, address: int, struct: str) -> StructView:
         """A cursor on the struct at *address*. Raises LayoutNotFound."""

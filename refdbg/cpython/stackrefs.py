@@ -35,6 +35,11 @@ def pointed(word: int) -> int:
     return word & ~_BORROWED if word & _TAG <= _BORROWED else 0
 
 
+def is_deferred(word: int) -> bool:
+    """Whether the word refers to an object whose count does not include it."""
+    return word & _TAG == _BORROWED and word != _BORROWED
+
+
 def is_owned(word: int) -> bool:
     """Whether the word owns a reference to an object."""
     return bool(word) and not word & _TAG

@@ -33,22 +33,22 @@ def check_supported(build: Build) -> None:
     """Raises NotPython for a build whose objects refdbg cannot account for."""
     if not is_supported(build):
         raise NotPython(
-            "this free-threaded build (--disable-gil) counts the references to types in each thread: refdbg cannot "
-            "read its objects yet",
-            "Run the program with a debug build that has the GIL; `refdbg status` and `refdbg frames` work here.",
+            "this free-threaded build (--disable-gil) is an alpha that counts the references to types in each thread "
+            "as no release does",
+            "Run the program with a release; `refdbg status` and `refdbg frames` work here.",
         )
 
 
 def is_supported(build: Build) -> bool:
     """Whether refdbg can account for the build's objects.
 
-    Since 3.14 the threads of a free-threaded one count the references to types on their own
+    Not those of the alphas of 3.14 whose threads counted the references to types alone, free-threaded
     (Include/internal/pycore_tstate.h, struct _PyThreadStateImpl).
     """
     if not build.traits.free_threaded:
         return True
     try:
-        return not any(name in build.layout("_PyThreadStateImpl") for name in ("refcounts", "types"))
+        return "types" not in build.layout("_PyThreadStateImpl")
     except LayoutNotFound:
         return False
 
@@ -125,6 +125,15 @@ class Stop:
         if has_debug_headers(self.runtime):
             return heap_objects(self.runtime, self.types, self.runtime.build.pages)
         return pool_objects(self.texts, self.tracked())
+
+    def held(self, address: int) -> int:
+        """How many references there are to the object (``PyObject *``), with those that frames have without counting.
+
+        Raises MemoryFault, RefdbgError.
+        """
+        if self.runtime.traits.free_threaded and address in self.heap.index:
+            return self.heap.objects.refcounts[self.heap.index[address]]
+        return self.runtime.count(address)
 
     @cached_property
     def traces(self) -> Traces:

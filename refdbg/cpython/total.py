@@ -29,7 +29,8 @@ def totals(stop: Stop, function: str, twice: int = 0) -> Totals:
         # The most frequent end, and there is nothing to itemise: do not read every library for it.
         return Totals(function, 0, 0, 0, [TotalLine("heap objects", 0)])
     lines = [
-        TotalLine("heap objects", sum(c for c in heap.objects.refcounts if not stop.runtime.is_immortal(c))),
+        TotalLine("heap objects", sum(c for c in heap.objects.refcounts if not stop.runtime.is_immortal(c))
+                  - len(heap.deferred)),
         TotalLine("statics", sum(found.added for found in stop.statics.objects)),
         TotalLine("interned strings", 2 * _interned(stop, heap) if _counts_interned(stop) else 0),
         TotalLine("dict keys", _dict_keys(stop, heap)),

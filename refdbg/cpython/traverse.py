@@ -55,10 +55,12 @@ class Traverse:
     def __init__(self, stop: Stop) -> None:
         """Raises EmulationError, MissingDependency."""
         self._stop = stop
-        # What a frame's words borrow is kept from this visitor only (Python/gc.c, _PyGC_VisitStackRef).
-        visitor = address_of(stop.runtime, "visit_decref") if are_tagged(stop.runtime.build) else 0
-        self._emulator = Emulator(stop.runtime.target, visitor)
+        # What a frame's words borrow is kept from this visitor only (Python/gc.c, _PyGC_VisitStackRef). In a
+        # free-threaded build refdbg has counted it (refdbg.cpython.deferred): there it is visited.
         build = stop.runtime.build
+        borrowed = are_tagged(build) and not build.traits.free_threaded
+        visitor = address_of(stop.runtime, "visit_decref") if borrowed else 0
+        self._emulator = Emulator(stop.runtime.target, visitor)
         self._type_offset = build.ob_type
         self._slot = build.type.offset("tp_traverse")
         self._is_gc_slot = build.type.offset("tp_is_gc")

@@ -12,14 +12,16 @@ from refdbg.graph.objects import Objects
 def collected(stop: Stop, objects: Objects) -> Objects:
     """Those of the tracked *objects* that the collection, about to begin, really looks at.
 
-    In a free-threaded build it first lets go of tuples and dicts that cannot be part of a cycle, and of immortal
-    objects (Python/gc_free_threading.c, update_refs). *objects* are in the order in which it finds them.
+    In a free-threaded build it first lets go of tuples (until 3.13 also of dicts) that cannot be part of a cycle, and
+    of immortal objects (Python/gc_free_threading.c, update_refs). *objects* are in the order in which it finds them.
     """
     if not stop.runtime.traits.free_threaded:
         return objects
     untracked: set[int] = set()
     target = stop.runtime.target
-    tuples, dicts = target.address_of("PyTuple_Type"), target.address_of("PyDict_Type")
+    tuples, dicts = target.address_of("PyTuple_Type"), 0
+    if stop.runtime.build.has_symbol("_PyDict_MaybeUntrack"):
+        dicts = target.address_of("PyDict_Type")
     kept = bytearray(b"\1") * len(objects)
     rules = _Rules(stop, tuples, untracked)
     for row, (address, type_, count) in enumerate(objects.rows()):

@@ -104,7 +104,7 @@ def frame_lines(frame: StackFrame, width: int, colour: bool) -> list[str]:
         lines.append("    " + (_highlighted(source, frame.native) if colour else source))
     for name, value in (frame.locals or {}).items():
         mark = "" if not frame.arguments else "arg " if name in frame.arguments else "    "
-        entry = printable(f"      {mark}{name} = {value}")
+        entry = printable(f"      {mark}{name}{' (deferred)' if name in frame.deferred else ''} = {value}")
         lines.append(entry if len(entry) <= width else entry[: max(width - 1, 20)] + "…")
     return lines
 

@@ -101,6 +101,8 @@ def _split(split: SplitCount | None) -> str:
         return ""
     owner = f"thread {split.thread}" if split.thread else "a thread that is gone" if split.owner else "no thread"
     parts = [f"{split.local} local ({owner}) + {split.shared} shared"]
+    if split.by_threads:
+        parts.append(f"{split.by_threads} in the threads' own counts")
     if split.deferred:
         parts.append("1 of them deferred: only a collection frees it")
     elif split.state:

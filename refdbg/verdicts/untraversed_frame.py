@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from refdbg.records import Counterfactual, Evidence, Finding
+from refdbg.records import Counterfactual, Evidence, Explains, Finding, ObjectRow
 from refdbg.verdicts.kept_root import KeptRoots
 from refdbg.verdicts.signature import signature
 
@@ -106,6 +107,65 @@ def finding(kept: KeptRoots, first: Stack, number: int, places: int, guessed: in
         fix=_fix(traverse, closing, first.overlooked, means),
         next="refdbg frames --suspended --locals",
         counterfactual=Counterfactual(kept.freed.objects, kept.freed.references),
+    )
+
+
+@dataclass(frozen=True)
+class Used:
+    """A word of a suspended frame that refers to an object without counting, and what is about to be freed."""
+
+    label: str
+    function: str
+    file: str
+    line: int
+    object: ObjectRow
+
+
+def freed_in_use(
+    owner: str, traverse: str, used: Sequence[Used], number: int, first: ObjectRow, interpreter: int, means: str,
+    decided: bool, limit: int,
+) -> Finding:
+    """The verdict on what the next collection frees while suspended frames use it. *owner*: the type of the *number*
+    objects, of which *first* is one, that own the frames; *decided*: all visits that the replay rests on are known.
+    """
+    place = used[0]
+    objects = list({each.object.address: each.object for each in used}.values())
+    what = "1 object" if len(objects) == 1 else f"{len(objects)} objects"
+    subject = f"{number} of them are" if number > 1 else "one is"
+    evidence = [
+        Evidence(
+            "deferred",
+            f"{each.label} of {each.function}(): {each.object.type} {each.object.repr} will be freed while in use",
+            {"file": each.file, "line": each.line},
+        )
+        for each in used[:limit]
+    ]
+    evidence.append(
+        Evidence(
+            "collector",
+            "these references are deferred: no count includes them, and the collector looks for them on the stacks of "
+            f"threads and in what a tp_traverse reports; the replayed collection finds the {what} unreachable",
+        )
+    )
+    return Finding(
+        verdict="untraversed-frame",
+        confidence="proven" if decided else "likely",
+        signature=signature("untraversed-frame", "", owner, "deferred references"),
+        message=f"{owner}: {subject} suspended in {place.function}() ({place.file}:{place.line}), and {traverse} does "
+        f"not visit what the suspended frames hold: the next collection frees {what} that they use without counting. "
+        "When they go on they use freed memory.",
+        interpreter=interpreter,
+        subject={"type": owner, "repr": first.repr},
+        holder={
+            "kind": "frame", "owner": owner, "field": "deferred references", "library": "", "file": place.file,
+            "line": place.line,
+        },
+        explains=Explains(len(objects), sum(each.refcount for each in objects)),
+        objects=objects[:limit],
+        evidence=evidence,
+        fix=f"In {traverse}: visit each suspended frame's references, {means}. Until then keep what such frames use "
+        "alive, or do not run without the GIL.",
+        next="refdbg frames --suspended --locals",
     )
 
 

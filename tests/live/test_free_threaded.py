@@ -11,19 +11,19 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import missing
+from tests.conftest import missing, newest_free_threaded
 from tests.live.test_extensions import extensions
 from tests.live.test_traverse import PROGRAMS, check
 from tests.support.debugger import run_gdb
 from tests.support.run import ENVIRONMENT, Ended, run
 
 
-@pytest.fixture(scope="module")
-def python(build: Callable[[str], str]) -> str:
-    """The free-threaded build."""
+@pytest.fixture(scope="module", params=["3.13t", "3.14t"])
+def python(request: pytest.FixtureRequest, build: Callable[[str], str]) -> str:
+    """The free-threaded builds. That of 3.14 takes minutes more to make: `make matrix` makes it, the suite does not."""
     if shutil.which("gdb") is None:
         missing("no gdb: apt-get install gdb")
-    return build("3.13t")
+    return build("3.13t") if request.param == "3.13t" else newest_free_threaded()
 
 
 @cache
@@ -153,6 +153,11 @@ def test_every_decision_is_replayed_alike(python: str, tmp_path: Path) -> None:
 # What is left over
 
 
+def is_newer(report: dict[str, Any]) -> bool:
+    """Whether it is of 3.14 or later."""
+    return tuple(map(int, report["target"]["python"].split(".")[:2])) >= (3, 14)
+
+
 def left_over(python: str, code: str) -> tuple[dict[str, Any], int]:
     """The report, and the total that the interpreter itself printed."""
     found = ended(python, "-X", "showrefcount", "-c", code)
@@ -173,6 +178,9 @@ def test_clean_modules(python: str, module: str) -> None:
 ])  # fmt: skip
 def test_modules_that_leave_something(python: str, module: str, variable: str | None) -> None:
     report, printed = left_over(python, f"import {module}")
+    if module == "curses" and is_newer(report):
+        assert (printed, report["findings"], report["warnings"]) == (0, [], [])
+        return
     totals, left = report["totals"], report["interpreters"][0]["left_over"]
     assert totals["references_reported"] == printed > 0
     assert totals["references_unattributed"] == 0
@@ -190,6 +198,9 @@ def test_modules_that_leave_something(python: str, module: str, variable: str | 
 ])  # fmt: skip
 def test_planted_extensions(python: str, name: str, verdict: str) -> None:
     report = ended(python, PROGRAMS / f"leak_{name}.py", extensions(python)).report
+    if name == "over_visit" and is_newer(report):
+        assert report["findings"] == []  # it first marks what is on the stacks: what the frame holds is not counted
+        return
     assert report["findings"][0]["verdict"] == verdict
     assert name in report["findings"][0]["message"]
     assert report["totals"]["references_unattributed"] == 0
@@ -202,7 +213,49 @@ def test_the_control_is_silent(python: str) -> None:
 
 def test_objects_that_became_immortal(python: str) -> None:
     report, printed = left_over(python, "import threading; t = threading.Thread(target=list); t.start(); t.join()")
+    if is_newer(report):
+        assert (printed, report["findings"], report["warnings"]) == (0, [], [])
+        return
     assert printed == report["totals"]["references_reported"] > 5000
     notes = "\n".join(report["warnings"])
     assert "became immortal" in notes and "nothing tells how many" in notes
     assert {f["verdict"] for f in report["findings"]} <= {"lost-reference"}
+
+
+# References that are in no count, from 3.14 on
+
+
+@pytest.fixture(scope="module")
+def deferred(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
+    """What commands answer where frames hold objects without counting them, and gdb's output when it has gone on."""
+    if shutil.which("gdb") is None:
+        missing("no gdb: apt-get install gdb")
+    item = "((PyListObject *)obj)->ob_item"
+    commands = ["refdbg gc again --json", "refdbg leaks --json", f"refdbg balance {item}[0] --json",
+                f"refdbg balance {item}[1] --json", "refdbg frames --locals --json", "refdbg frames --locals",
+                f"refdbg object {item}[0] --json", "continue"]  # fmt: skip
+    folder = tmp_path_factory.mktemp("deferred")
+    return run_gdb(newest_free_threaded(), PROGRAMS / "deferred.py", commands, folder=folder)
+
+
+def test_what_is_garbage_despite_deferred_references(deferred: list[Any]) -> None:
+    again, leaks = deferred[0].record, deferred[1].record
+    assert again["unreachable"] == int(deferred[7].text.split("[Inferior")[0].split()[-1]) > 30
+    assert leaks["findings"] == [] == leaks["notes"]
+
+
+def test_deferred_references_are_balanced(deferred: list[Any]) -> None:
+    kind, function, counted = deferred[2].record, deferred[3].record, deferred[6].record
+    for each in (kind, function):
+        assert each["lost"] == 0 and each["owned"] == each["object"]["refcount"]
+    labels = [holder["label"] for holder in kind["holders"]]
+    assert labels.count("local kind") == 6  # of five generators, and of a frame object
+    assert counted["refcount"] == kind["object"]["refcount"] - 6
+    split = counted["split"]
+    assert counted["refcount"] == split["local"] + split["shared"] + split["by_threads"] - 1 and split["deferred"]
+
+
+def test_frames_mark_deferred_references(deferred: list[Any]) -> None:
+    running = deferred[4].record["threads"][0]["frames"][0]
+    assert (running["function"], running["deferred"]) == ("running", ["kind"])
+    assert "kind (deferred) = <class '__main__.running.<locals>.Only'>" in deferred[5].text

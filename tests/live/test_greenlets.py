@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import missing, python_of
+from tests.conftest import missing, newest_free_threaded, python_of
 from tests.support.debugger import Answer, attached, lldb, run_gdb
 from tests.support.run import ENVIRONMENT, ROOT, Ended, Running, printed_total, run
 
@@ -250,6 +250,44 @@ def test_without_debug_info_it_is_said(tmp_path: Path) -> None:
     )
     assert note in leaks["notes"]
     assert not frame_findings(leaks["findings"])
+
+
+def test_the_leak_where_frames_borrow() -> None:
+    """Free-threaded, from 3.14 on: inner() borrows its argument from worker(), whose local closes the cycle."""
+    python = newest_free_threaded()
+    command = [python, "-X", "showrefcount", PROGRAM, "leak"]
+    found = run(command, [], env=environment(provided(LEAKING, python)))
+    assert found.status == 0 and found.report["totals"]["references_unattributed"] == 0
+    first = found.report["findings"][0]
+    assert first["verdict"] == "untraversed-frame"
+    assert first["message"].startswith("greenlet.greenlet: 10 of them are suspended below worker() (")
+    told = [each["text"].strip() for each in first["evidence"]]
+    assert "local node of worker() leads back: __main__.Node (__dict__['greenlet']) → itself" in told
+    assert first["explains"]["references"] > 0.8 * printed_total(found)
+
+
+@pytest.mark.parametrize("how", ["deferred", "counted"])
+def test_what_will_be_freed_while_in_use(how: str, tmp_path: Path) -> None:
+    """Free-threaded, from 3.14 on: what the frame uses without counting goes, and the process dies when it goes on."""
+    python = newest_free_threaded()
+    folder, program = provided(LEAKING, python), PROGRAMS / "greenlet_in_use.py"
+    commands = ["refdbg leaks --json", "refdbg frames --suspended --locals", "continue"]
+    inside = ["env", f"PYTHONPATH={folder}"]
+    leaks, frames, end = run_gdb(python, program, commands, [how], folder=tmp_path, inside=inside)
+    found = frame_findings(leaks.record["findings"])
+    assert "kind (deferred) = <class '__main__.Kind'>" in frames.text
+    assert "called (deferred) = <function function" in frames.text and "number = [1]" in frames.text
+    if how == "counted":
+        assert found == [] and "(1, [1])" in end.text and "exited normally" in end.text
+        return
+    assert "SIGSEGV" in end.text or "SIGABRT" in end.text
+    (finding,) = found
+    assert finding["confidence"] == "proven" and finding["explains"]["objects"] == 2
+    assert "greenlet.greenlet: one is suspended in worker() (" in finding["message"]
+    assert "the next collection frees 2 objects that they use without counting" in finding["message"]
+    told = [each["text"] for each in finding["evidence"]]
+    assert told[0] == "local kind of worker(): type <class '__main__.Kind'> will be freed while in use"
+    assert told[1].startswith("local called of worker(): function <function function at 0x")
 
 
 def test_gevent(tmp_path: Path) -> None:

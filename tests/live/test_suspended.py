@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from tests.conftest import missing, python_of
+from tests.support import sid
+from tests.support.containers import ContainerError
 from tests.support.debugger import ROOT, lldb, run_gdb, run_lldb
 
 PROGRAM = ROOT / "tests/programs/suspended_oracle.py"
@@ -18,7 +20,8 @@ COMMANDS = ("refdbg frames --suspended --locals --json", "refdbg frames --suspen
 Told = tuple[dict[str, Any], list[Any], list[str]]
 
 
-@pytest.fixture(scope="module", params=["gdb-3.9-debug", "gdb-3.11-debug", "gdb-3.13-debug", "lldb-3.13-debug"])
+@pytest.fixture(scope="module", params=["gdb-3.9-debug", "gdb-3.11-debug", "gdb-3.13-debug", "lldb-3.13-debug",
+                                        *(f"sid-{name}" for name in sid.PYTHONS)])
 def told(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Told:
     """What the program said, the records, and the texts."""
     debugger, _, python = request.param.partition("-")
@@ -26,8 +29,15 @@ def told(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         missing("no lldb: apt-get install lldb-19")
     folder = tmp_path_factory.mktemp("suspended")
     truth = folder / "truth.json"
-    run = run_gdb if debugger == "gdb" else run_lldb
-    answers = run(python_of(python), PROGRAM, COMMANDS, [str(truth)], folder=folder)
+    if debugger == "sid":
+        try:
+            inside = sid.inside(sid.provide())
+        except ContainerError as error:
+            missing(f"no root of Debian sid: {error}")
+        answers = run_gdb(f"/usr/bin/{python}", PROGRAM, COMMANDS, [str(truth)], folder=folder, inside=inside)
+    else:
+        run = run_gdb if debugger == "gdb" else run_lldb
+        answers = run(python_of(python), PROGRAM, COMMANDS, [str(truth)], folder=folder)
     return json.loads(truth.read_text()), [each.record for each in answers[:2]], [each.text for each in answers[2:]]
 
 

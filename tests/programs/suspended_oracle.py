@@ -282,7 +282,8 @@ def tell():
     everything = [each for each in gc.get_objects() if isinstance(each, GENERATORS) and part(each, "frame") is not None]
     tasks = {}
     members = set()
-    for task in asyncio.all_tasks():
+    # From 3.14 on all_tasks() forgets those of a Python class.
+    for task in asyncio.all_tasks() | {each for each in gc.get_objects() if type(each) is Pure and not each.done()}:
         coroutine = task.get_coro()
         frames, end, inside = chain(coroutine)
         members.update(inside)

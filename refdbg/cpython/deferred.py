@@ -1,0 +1,126 @@
+"""References in frames that no count includes: free-threaded builds from 3.14 on.
+
+The collector finds them on the stacks of threads (Python/gc_free_threading.c, gc_visit_thread_stacks), and does not
+take those off the count that generators and frame objects report (_PyGC_VisitStackRef): in the end they keep their
+objects alive as any other does. Here they are counted like any other, so that counts and holders agree. In a frame that
+no traverse function reports (a suspended greenlet's) they keep nothing alive.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+
+from refdbg.cpython.runtime import Runtime
+from refdbg.cpython.stackrefs import are_tagged, is_deferred, pointed
+from refdbg.errors import LayoutNotFound, MemoryFault, TargetError
+from refdbg.graph.objects import Objects
+
+_GENERATORS = "PyGen_Type", "PyCoro_Type", "PyAsyncGen_Type"
+_OWNED_BY_FRAME_OBJECT = 2  # enum _frameowner (Include/internal/pycore_frame.h); what comes after is C's own entry
+_FRAMES_LIMIT, _SLOTS_LIMIT = 1 << 20, 1 << 16
+
+
+def count_deferred(runtime: Runtime, groups: Sequence[Objects]) -> dict[int, int]:
+    """Add to the counts of the objects the references that frames have to them without counting.
+
+    Returns where these stand, and to what (``PyObject *``). *groups*: together all objects that the collector looks at.
+    Frames that cannot be read are left out.
+    """
+    try:
+        if not runtime.traits.free_threaded or not are_tagged(runtime.build):
+            return {}
+        frames = _Frames(runtime)
+    except LayoutNotFound:
+        return {}
+    words = deferred_words(
+        runtime, {*frames.of_threads(), *(frame for objects in groups for frame in frames.of_objects(objects))}
+    )
+    number = Counter(words.values())
+    counted: set[int] = set()
+    for objects in groups if words else ():
+        counts = objects.refcounts
+        for row, address in enumerate(objects.addresses):
+            if address in number and not runtime.is_immortal(counts[row]):
+                counts[row] += number[address]
+                counted.add(address)
+    return {place: target for place, target in words.items() if target in counted}
+
+
+def deferred_words(runtime: Runtime, frames: Iterable[int]) -> dict[int, int]:
+    """The words of frames that refer to something without counting: where they stand, and to what (``PyObject *``).
+
+    None but in free-threaded builds from 3.14 on. *frames*: ``_PyInterpreterFrame *``; what cannot be read is left out.
+    """
+    words: dict[int, int] = {}
+    try:
+        if not runtime.traits.free_threaded or not are_tagged(runtime.build):
+            return words
+        reader = _Frames(runtime)
+    except LayoutNotFound:
+        return words
+    for frame in frames:
+        with suppress(MemoryFault):
+            words.update(reader.deferred(frame))
+    return words
+
+
+class _Frames:
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._memory = runtime.memory
+        build = runtime.build
+        frame = build.layout("_PyInterpreterFrame")
+        self._previous, self._owner = frame.offset("previous"), frame.offset("owner")
+        self._code, self._function = frame.offset("f_executable"), frame.offset("f_funcobj")
+        self._slots, self._top = frame.offset("localsplus"), frame.offset("stackpointer")
+        self._number = build.layout("PyCodeObject").offset("co_nlocalsplus")
+        self._inside = build.layout("PyGenObject").offset("gi_iframe")
+        self._of_object = build.layout("PyFrameObject").offset("f_frame")
+        self._generators = {runtime.target.address_of(symbol) for symbol in _GENERATORS}
+        self._frame_type = runtime.target.address_of("PyFrame_Type")
+
+    def of_threads(self) -> Iterator[int]:
+        """The frames that threads execute (``_PyInterpreterFrame *``)."""
+        newest = self._runtime.build.layout("PyThreadState").offset("current_frame")
+        for interpreter in self._runtime.interpreters():
+            for thread in self._runtime.threads(interpreter):
+                seen: set[int] = set()
+                with suppress(MemoryFault):
+                    frame = self._memory.u64(thread.address + newest)
+                    while frame and frame not in seen and len(seen) < _FRAMES_LIMIT:
+                        seen.add(frame)
+                        if self._memory.integer(frame + self._owner, 1) <= _OWNED_BY_FRAME_OBJECT:
+                            yield frame
+                        frame = self._memory.u64(frame + self._previous)
+
+    def of_objects(self, objects: Objects) -> Iterator[int]:
+        """Those that generators and frame objects own."""
+        wanted = self._generators | {self._frame_type}
+        for address, type_ in zip(objects.addresses, objects.types):
+            if type_ not in wanted:
+                continue
+            if type_ in self._generators:
+                yield address + self._inside
+                continue
+            with suppress(MemoryFault):
+                frame = self._memory.u64(address + self._of_object)
+                if frame and self._memory.integer(frame + self._owner, 1) == _OWNED_BY_FRAME_OBJECT:
+                    yield frame
+
+    def deferred(self, frame: int) -> Iterator[tuple[int, int]]:
+        """Where its words refer to something without counting, and to what (``PyObject *``). Raises MemoryFault."""
+        code = self._memory.u64(frame + self._code)
+        words = [(frame + self._code, code), (frame + self._function, self._memory.u64(frame + self._function))]
+        top = self._memory.u64(frame + self._top)
+        # While it executes nobody but C's stack knows where the stack ends.
+        number = (top - frame - self._slots) // 8 if top else 0
+        if not top and pointed(code):
+            number = self._memory.integer(pointed(code) + self._number, 4, signed=True)
+        if 0 < number <= _SLOTS_LIMIT:
+            with suppress(TargetError):
+                start = frame + self._slots
+                words += zip(range(start, start + 8 * number, 8), array("Q", self._memory.read(start, 8 * number)))
+        return ((place, pointed(word)) for place, word in words if is_deferred(word))
