@@ -333,19 +333,21 @@ class LeftOver:
     def _references(self) -> list[int]:
         # What each object holds: references to other left-over objects, and to those that are counted elsewhere.
         known = self._known
-        outside = {target for target, row in zip(known.targets, self._rows) if row < 0}
-        counted = {target: self._is_counted(target) for target in outside}
-        flags = map(counted.get, known.targets, repeat(False))
-        before = array("Q", accumulate(flags, initial=0))  # how many such references, before each of them
-        number = array("Q", map(before.__getitem__, known.starts))
-        found = []
-        if self._left is self.stop.heap.objects:
-            rows: Iterable[int] = range(len(self._left))
-        else:
+        rows: Sequence[int] = range(len(self._left))
+        owned, targets = Edges(known.starts, known.targets), self._rows
+        if self._left is not self.stop.heap.objects:
             rows = self.stop.heap.index.of(self._left.addresses)
+            owned = owned.pick(rows)
+            targets = self._row_of.of(owned.targets)
+        outside = {target for target, row in zip(owned.targets, targets) if row < 0}
+        counted = {target: self._is_counted(target) for target in outside}
+        flags = map(counted.get, owned.targets, repeat(False))
+        before = array("Q", accumulate(flags, initial=0))  # how many such references, before each of them
+        number = array("Q", map(before.__getitem__, owned.starts))
+        found = []
         starts = self._edges.starts
         for row, heap_row in enumerate(rows):
-            found.append(number[heap_row + 1] - number[heap_row] + starts[row + 1] - starts[row])
+            found.append(number[row + 1] - number[row] + starts[row + 1] - starts[row])
             if heap_row in known.others:
                 found[row] += sum(
                     reference.exact and reference.target not in self._row_of and self._is_counted(reference.target)

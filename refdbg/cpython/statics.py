@@ -7,6 +7,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import compress
 
 from refdbg.cpython.counts import IMMORTAL_COUNT, SplitCounts
 from refdbg.cpython.runtime import Runtime
@@ -85,7 +86,7 @@ class Statics:
         types = self._types
         spans = [(segment.start, segment.end) for _, segment, _, _ in self._words]
         lowest, highest = min(s for s, _ in spans), max(e for _, e in spans)
-        near = sorted({word for *_, words in self._words for word in set(words) if lowest <= word < highest})
+        near = sorted(word for word in set().union(*(words for *_, words in self._words)) if lowest <= word < highest)
         static_types = {
             word for start, end in spans for word in near[bisect_left(near, start) : bisect_left(near, end)]
             if types.is_type(word) and not types[word].is_heap
@@ -96,9 +97,10 @@ class Statics:
         counts = build.counts if isinstance(build.counts, SplitCounts) else None
         for library, segment, start, words in self._words:
             taken = 0  # a word inside a static type is a field of it
-            for index, word in enumerate(words):
-                if word not in static_types or index < type_index:
+            for index in compress(range(len(words)), map(static_types.__contains__, words)):
+                if index < type_index:
                     continue
+                word = words[index]
                 address = start + 8 * (index - type_index)
                 if address < taken:
                     continue
