@@ -24,7 +24,7 @@ from refdbg.cpython.heap import Pages
 from refdbg.cpython.regrtest import Repetition
 from refdbg.cpython.runtime import Build
 from refdbg.cpython.stop import Stop
-from refdbg.cpython.total import reported_total, totals
+from refdbg.cpython.total import contributions, reported_total, totals
 from refdbg.errors import NotPython, SymbolNotFound
 from refdbg.graph.objects import Coverage, Objects
 from refdbg.launch.ends import Ends, weight
@@ -35,6 +35,10 @@ from refdbg.target import Hit, Session, Target
 _POINTS = 4  # one that grows needs the total before it; then the one that is watched, and one more
 _ROWS = 20
 _SKIPPED = "tracemalloc is on: CPython's own tests skip what makes subinterpreters (test.support.run_in_subinterp)."
+_UNCOUNTED = (
+    "a release build counts no references: the numbers are sums of the counts that refdbg has read, of immortal "
+    "objects none."
+)
 _NUMBER = re.compile(r"\d+")
 _GAINED = 200  # objects of which it is searched whether what they gain is held
 
@@ -93,11 +97,12 @@ class Refleak:
             if marker == GET_TOTAL:
                 raise NotPython(
                     "this Python counts no references: it has no sys.gettotalrefcount()",
-                    "Use a debug build (Debian: python3.11-dbg; from source: ./configure --with-pydebug).",
+                    "Use a debug build (Debian: python3.11-dbg; from source: ./configure --with-pydebug), or --marker: "
+                    "a C function that the program calls after each repetition (time_sleep for time.sleep(0)).",
                 ) from error
             raise NotPython(
-                f"the program has no function {marker}",
-                "--marker names a C function: of time.sleep() it is time_sleep.",
+                f"the program has no function {marker}, or it never returns (optimised: it jumps into another one)",
+                "--marker names a C function of the interpreter: of time.sleep() it is time_sleep.",
             ) from error
 
     def forget(self) -> None:
@@ -122,10 +127,10 @@ class Refleak:
         """Why no repetition was seen, if none was. *traits*: the build's."""
         if self._traced:
             return [_SKIPPED]
-        if self._done or crashed or not traits or traits["free_threaded"]:
+        if crashed or not traits or traits["free_threaded"]:
             return []
-        if not traits["debug"]:
-            return ["a release build counts no references: use a debug build (--with-pydebug)."]
+        if self._done:
+            return [] if traits["debug"] else [_UNCOUNTED]
         return [
             f"the program has never called {self._marker}: no repetition was seen. With regrtest use -R 3:3 and no -j: "
             "child processes are not followed."
@@ -172,12 +177,17 @@ class Refleak:
     def _reached(self, hit: Hit) -> bool:
         stop = Stop(self._build(hit.target))
         stop.runtime.build.pages = stop.runtime.build.pages or Pages()  # many stops follow
-        if not stop.runtime.traits.debug or stop.runtime.finalizing(next(iter(stop.runtime.interpreters()))):
+        if stop.runtime.finalizing(next(iter(stop.runtime.interpreters()))):
             return False
         self._traced = stop.traces.tracing
         at = regrtest.repetition(stop)
         series = self._series(at)
-        series.totals.append(reported_total(stop))
+        point = None
+        if stop.runtime.traits.debug:
+            series.totals.append(reported_total(stop))
+        else:  # nobody counts: every object is looked at each time
+            point = _point(stop)
+            series.totals.append(sum(point.lines.values()))
         grown = series.growths()
         if not grown or grown[-1] < 1:  # not in each repetition
             series.ended = None
@@ -186,7 +196,7 @@ class Refleak:
         early = at is not None and at.number <= min(at.warmups - 1, at.total - _POINTS)
         if series.explained or (early and self._ends is None):
             return False
-        series.points = [*series.points[-2:], _point(stop)]
+        series.points = [*series.points[-2:], point or _point(stop)]
         self.coverage.add(stop.heap.objects.coverage)
         last = self._per_test.test if self._per_test else ""
         if self._ends is not None:
@@ -313,10 +323,13 @@ def _alike(notes: Sequence[str]) -> list[str]:
 
 
 def _point(stop: Stop) -> _Point:
-    found = totals(stop, "")
-    lines = {line.what: line.references for line in found.lines}
-    if found.references_unattributed:
-        lines["unattributed"] = found.references_unattributed
+    if stop.runtime.traits.debug:
+        found = totals(stop, "")
+        lines = {line.what: line.references for line in found.lines}
+        if found.references_unattributed:
+            lines["unattributed"] = found.references_unattributed
+    else:
+        lines = {line.what: line.references for line in contributions(stop)}
     return _Point(stop.heap.objects, {found.address: found.added for found in stop.statics.objects}, lines)
 
 

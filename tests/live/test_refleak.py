@@ -140,6 +140,19 @@ def test_another_marker(tmp_path: Path) -> None:
     assert "no_such_function" in str(ended.report)
 
 
+@pytest.mark.parametrize("leaks", [True, False])
+def test_a_marker_in_a_release_build(leaks: bool, tmp_path: Path) -> None:
+    program = tmp_path / "marked.py"
+    keep = "kept.append([])" if leaks else "[].append([])"
+    program.write_text(f"import time\nkept = []\nfor i in range(6):\n    {keep}\n    time.sleep(0)\n")
+    ended = run([patched("3.13-release"), program], ["--refleak", "--marker", "time_sleep"])
+    (repetitions,) = ended.report["repetitions"]
+    assert repetitions["references"][1:] == [int(leaks)] * 5
+    assert repetitions["verdict"] == ("leak" if leaks else "steady")
+    assert ["['kept']" in finding["message"] for finding in ended.report["findings"]] == [True] * leaks
+    assert any("counts no references" in warning for warning in ended.report["warnings"])
+
+
 def test_children_are_left_alone(tmp_path: Path) -> None:
     program = tmp_path / "forks.py"
     program.write_text(
