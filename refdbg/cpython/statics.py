@@ -95,6 +95,7 @@ class Statics:
         immortal, mask = build.traits.immortal, build.count_mask
         type_index, count_index = build.ob_type // 8, build.ob_refcnt // 8
         counts = build.counts if isinstance(build.counts, SplitCounts) else None
+        table = self._static_type_table()
         for library, segment, start, words in self._words:
             taken = 0  # a word inside a static type is a field of it
             for index in compress(range(len(words)), map(static_types.__contains__, words)):
@@ -102,7 +103,7 @@ class Statics:
                     continue
                 word = words[index]
                 address = start + 8 * (index - type_index)
-                if address < taken:
+                if address < taken or start + 8 * index in table:
                     continue
                 if counts is None:
                     count = words[index - type_index + count_index] & mask
@@ -137,6 +138,14 @@ class Statics:
                 if room is not None and room < build.object.size:
                     continue  # it would reach into another variable
                 yield StaticObject(address, word, count, count - initial, size)
+
+    def _static_type_table(self) -> range:
+        # 3.13+: pointers to the static types, with a number before each (_types_runtime_state.managed_static).
+        state, path = self._runtime.state, "types.managed_static"
+        if path not in state.layout:
+            return range(0)
+        start = state.address + state.layout.offset(path)
+        return range(start, start + state.layout[path].size)
 
     def _is_mapped(self, address: int) -> bool:
         # In a program that is linked to fixed addresses a pointer can be as small as a count.
