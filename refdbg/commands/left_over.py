@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from array import array
+from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import accumulate, islice, repeat
+from itertools import accumulate, compress, islice, repeat
 from operator import eq
 
 from refdbg.analysis.balance import Trust
@@ -95,6 +96,7 @@ _DESIGN = _Group("kept by design", "")
 _OTHERS = _Group("held by other objects", "")
 _NOT_READ = _Group("not read", "")  # no word was found, and not all memory could be read
 _NO_FINDING = (_DESIGN, _OTHERS, _NOT_READ)
+_ELSEWHERE = 3  # objects that are not left over and hold most
 _KEEPERS = 20  # objects whose keeper is searched
 
 
@@ -169,7 +171,10 @@ class LeftOver:
             )
         if others:
             references = sum(self._direct[_OTHERS].values()) + sum(self._held[row] for row in others)
-            notes.append(f"{references} references of {len(others)} objects: objects that are not left over hold them.")
+            notes.append(
+                f"{references} references of {len(others)} objects: objects that are not left over hold them"
+                f"{self._holders_elsewhere()}."
+            )
         notes += self.not_read()
         weak = sum(len(share.rows) for share in found if groups[share.holder].weak)
         rest = self._left.pick(row for row in range(len(self._left)) if row not in taken)
@@ -376,6 +381,22 @@ class LeftOver:
                         owners[symbol.library] += 1
         listed = ", ".join(f"{number} by those of {name}" for name, number in owners.most_common(4))
         return f" ({listed})" if listed else ""
+
+    def _holders_elsewhere(self) -> str:
+        # Those of them that hold most of what is left over.
+        known, addresses = self._known, self.stop.heap.objects.addresses
+        wanted = frozenset(self._left.addresses[row] for row in self._direct[_OTHERS])
+        owners = Counter(
+            addresses[bisect_right(known.starts, index) - 1]
+            for index in compress(range(len(known.targets)), map(wanted.__contains__, known.targets))
+        )
+        owners.update(
+            holder.owner for address in wanted & self._accounts.keys()
+            for holder in self._accounts[address].standing() if holder.kind == "object"
+        )
+        most = [each for each in owners.most_common() if self._row_of.get(each[0]) == NO_ROW][:_ELSEWHERE]
+        rows = [(describe.row(self.stop, owner), number) for owner, number in most]
+        return f": {', '.join(f'{row.type} {row.repr} ({number})' for row, number in rows)}" if rows else ""
 
     def _finding(self, group: _Group, rows: frozenset[int], limit: int) -> Finding:
         direct = self._direct[group]
