@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from typing import Any
 
 from refdbg.analysis.repetitions import change, surviving
@@ -14,6 +14,7 @@ from refdbg.commands.grown import explain_growth
 from refdbg.commands.inspect import number
 from refdbg.commands.leaks import asked_here
 from refdbg.cpython.census import by_kind, by_type, kinds, sorts
+from refdbg.cpython.heap import stats
 from refdbg.cpython.runtime import RUNTIME, Build
 from refdbg.cpython.stop import Stop
 from refdbg.errors import CommandError
@@ -41,6 +42,7 @@ def show(context: Context, arguments: argparse.Namespace) -> Growth:
     """The types by how many more there are. Raises CommandError, BadSnapshot, RefdbgError."""
     now = context.stop
     earlier = [_opened(path, now) for path in arguments.before]
+    _check_order(arguments.before, [*map(_collections, earlier), _collections(now)])
     then = earlier[-1]
     before, after = ({row.type: row for row in _by_type(stop)} for stop in (then, now))
     objects = now.heap.objects
@@ -82,6 +84,22 @@ def _opened(path: str, now: Stop) -> Stop:
             "Compare two moments of one program.",
         )
     return then
+
+
+def _collections(stop: Stop) -> int:
+    # How many there have been: what only grows while a program runs.
+    main = next((each for each in stop.runtime.interpreters() if each.main), None)
+    return sum(number for number, _, _ in stats(stop.runtime, main)) if main is not None else 0
+
+
+def _check_order(paths: Sequence[str], collections: Sequence[int]) -> None:
+    # *collections*: at each of the moments in *paths*, and now.
+    for path, then, later in zip(paths, collections, collections[1:]):
+        if then > later:
+            raise CommandError(
+                f"{path} is of a later moment than what comes after it: after {then} collections, that after {later}",
+                "The oldest snapshot comes first: refdbg growth BEFORE.refdbg AFTER.refdbg.",
+            )
 
 
 def _stayed(first: Stop, then: Stop, now: Stop, made_again: Container[str]) -> list[int]:

@@ -35,6 +35,7 @@ from refdbg.verdicts.kept_root import OWN_TYPE, KeptRoots, Reason, finding
 
 _ROOTS = 2000  # roots that are itemised
 _ROOTS_DRAWN = 8
+_FEW = 1000  # objects whose references are asked for one by one
 
 
 @dataclass(frozen=True)
@@ -188,7 +189,28 @@ class LastCollection:
         visited = self._edges.reach(list(roots)) & self._left.keys()
         if not visited:
             return set()
+        near = self._near.reach([self._number[row] for row in visited])
+        if len(near) == len(self._left):  # most often; all references of the heap cost much
+            return set(self._left)
         return self._owned.reach(list(visited)) & self._left.keys()
+
+    @cached_property
+    def _number(self) -> dict[int, int]:
+        # What is left over, counted.
+        return {row: number for number, row in enumerate(self._left)}
+
+    @cached_property
+    def _near(self) -> Edges:
+        # The known references of what is left over to each other, where that is little; by those numbers.
+        edges = Edges.empty()
+        for row in self._left:
+            if len(self._left) <= _FEW:
+                for each in self._referrers.references(self._objects.addresses[row]):
+                    number = self._number.get(self._row_of.get(each.target)) if each.exact else None
+                    if number is not None:
+                        edges.add(number)
+            edges.close_row()
+        return edges
 
     def _itemise(self, row: int, holders: Sequence[Holder]) -> _Root:
         # The words that hold the object, less those that a collected object's traverse reports, up to its gc_refs.
@@ -405,7 +427,9 @@ class LastCollection:
         collected += self._visitors.reach([owner for owner in extra if owner not in self._inside], self._inside)
         decision = replay(counts, edges, collected, self._immortal)
         kept = edges.reach(list(decision.kept))
-        kept = self._owned.reach([row for row in kept if row in self._left]) | kept
+        alive = [row for row in kept if row in self._left]
+        if alive:
+            kept = self._owned.reach(alive) | kept
         kept &= rows
         gone = self._fall_with({*decision.unreachable, *(rows - kept)}, kept)
         return [row for row in rows if row not in kept or row in gone]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from array import array
+from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import accumulate, islice, repeat
+from itertools import accumulate, compress, islice, repeat
 from operator import eq
 
 from refdbg.analysis.balance import Trust
@@ -95,6 +96,7 @@ _DESIGN = _Group("kept by design", "")
 _OTHERS = _Group("held by other objects", "")
 _NOT_READ = _Group("not read", "")  # no word was found, and not all memory could be read
 _NO_FINDING = (_DESIGN, _OTHERS, _NOT_READ)
+_ELSEWHERE = 3  # objects that are not left over and hold most
 _KEEPERS = 20  # objects whose keeper is searched
 
 
@@ -170,7 +172,10 @@ class LeftOver:
             )
         if others:
             references = sum(self._direct[_OTHERS].values()) + sum(self._held[row] for row in others)
-            notes.append(f"{references} references of {len(others)} objects: objects that are not left over hold them.")
+            notes.append(
+                f"{references} references of {len(others)} objects: objects that are not left over hold them"
+                f"{self._holders_elsewhere()}."
+            )
         notes += self.not_read()
         weak = sum(len(share.rows) for share in found if groups[share.holder].weak)
         rest = self._left.pick(row for row in range(len(self._left)) if row not in taken)
@@ -334,19 +339,21 @@ class LeftOver:
     def _references(self) -> list[int]:
         # What each object holds: references to other left-over objects, and to those that are counted elsewhere.
         known = self._known
-        outside = {target for target, row in zip(known.targets, self._rows) if row < 0}
-        counted = {target: self._is_counted(target) for target in outside}
-        flags = map(counted.get, known.targets, repeat(False))
-        before = array("Q", accumulate(flags, initial=0))  # how many such references, before each of them
-        number = array("Q", map(before.__getitem__, known.starts))
-        found = []
-        if self._left is self.stop.heap.objects:
-            rows: Iterable[int] = range(len(self._left))
-        else:
+        rows: Sequence[int] = range(len(self._left))
+        owned, targets = Edges(known.starts, known.targets), self._rows
+        if self._left is not self.stop.heap.objects:
             rows = self.stop.heap.index.of(self._left.addresses)
+            owned = owned.pick(rows)
+            targets = self._row_of.of(owned.targets)
+        outside = {target for target, row in zip(owned.targets, targets) if row < 0}
+        counted = {target: self._is_counted(target) for target in outside}
+        flags = map(counted.get, owned.targets, repeat(False))
+        before = array("Q", accumulate(flags, initial=0))  # how many such references, before each of them
+        number = array("Q", map(before.__getitem__, owned.starts))
+        found = []
         starts = self._edges.starts
         for row, heap_row in enumerate(rows):
-            found.append(number[heap_row + 1] - number[heap_row] + starts[row + 1] - starts[row])
+            found.append(number[row + 1] - number[row] + starts[row + 1] - starts[row])
             if heap_row in known.others:
                 found[row] += sum(
                     reference.exact and reference.target not in self._row_of and self._is_counted(reference.target)
@@ -374,6 +381,22 @@ class LeftOver:
                         owners[symbol.library] += 1
         listed = ", ".join(f"{number} by those of {name}" for name, number in owners.most_common(4))
         return f" ({listed})" if listed else ""
+
+    def _holders_elsewhere(self) -> str:
+        # Those of them that hold most of what is left over.
+        known, addresses = self._known, self.stop.heap.objects.addresses
+        wanted = frozenset(self._left.addresses[row] for row in self._direct[_OTHERS])
+        owners = Counter(
+            addresses[bisect_right(known.starts, index) - 1]
+            for index in compress(range(len(known.targets)), map(wanted.__contains__, known.targets))
+        )
+        owners.update(
+            holder.owner for address in wanted & self._accounts.keys()
+            for holder in self._accounts[address].standing() if holder.kind == "object"
+        )
+        most = [each for each in owners.most_common() if self._row_of.get(each[0]) == NO_ROW][:_ELSEWHERE]
+        rows = [(describe.row(self.stop, owner), number) for owner, number in most]
+        return f": {', '.join(f'{row.type} {row.repr} ({number})' for row, number in rows)}" if rows else ""
 
     def _finding(self, group: _Group, rows: frozenset[int], limit: int) -> Finding:
         direct = self._direct[group]

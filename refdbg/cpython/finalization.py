@@ -6,9 +6,7 @@ _PyGC_Fini and PyInterpreterState_Delete, to the total that a debug build prints
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from refdbg.cpython import events
@@ -17,14 +15,14 @@ from refdbg.cpython.allocator import has_debug_headers
 from refdbg.cpython.census import moment
 from refdbg.cpython.collection import Running, object_rows, where_supported
 from refdbg.cpython.heap import Pages
+from refdbg.cpython.other_interpreters import held_by_others
 from refdbg.cpython.owned import Owned
 from refdbg.cpython.runtime import Build, Interpreter
 from refdbg.cpython.stop import Abandoned, Stop
-from refdbg.cpython.storage import owned_edges
 from refdbg.cpython.test_methods import main_stack, running
 from refdbg.cpython.total import counts_twice, interned_twice, totals
 from refdbg.cpython.types import TYPE_SUBCLASS
-from refdbg.errors import DecodeError, RefdbgError, SymbolNotFound, TargetError
+from refdbg.errors import RefdbgError, SymbolNotFound
 from refdbg.graph.objects import Coverage, Objects
 from refdbg.records import FrameRow, InterpreterEnd, LeftOver, Moment, TotalLine, Totals
 from refdbg.target import Breakpoint, Hit, Session, Target
@@ -259,7 +257,7 @@ class FinalizationWatch:
             if before.get(address) != type_ and self._left.get(address) != type_
         ]
         if "after_last_collection" in ending.moments:
-            others = self._held_by_others(stop, interpreter, ending.tracked_at_fini)
+            others = held_by_others(stop, interpreter, ending.tracked_at_fini, rows)
             rows = [row for row in rows if row not in others]
             waiting = _nothing_but_waiting(stop, rows)
             rows = [row for row in rows if row not in waiting]
@@ -284,31 +282,6 @@ class FinalizationWatch:
             self._explain(interpreter.number, ending.last_collection, stop, mine)
         ending.last_collection = None
         return False
-
-    def _held_by_others(self, stop: Stop, interpreter: Interpreter, own: frozenset[int]) -> set[int]:
-        """The rows of the heap that the other interpreters hold: what they track, run and keep, and what hangs on it.
-
-        *own*: what the ending interpreter's collector tracked at its last moment (``PyObject *``). That is its own,
-        whoever holds it now, and so is what only it holds.
-        """
-        objects = stop.heap.objects
-        row_of = {address: row for row, address in enumerate(objects.addresses)}
-        owned = Owned(stop.texts)
-        held: list[int] = []
-        for other in stop.runtime.interpreters():
-            if other.address == interpreter.address:
-                continue
-            held += stop.lists.tracked(other).addresses
-            held += _state_words(stop, other)
-            for thread in stop.runtime.threads(other):
-                for frame in stop.frames.stack(thread):
-                    held += _held_by_frame(owned, frame.address, row_of)
-        edges = owned_edges(stop)
-        roots = {row_of[address] for address in held if address in row_of}
-        mine = {row_of[address] for address in own if address in row_of}
-        # Where both have put something (a static type's table of subclasses), what else is there may be the leak's.
-        shared = {row for row in roots if not mine.isdisjoint(edges.of(row))}
-        return edges.reach(list(roots - shared), mine | shared) | shared
 
     def _interned_cleared(self, hit: Hit) -> bool:
         stop = self._stop(hit)
@@ -372,14 +345,6 @@ class FinalizationWatch:
         self.coverage.add(objects.coverage)
 
 
-def _state_words(stop: Stop, interpreter: Interpreter) -> Sequence[int]:
-    # What may be references in its PyInterpreterState.
-    words = array("Q")
-    with suppress(TargetError):
-        words.frombytes(stop.runtime.memory.read(interpreter.address, stop.runtime.build.interpreter.size // 8 * 8))
-    return words
-
-
 def _nothing_but_waiting(stop: Stop, rows: Iterable[int]) -> set[int]:
     # Those of the heap's *rows* that nobody has a reference to, and that have none themselves which counts: objects
     # with a deferred count (free-threaded) wait for a collection to free them, and after the last one there is none.
@@ -401,12 +366,3 @@ def _nothing_but_waiting(stop: Stop, rows: Iterable[int]) -> set[int]:
         if not any(map(counts, targets)):
             found.add(row)
     return found
-
-
-def _held_by_frame(owned: Owned, frame: int, row_of: Mapping[int, int]) -> list[int]:
-    # What a frame that executes holds, and the frame itself where it is an object (until 3.10).
-    try:
-        references = owned.references(frame) if frame in row_of else owned.frame_words(frame)
-        return [frame, *(reference.target for reference in references)]
-    except (DecodeError, TargetError):
-        return [frame]

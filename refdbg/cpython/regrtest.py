@@ -20,12 +20,16 @@ SUBCLASSES = ("type___subclasses__", "type___subclasses___impl")
 
 @dataclass(frozen=True)
 class Repetition:
-    """The repetition of a test that `-R WARMUPS:RUNS` is at. *number*: from 0; *total*: with the warmups."""
+    """The repetition of a test that `-R WARMUPS:RUNS` is at. *number*: from 0; *total*: with the warmups.
+
+    *variables*: what the runner's own local variables hold (``PyObject *``).
+    """
 
     test: str
     number: int
     warmups: int
     total: int
+    variables: frozenset[int]
 
 
 def cleaning_up(stop: Stop) -> bool:
@@ -48,7 +52,7 @@ def repetition(stop: Stop) -> Repetition | None:
                 }
                 warmups = next(numbers[name] for name in _WARMUPS if name in numbers)
                 name = stop.texts.string(values["test_name"]) or ""
-                return Repetition(name, numbers["i"], warmups, numbers["repcount"])
+                return Repetition(name, numbers["i"], warmups, numbers["repcount"], frozenset(values.values()))
     except (RefdbgError, KeyError, ValueError, StopIteration):
         pass  # another version of the runner: it is a program like others
     return None

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import compress
 
 from refdbg.cpython.counts import IMMORTAL_COUNT, SplitCounts
 from refdbg.cpython.runtime import Runtime
@@ -86,7 +87,7 @@ class Statics:
         types = self._types
         spans = [(segment.start, segment.end) for _, segment, _, _ in self._words]
         lowest, highest = min(s for s, _ in spans), max(e for _, e in spans)
-        near = sorted({word for *_, words in self._words for word in set(words) if lowest <= word < highest})
+        near = sorted(word for word in set().union(*(words for *_, words in self._words)) if lowest <= word < highest)
         static_types = {
             word for start, end in spans for word in near[bisect_left(near, start) : bisect_left(near, end)]
             if types.is_type(word) and not types[word].is_heap
@@ -95,13 +96,15 @@ class Statics:
         immortal, mask = build.traits.immortal, build.count_mask
         type_index, count_index = build.ob_type // 8, build.ob_refcnt // 8
         counts = build.counts if isinstance(build.counts, SplitCounts) else None
+        table = self._static_type_table()
         for library, segment, start, words in self._words:
             taken = 0  # a word inside a static type is a field of it
-            for index, word in enumerate(words):
-                if word not in static_types or index < type_index:
+            for index in compress(range(len(words)), map(static_types.__contains__, words)):
+                if index < type_index:
                     continue
+                word = words[index]
                 address = start + 8 * (index - type_index)
-                if address < taken:
+                if address < taken or start + 8 * index in table:
                     continue
                 if counts is None:
                     count = words[index - type_index + count_index] & mask
@@ -136,6 +139,14 @@ class Statics:
                 if room is not None and room < build.object.size:
                     continue  # it would reach into another variable
                 yield StaticObject(address, word, count, count - initial, size)
+
+    def _static_type_table(self) -> range:
+        # 3.13+: pointers to the static types, with a number before each (_types_runtime_state.managed_static).
+        state, path = self._runtime.state, "types.managed_static"
+        if path not in state.layout:
+            return range(0)
+        start = state.address + state.layout.offset(path)
+        return range(start, start + state.layout[path].size)
 
     def _is_mapped(self, address: int) -> bool:
         # In a program that is linked to fixed addresses a pointer can be as small as a count.

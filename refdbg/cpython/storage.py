@@ -10,6 +10,7 @@ from array import array
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import compress
 
 from refdbg.cpython.heap import HeapObjects
 from refdbg.cpython.runtime import Build
@@ -42,10 +43,14 @@ def owned_edges(stop: Stop) -> Edges:
     edges = Edges(known.starts, heap.index.of(known.targets)).only(inside)
     rows = sorted(known.others | known.unsure)
     guessed, _sizes = _search(stop, heap, rows)
-    more = {
-        row: list((Counter(guessed.of(number)) - Counter(edges.of(row))).elements()) for number, row in enumerate(rows)
-    }
-    return edges.plus({row: targets for row, targets in more.items() if targets})
+    more = {}
+    for number, row in enumerate(rows):
+        found, told = guessed.of(number), edges.of(row)
+        if len(set(found).intersection(told)) < len(found):  # most are known
+            targets = list((Counter(found) - Counter(told)).elements())
+            if targets:
+                more[row] = targets
+    return edges.plus(more)
 
 
 def edges_and_sizes(stop: Stop, heap: HeapObjects) -> tuple[Edges, list[int]]:
@@ -72,6 +77,7 @@ def _search(stop: Stop, heap: HeapObjects, rows: Sequence[int]) -> tuple[Edges, 
     header = _list_header(stop.runtime.build)
     if header:
         storages |= frozenset(start + header for start in storages)
+    wanted = storages.union(row_of)
     edges, sizes = Edges.empty(), []
     keys = _KeysLayout(stop.runtime.build)
     borrowed = _Borrowed(stop)
@@ -101,20 +107,22 @@ def _search(stop: Stop, heap: HeapObjects, rows: Sequence[int]) -> tuple[Edges, 
             except MemoryFault:
                 objects.coverage.unreadable += 1
                 continue
-            if row_of.keys().isdisjoint(words) and storages.isdisjoint(words):
+            at = list(compress(range(len(words)), map(wanted.__contains__, words)))
+            if not at:
                 continue
             ignore: frozenset[int] | range = range(0)
             if block == own:
                 ignore = frozenset((objects.addresses[row] + offset - start) // 8 for offset in skipped)
             elif type_.flags & DICT_SUBCLASS and block != split:
                 ignore = keys.hash_words(words)
-            for index, word in enumerate(words):
+            for index in at:
+                word = words[index]
                 target = row_of.get(word)
                 if target is not None:
                     if index not in ignore and not plain:
                         edges.add(target)
                     continue
-                storage = blocks.row_of(word) if word in storages else None
+                storage = blocks.row_of(word)
                 if storage is None or storage in taken:
                     continue
                 if blocks.apis[storage] == _RAW and blocks.sizes[storage] >= _BIG_RAW_BLOCK:

@@ -13,7 +13,11 @@ from refdbg.records import FrameRow
 
 # What the runner's result calls when a test begins (testresult.py: RegressionTestResult.startTest).
 CLOCK = "time_perf_counter"
+# Where an iterable is asked for and none found: the suite asks so before each test and its fixtures (_isnotsuite).
+NOT_ITERABLE = "type_error"
 _RESULT = "/testresult.py"
+_SUITE = "/unittest/suite.py"
+_ASKS = "_isnotsuite"
 _STARTS = "startTest"
 _METHOD = "test"  # unittest.TestLoader.testMethodPrefix
 _RUNNERS = ("unittest.", "test.support.", "test.libregrtest.")
@@ -22,11 +26,30 @@ _FRAMES = 200
 
 def starting(stop: Stop) -> str:
     """The test (module.class.method) that is about to begin where `CLOCK` was called, "" where it was called else."""
+    return _test_in(stop, _RESULT, _STARTS)
+
+
+def coming(stop: Stop) -> str:
+    """The test whose fixtures are about to be set up where `NOT_ITERABLE` was called, "" where it was called else."""
+    return _test_in(stop, _SUITE, _ASKS)
+
+
+def fixtures(last: str, test: str) -> str:
+    """What is set up before a test (module.class.method) when *last* was the one before it: "" for nothing."""
+    class_, before = test.rpartition(".")[0], last.rpartition(".")[0]
+    if class_ == before:
+        return ""
+    same = class_.rpartition(".")[0] == before.rpartition(".")[0]  # module
+    return f"{'' if same else 'setUpModule or '}setUpClass of {class_}"
+
+
+def _test_in(stop: Stop, file: str, function: str) -> str:
+    # The argument `test` of the function, if that is what runs.
     main = next((each for each in stop.runtime.interpreters() if each.main), None)
     if main is None:
         return ""
     for frame in stop.frames.stack(Thread(gil_holder(stop.runtime, main), 0), 1):
-        if frame.file.endswith(_RESULT) and frame.function.rpartition(".")[2] == _STARTS:
+        if frame.file.endswith(file) and frame.function.rpartition(".")[2] == function:
             test = dict(stop.frames.locals(frame)).get("test")
             return _name_of(stop, test) if test else ""
     return ""

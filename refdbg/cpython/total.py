@@ -22,12 +22,21 @@ def totals(stop: Stop, function: str, twice: int = 0) -> Totals:
 
     Raises SymbolNotFound in a build that does not count references.
     """
-    heap = stop.heap
-    dummy = _set_dummy(stop)
     reported = reported_total(stop)
-    if not reported and not any(heap.objects.refcounts):
+    if not reported and not any(stop.heap.objects.refcounts):
         # The most frequent end, and there is nothing to itemise: do not read every library for it.
         return Totals(function, 0, 0, 0, [TotalLine("heap objects", 0)])
+    lines = contributions(stop, twice)
+    attributed = sum(line.references for line in lines)
+    return Totals(function, reported, attributed, reported - attributed, lines)
+
+
+def contributions(stop: Stop, twice: int = 0) -> list[TotalLine]:
+    """What the total is the sum of, in a build that counts references; in others, what it would be. *twice*: see
+    `totals`. Raises RefdbgError.
+    """
+    heap = stop.heap
+    dummy = _set_dummy(stop)
     lines = [
         TotalLine("heap objects", sum(c for c in heap.objects.refcounts if not stop.runtime.is_immortal(c))
                   - len(heap.deferred)),
@@ -39,8 +48,7 @@ def totals(stop: Stop, function: str, twice: int = 0) -> Totals:
         lines.append(TotalLine("interned strings, counted twice by CPython", twice))
     if dummy:
         lines.append(TotalLine("the set's dummy, not counted", -dummy))
-    attributed = sum(line.references for line in lines)
-    return Totals(function, reported, attributed, reported - attributed, lines)
+    return lines
 
 
 def reported_total(stop: Stop) -> int:

@@ -323,7 +323,11 @@ class FunctionWatch:
             known = self._session.code.get(path)
             if known is None:
                 known = self._session.code[path] = _Code(path)
-            found = [copy for copy in known.debug.copies(name) if self._where == "entry" or not copy.inside]
+            # What was split off a function and inlined into the rest of it is no other call.
+            found = [
+                copy for copy in known.debug.copies(name)
+                if copy.inside != name and (self._where == "entry" or not copy.inside)
+            ]
             if found:  # a file that only refers to _PyRuntime must not make forget them
                 self.copies = {copy.place - known.runtime: copy for copy in found}
         except (OSError, elftools.ELFError):

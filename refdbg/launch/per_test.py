@@ -1,7 +1,7 @@
 """Which test method leaves what: the process is looked at whenever one begins.
 
-A method's share is what has changed until the next one begins, or regrtest cleans up: fixtures of its class and module
-that run in between are in it.
+A method's share is what has changed until the next one begins, or regrtest cleans up. What sets up another class or
+module in between has a share of its own.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from refdbg.cpython.collection import watch_calls, where_supported
 from refdbg.cpython.regrtest import SUBCLASSES, cleaning_up
 from refdbg.cpython.runtime import Build
 from refdbg.cpython.stop import Stop
-from refdbg.cpython.test_methods import CLOCK, starting
+from refdbg.cpython.test_methods import CLOCK, NOT_ITERABLE, coming, fixtures, starting
 from refdbg.errors import SymbolNotFound
 from refdbg.graph.objects import Objects
 from refdbg.records import Evidence, Finding, ObjectRow, TestRow
@@ -27,7 +27,9 @@ _SECONDS = 20.0  # of a repetition that may go into telling its tests apart
 
 
 class PerTest:
-    """From when it is made until it is deleted. *test*: the one that runs, "" before the first and after the last."""
+    """From when it is made until it is deleted. *test*: the one that runs, or the fixtures of a class; "" before the
+    first and after the last.
+    """
 
     def __init__(
         self, session: Session, build: Callable[[Target], Build], look: Callable[[Stop, str], None]
@@ -36,6 +38,7 @@ class PerTest:
         self._build = build
         self._look = look
         self._spent = 0.0
+        self._method = ""  # the newest test method
         self.test = ""
         self.last = ""  # the last test that was told apart, "" when all were
         self._watches: list[Breakpoint] = []
@@ -44,6 +47,7 @@ class PerTest:
                 *watch_calls(session, build, CLOCK, self._begins),
                 session.break_on(SUBCLASSES, where_supported(build, self._called)),
             ]
+            self._watches.append(session.break_on((NOT_ITERABLE,), where_supported(build, self._asked)))
 
     def delete(self) -> None:
         """Stop watching."""
@@ -54,6 +58,18 @@ class PerTest:
     def _begins(self, hit: Hit) -> bool:
         stop = Stop(self._build(hit.target))
         test = starting(stop)
+        self._method = test or self._method
+        self._next(stop, test)
+        return False
+
+    def _asked(self, hit: Hit) -> bool:
+        stop = Stop(self._build(hit.target))
+        test = coming(stop)
+        self._next(stop, fixtures(self._method, test) if test else "")
+        return False
+
+    def _next(self, stop: Stop, test: str) -> None:
+        # *test* begins, "" where none does.
         if test and not self.last:
             began = time.process_time()
             self._look(stop, self.test)
@@ -61,7 +77,6 @@ class PerTest:
             if self._spent > _SECONDS:
                 self.last, test = self.test, ""
             self.test = test
-        return False
 
     def _called(self, hit: Hit) -> bool:
         if self.test:

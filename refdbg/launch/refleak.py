@@ -1,7 +1,7 @@
 """What a program leaves over in each repetition of what it does: regrtest's `-R`, or any loop that counts references.
 
-Runs inside the debugger. The program stops where it asks for the total after a repetition, and every object is looked
-at. When one repetition has grown, the interpreters that end in the next one are watched: only that one is slow. What
+Runs inside the debugger. The program stops where it asks for the total after a repetition. When one repetition has
+grown, every object is looked at, and the interpreters that end in the next one are watched: only that one is slow. What
 else that has left is explained if it is still there after one more.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,7 +24,7 @@ from refdbg.cpython.heap import Pages
 from refdbg.cpython.regrtest import Repetition
 from refdbg.cpython.runtime import Build
 from refdbg.cpython.stop import Stop
-from refdbg.cpython.total import reported_total, totals
+from refdbg.cpython.total import contributions, reported_total, totals
 from refdbg.errors import NotPython, SymbolNotFound
 from refdbg.graph.objects import Coverage, Objects
 from refdbg.launch.ends import Ends, weight
@@ -32,9 +32,13 @@ from refdbg.launch.per_test import Births, Gains, PerTest, from_tests, test_rows
 from refdbg.records import Finding, Growth, Repetitions, TestRow, TotalLine
 from refdbg.target import Hit, Session, Target
 
-_POINTS = 4  # that are looked at in full: before and after one that grows, the one that is watched, and one more
+_POINTS = 4  # one that grows needs the total before it; then the one that is watched, and one more
 _ROWS = 20
 _SKIPPED = "tracemalloc is on: CPython's own tests skip what makes subinterpreters (test.support.run_in_subinterp)."
+_UNCOUNTED = (
+    "a release build counts no references: the numbers are sums of the counts that refdbg has read, of immortal "
+    "objects none."
+)
 _NUMBER = re.compile(r"\d+")
 _GAINED = 200  # objects of which it is searched whether what they gain is held
 
@@ -53,7 +57,7 @@ class _Series:
     test: str
     warmups: int
     totals: list[int] = field(default_factory=list)
-    points: list[_Point] = field(default_factory=list)  # the last three
+    points: list[_Point] = field(default_factory=list)  # since one has grown: the last three
     ended: Ends | None = None  # what the repetition before the last has shown
     gained: dict[int, int] = field(default_factory=dict)  # what may gain references in each repetition
     words: Words = field(default_factory=Words)  # in how many words these stood
@@ -93,11 +97,12 @@ class Refleak:
             if marker == GET_TOTAL:
                 raise NotPython(
                     "this Python counts no references: it has no sys.gettotalrefcount()",
-                    "Use a debug build (Debian: python3.11-dbg; from source: ./configure --with-pydebug).",
+                    "Use a debug build (Debian: python3.11-dbg; from source: ./configure --with-pydebug), or --marker: "
+                    "a C function that the program calls after each repetition (time_sleep for time.sleep(0)).",
                 ) from error
             raise NotPython(
-                f"the program has no function {marker}",
-                "--marker names a C function: of time.sleep() it is time_sleep.",
+                f"the program has no function {marker}, or it never returns (optimised: it jumps into another one)",
+                "--marker names a C function of the interpreter: of time.sleep() it is time_sleep.",
             ) from error
 
     def forget(self) -> None:
@@ -122,10 +127,10 @@ class Refleak:
         """Why no repetition was seen, if none was. *traits*: the build's."""
         if self._traced:
             return [_SKIPPED]
-        if self._done or crashed or not traits or traits["free_threaded"]:
+        if crashed or not traits or traits["free_threaded"]:
             return []
-        if not traits["debug"]:
-            return ["a release build counts no references: use a debug build (--with-pydebug)."]
+        if self._done:
+            return [] if traits["debug"] else [_UNCOUNTED]
         return [
             f"the program has never called {self._marker}: no repetition was seen. With regrtest use -R 3:3 and no -j: "
             "child processes are not followed."
@@ -172,17 +177,27 @@ class Refleak:
     def _reached(self, hit: Hit) -> bool:
         stop = Stop(self._build(hit.target))
         stop.runtime.build.pages = stop.runtime.build.pages or Pages()  # many stops follow
-        if not stop.runtime.traits.debug or stop.runtime.finalizing(next(iter(stop.runtime.interpreters()))):
+        if stop.runtime.finalizing(next(iter(stop.runtime.interpreters()))):
             return False
         self._traced = stop.traces.tracing
         at = regrtest.repetition(stop)
         series = self._series(at)
-        series.totals.append(reported_total(stop))
-        if at is not None and at.number < min(at.warmups - 1, at.total - _POINTS):
+        point = None
+        if stop.runtime.traits.debug:
+            series.totals.append(reported_total(stop))
+        else:  # nobody counts: every object is looked at each time
+            point = _point(stop)
+            series.totals.append(sum(point.lines.values()))
+        grown = series.growths()
+        if not grown or grown[-1] < 1:  # not in each repetition
+            series.ended = None
+            self._disarm()
             return False
-        series.points = [*series.points[-2:], _point(stop)]
+        early = at is not None and at.number <= min(at.warmups - 1, at.total - _POINTS)
+        if series.explained or (early and self._ends is None):
+            return False
+        series.points = [*series.points[-2:], point or _point(stop)]
         self.coverage.add(stop.heap.objects.coverage)
-        growths = series.growths()
         last = self._per_test.test if self._per_test else ""
         if self._ends is not None:
             series.ended = ended = self._ends
@@ -194,15 +209,13 @@ class Refleak:
                 series.gained, series.words = self._candidates(series, stop)
                 series.gains = Gains(stop, series.gained)
                 self._per_test = PerTest(self._session, self._build, series.gains.look)
-        elif series.ended is not None and min(growths[-2:]) >= 1:
+        elif series.ended is not None:
             if series.gains is not None:
                 series.gains.look(stop, last)
             self._disarm()
-            self._explain(series, series.ended, stop)
+            self._explain(series, series.ended, stop, at.variables if at is not None else frozenset())
             series.ended = None
-        elif len(series.points) > 1 and not series.explained and growths[-1] >= 1:
-            series.ended = None
-            self._disarm()
+        else:
             self._ends = Ends(self._session, self._build, self._limit, only_at_ends=True)
             series.births = Births(stop.heap.objects)
             self._per_test = PerTest(self._session, self._build, series.births.look)
@@ -224,12 +237,16 @@ class Refleak:
                 self._done[-1].notes.append(f"which test left what was told apart up to {self._per_test.last}.")
             self._per_test = None
 
-    def _explain(self, series: _Series, ends: Ends, stop: Stop) -> None:
+    def _explain(self, series: _Series, ends: Ends, stop: Stop, variables: Container[int]) -> None:
+        # *variables*: what the test runner's own hold (``PyObject *``).
         series.explained = True
         then, middle, now = series.points
         earlier = repetitions.change(then.objects, middle.objects)
         later = repetitions.change(middle.objects, now.objects)
-        stays = repetitions.surviving(middle.objects, earlier.new, now.objects)
+        stays = [
+            row for row in repetitions.surviving(middle.objects, earlier.new, now.objects)
+            if not _only_held_by(variables, stop, middle.objects.addresses[row])  # the totals themselves
+        ]
         old, new = kinds(stop, middle.objects, stays), kinds(stop, now.objects, later.new)
         left, again = Counter(old.values()), Counter(new.values())
         made_again = set(sorts(stop, now.objects, later.new).values())  # a new class has another name each time
@@ -290,6 +307,10 @@ def _explain_older(series: _Series, stop: Stop, gained: Mapping[int, int], new: 
     })
 
 
+def _only_held_by(variables: Container[int], stop: Stop, address: int) -> bool:
+    return address in variables and stop.heap.objects.refcounts[stop.heap.index[address]] == 1
+
+
 def _alike(notes: Sequence[str]) -> list[str]:
     # Notes that differ in their numbers only are one: every interpreter leaves alike.
     groups: dict[str, list[str]] = {}
@@ -302,10 +323,13 @@ def _alike(notes: Sequence[str]) -> list[str]:
 
 
 def _point(stop: Stop) -> _Point:
-    found = totals(stop, "")
-    lines = {line.what: line.references for line in found.lines}
-    if found.references_unattributed:
-        lines["unattributed"] = found.references_unattributed
+    if stop.runtime.traits.debug:
+        found = totals(stop, "")
+        lines = {line.what: line.references for line in found.lines}
+        if found.references_unattributed:
+            lines["unattributed"] = found.references_unattributed
+    else:
+        lines = {line.what: line.references for line in contributions(stop)}
     return _Point(stop.heap.objects, {found.address: found.added for found in stop.statics.objects}, lines)
 
 

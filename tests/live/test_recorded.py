@@ -459,8 +459,9 @@ def test_growth(python311: str, tmp_path: Path) -> None:
     assert "is no snapshot" in refdbg(after, "growth", __file__, status=2)
     assert "cannot read" in refdbg(after, "growth", tmp_path / "none", status=2)
     # Three moments: what each step has added.
-    program.write_text("class Node: pass\nkeep = [[]]\n"
-                       "for n in range(3):\n    keep.append([Node()])\n    ascii(n)\n    keep[0] = bytes(64 * n)\n")
+    program.write_text("import gc\nclass Node: pass\nkeep = [[]]\n"
+                       "for n in range(3):\n    gc.collect()\n    keep.append([Node()])\n    ascii(n)\n"
+                       "    keep[0] = bytes(64 * n)\n")
     first, second, third = (tmp_path / f"{n}.refdbg" for n in range(3))
     _, _, _, _, live, _ = run_gdb(
         python311, program,
@@ -475,6 +476,8 @@ def test_growth(python311: str, tmp_path: Path) -> None:
     assert "['keep']" in finding["message"]
     assert json.loads(refdbg(third, "growth", first, second, "--json")) == live.record
     assert json.loads(refdbg("growth", first, second, third, "--json")) == live.record
+    for words in (("growth", second, first), ("growth", second, first, third)):
+        assert f"{second} is of a later moment" in refdbg(*words, status=2)
 
 
 # The shell.

@@ -140,6 +140,37 @@ def test_another_marker(tmp_path: Path) -> None:
     assert "no_such_function" in str(ended.report)
 
 
+@pytest.mark.parametrize("leaks", [True, False])
+def test_a_marker_in_a_release_build(leaks: bool, tmp_path: Path) -> None:
+    program = tmp_path / "marked.py"
+    keep = "kept.append([])" if leaks else "[].append([])"
+    program.write_text(f"import time\nkept = []\nfor i in range(6):\n    {keep}\n    time.sleep(0)\n")
+    ended = run([patched("3.13-release"), program], ["--refleak", "--marker", "time_sleep"])
+    (repetitions,) = ended.report["repetitions"]
+    assert repetitions["references"][1:] == [int(leaks)] * 5
+    assert repetitions["verdict"] == ("leak" if leaks else "steady")
+    assert ["['kept']" in finding["message"] for finding in ended.report["findings"]] == [True] * leaks
+    assert any("counts no references" in warning for warning in ended.report["warnings"])
+
+
+def test_where_the_objects_of_a_subinterpreter_were_made(tmp_path: Path) -> None:
+    program = tmp_path / "ends.py"
+    program.write_text(
+        "import _testcapi, sys\nfor i in range(6):\n"
+        "    _testcapi.run_in_subinterp('import ctypes\\nclass Thing: pass\\nthing = Thing()\\n'\n"
+        "        'ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))')\n"
+        "    sys.gettotalrefcount()\n"
+    )
+    # 3.9 and 3.11 wait forever in Py_NewInterpreter() when tracemalloc is on.
+    ended = run([patched("3.13"), program], ["--refleak", "--allocations"])
+    (repetitions,) = ended.report["repetitions"]
+    assert repetitions["verdict"] == "leak"
+    check_growth(repetitions)  # each repetition takes version tags for its types, too: they are no references
+    (finding,) = ended.report["findings"]
+    assert (finding["verdict"], finding["subject"]["type"]) == ("lost-reference", "__main__.Thing")
+    assert "allocated at <string>:3" in [each["text"] for each in finding["evidence"] if each["kind"] == "allocation"]
+
+
 def test_children_are_left_alone(tmp_path: Path) -> None:
     program = tmp_path / "forks.py"
     program.write_text(

@@ -12,6 +12,7 @@ from tests.support.run import run
 
 PLANTED = Path(__file__).parents[1] / "programs" / "planted"
 KEEPS = "test_planted.PlantedTests.test_b_keeps"
+FIXTURE = "setUpClass of test_planted.PlantedTestsSetUp"
 LOSES = "test_planted.PlantedTests.test_c_loses"
 
 
@@ -34,16 +35,17 @@ def _tests(report: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 def test_the_methods_that_leak(repetitions: tuple[dict[str, Any], bool]) -> None:
     tests = _tests(repetitions[0])
-    assert set(tests) - {""} == {KEEPS, LOSES}
+    assert set(tests) - {""} == {KEEPS, LOSES, FIXTURE}
+    assert tests[FIXTURE]["objects"] == 1
     assert 2 <= tests[KEEPS]["objects"] <= 4 and not tests[KEEPS]["older"]  # until 3.10 an instance's dict is an object
     assert (tests[LOSES]["objects"], tests[LOSES]["older"]) == (0, 2)
 
 
 def test_each_finding_names_its_test(repetitions: tuple[dict[str, Any], bool]) -> None:
     findings = repetitions[0]["findings"]
-    (node,) = [each for each in findings if "KEPT" in each["message"]]
+    node, set_up = (next(each for each in findings if name in each["message"]) for name in ("KEPT", "SET_UP"))
     (lost,) = [each for each in findings if each["verdict"] == "lost-reference"]
-    for finding, test in ((node, KEEPS), (lost, LOSES)):
+    for finding, test in ((node, KEEPS), (lost, LOSES), (set_up, FIXTURE)):
         assert f"it comes from {test}" in [each["text"] for each in finding["evidence"] if each["kind"] == "test"]
 
 

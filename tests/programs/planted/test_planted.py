@@ -1,9 +1,10 @@
-"""Two methods that leak: one keeps new objects, one loses references to an old one."""
+"""Two methods that leak: one keeps new objects, one loses references to an old one; and the fixture of a class."""
 
 import ctypes
 import unittest
 
 KEPT = []
+SET_UP = []
 OLD = ["old"]
 
 
@@ -28,6 +29,15 @@ class PlantedTests(unittest.TestCase):
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(OLD))
 
     def test_d_steady(self):
+        self.assertTrue(OLD)
+
+
+class PlantedTestsSetUp(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        SET_UP.append([cls])
+
+    def test_steady(self):
         self.assertTrue(OLD)
 
 
