@@ -8,6 +8,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NoReturn
 
 from refdbg import __version__
@@ -16,7 +17,7 @@ from refdbg.launch import baseline
 from refdbg.launch.triage.folder import Folder, Shard, made, opened
 from refdbg.launch.triage.jobs import read
 from refdbg.launch.triage.progress import Progress
-from refdbg.launch.triage.summary import exit_status, summary
+from refdbg.launch.triage.summary import summary
 from refdbg.launch.triage.workers import Stopped, is_open, run_all
 
 _USAGE = """\
@@ -89,6 +90,8 @@ def parser() -> argparse.ArgumentParser:
                       help="how many jobs run at once (default 1)")
     root.add_argument("--shard", metavar="I/N", type=_shard, default=Shard(1, 1),
                       help="only every N-th job, from the I-th on: 1/3, 2/3 and 3/3 are all")
+    root.add_argument("--interpreter", metavar="NAME",
+                      help="only the jobs of this one of the file, where a machine or image has no other; merge joins")
     root.add_argument("--list-tests", metavar="PYTHON", nargs="+", help="print a job file of these CPythons' tests")
     _baseline_options(root)
     root.add_argument("--version", action="version", version=f"refdbg {__version__}")
@@ -115,7 +118,7 @@ def _run(words: Sequence[str]) -> int:
         _fail("name a job file and --output FOLDER\n  `refdbg-triage --help` shows the usage.")
     known = _known(orders)
     base = os.path.dirname(os.path.abspath(orders.jobs))
-    folder = made(orders.output, read(orders.jobs), base, orders.shard)
+    folder = made(orders.output, read(orders.jobs), base, replace(orders.shard, interpreter=orders.interpreter))
     progress = Progress(folder.size, sum(not is_open(folder, job) for job in folder.jobs()))
     stopped = 0
     try:
@@ -173,7 +176,7 @@ def _sum_up(folder: Folder, known: frozenset[str], orders: argparse.Namespace, n
     if orders.update_baseline:
         added = baseline.update(orders.baseline, {"findings": record["groups"]})
         _say(f"refdbg-triage: {added} leaks were added to {orders.baseline}")
-    return exit_status(record)
+    return int(record["exit_status"])
 
 
 def _number(text: str) -> int:
