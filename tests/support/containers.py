@@ -312,16 +312,22 @@ def engine() -> Iterator[Podman]:
                 podman.clean()
 
 
+def build_matrix(podman: Podman) -> None:
+    """Build the images of docker/compose.yaml, in the place of this checkout's last ones."""
+    podman.build(f"{IMAGE}:refdbg", "--target", "refdbg")  # has a name so that what takes its place removes it
+    with podman.replacing(*podman("image", "ls", "--format", "{{.Repository}}:{{.Tag}}", IMAGE).split()):
+        built = podman.compose("build")
+    if built.returncode:
+        raise ContainerError("\n".join((built.stdout + built.stderr).splitlines()[-30:]))
+
+
 def main() -> None:
     """Build what the tests will run."""
     reason = unavailable()
     if reason:
         raise ContainerError(reason)
     with engine() as podman:
-        podman.build(f"{IMAGE}:refdbg", "--target", "refdbg")
-        built = podman.compose("build")
-        if built.returncode:
-            raise ContainerError(built.stdout[-4000:] + built.stderr[-4000:])
+        build_matrix(podman)
 
 
 if __name__ == "__main__":

@@ -61,7 +61,8 @@ class Folder:
         self.base: str = about["base"]
         self.fingerprint: str = about["jobs"]
         self.count: int = about["count"]
-        self.shard = Shard(*(about.get("shard") or (1, 1)), about.get("interpreter"))
+        number, of = about.get("shard") or (1, 1)
+        self.shard = Shard(number, of, about.get("interpreter"))
         self._lock: IO[str] | None = None
 
     def all_jobs(self) -> Iterator[Job]:
