@@ -218,7 +218,8 @@ class Podman:
     def env(self) -> dict[str, str]:
         """What every call of this podman needs, also one by docker/triage."""
         return {**os.environ, "CONTAINERS_CONF": f"{self.work}/containers.conf", "TMPDIR": f"{self.work}/tmp",
-                "CONTAINERS_STORAGE_CONF": f"{self.work}/storage.conf", "BUILDAH_ISOLATION": "chroot"}
+                "CONTAINERS_STORAGE_CONF": f"{self.work}/storage.conf", "BUILDAH_ISOLATION": "chroot",
+                "BUILDAH_FORMAT": "docker"}
 
     def __call__(self, *arguments: str, timeout: float = 600) -> str:
         return call(["podman", *arguments], self.env, timeout)
@@ -238,8 +239,8 @@ class Podman:
     def build(self, tag: str, *options: str) -> None:
         """Build docker/Dockerfile."""
         with self.replacing(tag):
-            self("build", "--pull=never", "--format", "docker", "-f", str(CHECKOUT / "docker" / "Dockerfile"), "-t",
-                 f"localhost/{tag}", *options, str(CHECKOUT), timeout=3600)
+            self("build", "--pull=never", "-f", str(CHECKOUT / "docker" / "Dockerfile"), "-t", f"localhost/{tag}",
+                 *options, str(CHECKOUT), timeout=3600)
 
     def compose(self, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
         """Run podman-compose with docker/compose.yaml."""
