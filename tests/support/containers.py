@@ -245,7 +245,7 @@ class Podman:
     def compose(self, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
         """Run podman-compose with docker/compose.yaml."""
         return subprocess.run(
-            ["podman-compose", "-f", str(COMPOSE), *arguments], text=True, stdin=subprocess.DEVNULL, timeout=3600,
+            ["podman-compose", "-p", IMAGE, "-f", str(COMPOSE), *arguments], text=True, stdin=subprocess.DEVNULL, timeout=3600,
             env={**self.env, "REFDBG_IMAGE": f"localhost/{IMAGE}", **env}, capture_output=True, check=False,
         )  # fmt: skip
 
