@@ -245,8 +245,9 @@ class Podman:
     def compose(self, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
         """Run podman-compose with docker/compose.yaml."""
         return subprocess.run(
-            ["podman-compose", "-p", IMAGE, "-f", str(COMPOSE), *arguments], text=True, stdin=subprocess.DEVNULL, timeout=3600,
+            ["podman-compose", "-p", IMAGE, "-f", str(COMPOSE), *arguments], text=True, stdin=subprocess.DEVNULL,
             env={**self.env, "REFDBG_IMAGE": f"localhost/{IMAGE}", **env}, capture_output=True, check=False,
+            timeout=3600,
         )  # fmt: skip
 
     @contextlib.contextmanager
