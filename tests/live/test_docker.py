@@ -126,7 +126,8 @@ def test_triage_of_a_clean_job_as_another_user(podman: containers.Podman, tmp_pa
     """A uid without a name, as `docker/triage` uses that of its caller."""
     results = tmp_path / "results"
     results.mkdir()
-    jobs = write(tmp_path / "clean.toml", "[interpreters]", 'debug = "python3.11d"', "[[job]]", 'name = "pass"',
+    (tmp_path / "jobs").mkdir(mode=0o755)
+    jobs = write(tmp_path / "jobs" / "clean.toml", "[interpreters]", 'debug = "python3.11d"', "[[job]]", 'name = "pass"',
                  'arguments = ["-c", "pass"]')
     environment = {**podman.env, "DOCKER": "podman", "REFDBG_IMAGE": f"{IMAGE}:3.11-debug",
                    "DOCKER_RUN_ARGS": "--user 4242:4242"}
