@@ -127,8 +127,8 @@ def test_triage_of_a_clean_job_as_another_user(podman: containers.Podman, tmp_pa
     results = tmp_path / "results"
     results.mkdir()
     (tmp_path / "jobs").mkdir(mode=0o755)
-    jobs = write(tmp_path / "jobs" / "clean.toml", "[interpreters]", 'debug = "python3.11d"', "[[job]]", 'name = "pass"',
-                 'arguments = ["-c", "pass"]')
+    jobs = write(tmp_path / "jobs" / "clean.toml", "[interpreters]", 'debug = "python3.11d"',
+                 "[[job]]", 'name = "pass"', 'arguments = ["-c", "pass"]')
     environment = {**podman.env, "DOCKER": "podman", "REFDBG_IMAGE": f"{IMAGE}:3.11-debug",
                    "DOCKER_RUN_ARGS": "--user 4242:4242"}
 
@@ -218,7 +218,7 @@ def test_triage_tells_what_is_wrong(
 
 @pytest.mark.parametrize(("engine_status", "summary", "status"), [
     (0, ' "exit_status": 1,', 1),  # a docker client of podman's service loses the status
-    (0, ' "exit_status": 0,', 0),
+    (0, ' "exit_status": 0', 0),
     (1, ' "exit_status": 1,', 1),
     (143, ' "exit_status": 2,', 143),
     (0, None, 2),
