@@ -8,13 +8,13 @@ STAMP := .venv/installed
 TEST_STAMP := .venv/installed-for-tests
 DOCS_STAMP := .venv/installed-for-docs
 
-.PHONY: demo test docs check bench matrix venv test-venv packages cpython sid clean
+.PHONY: demo test docs check bench matrix venv test-venv packages cpython sid containers clean
 
 demo: venv
 	@echo "== python3.11-dbg -X showrefcount -c 'import decimal', under refdbg-run"
 	$(BIN)/refdbg-run python3.11-dbg -X showrefcount -c 'import decimal'
 
-test: test-venv check cpython sid
+test: test-venv check cpython sid containers
 	@echo "== tests"
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
@@ -68,6 +68,10 @@ cpython: packages
 sid: test-venv
 	@echo "== debug builds of 3.14 and 3.15, in a root of Debian sid (cached outside the checkout; the first time takes minutes)"
 	-$(BIN)/python -m tests.support.sid
+
+containers: test-venv
+	@echo "== the images of docker/compose.yaml (cached outside the checkout; the first time takes many minutes)"
+	-$(BIN)/python -m tests.support.containers
 
 clean:
 	rm -rf .venv build site man *.egg-info

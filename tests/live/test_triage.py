@@ -153,7 +153,12 @@ def test_a_folder_of_other_jobs_is_refused(
     refused = triage(other, "--output", whole[0])
     assert refused.status == 2 and "another job file" in refused.err
     refused = triage(job_file, "--shard", "2/2", "--output", shards[0])
-    assert refused.status == 2 and "shard 1/2, not of 2/2" in refused.err
+    assert refused.status == 2 and "shard 1/2, not of shard 2/2" in refused.err
+    (name, *_) = {row["interpreter"] for row in whole[1].summary["rows"]}
+    refused = triage(job_file, "--interpreter", name, "--output", whole[0])
+    assert refused.status == 2 and f"of all jobs, not of all jobs of interpreter {name}" in refused.err
+    refused = triage(job_file, "--interpreter", "none", "--output", tmp_path / "none")
+    assert refused.status == 2 and "no job is for an interpreter 'none'; there are " in refused.err
     assert sorted(whole[0].rglob("*")) == before
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").touch()

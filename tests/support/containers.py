@@ -1,13 +1,17 @@
 """Build and run docker/Dockerfile for real on Debian 12, as root, with podman in place of a Docker engine.
 
-``with engine() as podman:`` installs what is missing of the three Debian packages, takes the base image from the
-cache (or makes it with mmdebstrap), and removes everything else at the end. Nothing under /etc is edited: podman's
-settings are two files in a work folder of its own.
+``with engine() as podman:`` installs what is missing of the Debian packages and takes the base image from the cache (or
+makes it with mmdebstrap). Images stay in a store in the cache, so that only the layers that have changed are built
+again. Nothing under /etc is edited: podman's settings are two files in a work folder of its own.
+
+``python -m tests.support.containers`` builds the images of docker/compose.yaml: minutes the first time, for it builds
+CPythons.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import shutil
@@ -22,8 +26,11 @@ from urllib.parse import unquote, urlsplit
 SUITE = "bookworm"
 BASE = f"localhost/debian:{SUITE}-slim"  # what `FROM debian:bookworm-slim` resolves to
 APT_SOURCES = Path("/etc/apt/sources.list.d/debian.sources")
-PACKAGES = ("podman", "runc", "mmdebstrap")
+PACKAGES = ("podman", "runc", "mmdebstrap", "podman-compose")
 CHECKOUT = Path(__file__).resolve().parents[2]
+COMPOSE = CHECKOUT / "docker" / "compose.yaml"
+#: The name of this checkout's images, as other checkouts use the same store.
+IMAGE = f"refdbg-{hashlib.sha256(bytes(CHECKOUT)).hexdigest()[:8]}"
 
 CONTAINERS_CONF = """\
 [containers]
@@ -39,7 +46,7 @@ events_logger = "file"
 STORAGE_CONF = """\
 [storage]
 driver = "overlay"
-graphroot = "{work}/store"
+graphroot = "{store}"
 runroot = "{run}"
 """
 
@@ -192,10 +199,11 @@ def write_pip_configuration(work: Path, settings: Sequence[tuple[str, str]]) -> 
             *(f"{folder}:{PIP_MOUNT}/{number}:ro" for number, folder in enumerate(folders))]
 
 
-@dataclass
+@dataclass(frozen=True)
 class Podman:
-    """A podman with its own settings and store in one folder."""
+    """A podman with a store of its own. *work*: for its settings, and what it needs meanwhile."""
 
+    store: Path
     work: Path
 
     @property
@@ -204,13 +212,14 @@ class Podman:
 
         `podman container cleanup` refuses a path of more than 50 characters; each `podman run` would wait 20 s for it.
         """
-        return Path("/run", f"refdbg-{self.work.name}")
+        return Path("/run", f"refdbg-{self.store.name}")
 
     @property
     def env(self) -> dict[str, str]:
         """What every call of this podman needs, also one by docker/triage."""
         return {**os.environ, "CONTAINERS_CONF": f"{self.work}/containers.conf", "TMPDIR": f"{self.work}/tmp",
-                "CONTAINERS_STORAGE_CONF": f"{self.work}/storage.conf", "BUILDAH_ISOLATION": "chroot"}
+                "CONTAINERS_STORAGE_CONF": f"{self.work}/storage.conf", "BUILDAH_ISOLATION": "chroot",
+                "BUILDAH_FORMAT": "docker"}
 
     def __call__(self, *arguments: str, timeout: float = 600) -> str:
         return call(["podman", *arguments], self.env, timeout)
@@ -221,25 +230,43 @@ class Podman:
         volumes = [*write_pip_configuration(self.work, pip_settings()), f"{APT_SOURCES}:{APT_SOURCES}:ro"]
         quoted = ", ".join(f'"{volume}"' for volume in volumes)
         (self.work / "containers.conf").write_text(CONTAINERS_CONF.format(volumes=quoted), encoding="utf-8")
-        (self.work / "storage.conf").write_text(STORAGE_CONF.format(work=self.work, run=self.run), encoding="utf-8")
+        (self.work / "storage.conf").write_text(STORAGE_CONF.format(store=self.store, run=self.run), encoding="utf-8")
 
-    def build(self, tag: str, context: Path = CHECKOUT) -> None:
-        """Build the context's docker/Dockerfile."""
-        self("build", "--pull=never", "--format", "docker", "-f", str(context / "docker" / "Dockerfile"), "-t", tag,
-             str(context))
+    def identity(self, image: str) -> str | None:
+        """The id of the image that has this name."""
+        return self("image", "ls", "--quiet", "--no-trunc", "--filter", f"reference={image}").strip() or None
 
-    def close(self) -> None:
-        """Remove the containers, the images, what is left mounted, and the work folder."""
-        # without its two files podman would empty the machine's own store
-        if (self.work / "storage.conf").exists() and (self.work / "containers.conf").exists():
-            for step in (("rm", "-fa"), ("rmi", "-fa")):
-                with contextlib.suppress(ContainerError, subprocess.TimeoutExpired):
-                    self(*step, timeout=120)
-        for folder in self.run, self.work:
+    def build(self, tag: str, *options: str) -> None:
+        """Build docker/Dockerfile."""
+        with self.replacing(tag):
+            self("build", "--pull=never", "-f", str(CHECKOUT / "docker" / "Dockerfile"), "-t", f"localhost/{tag}",
+                 *options, str(CHECKOUT), timeout=3600)
+
+    def compose(self, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+        """Run podman-compose with docker/compose.yaml."""
+        return subprocess.run(
+            ["podman-compose", "-p", IMAGE, "-f", str(COMPOSE), *arguments], text=True, stdin=subprocess.DEVNULL,
+            env={**self.env, "REFDBG_IMAGE": f"localhost/{IMAGE}", **env}, capture_output=True, check=False,
+            timeout=3600,
+        )  # fmt: skip
+
+    @contextlib.contextmanager
+    def replacing(self, *tags: str) -> Iterator[None]:
+        """Remove the images that had these tags, if others have them afterwards."""
+        before = {tag: self.identity(tag) for tag in tags}
+        yield
+        for tag, old in before.items():
+            if old and self.identity(tag) != old:
+                with contextlib.suppress(ContainerError):  # another checkout has the same one
+                    self("rmi", old)
+
+    def clean(self) -> None:
+        """Remove containers and mounts that were left, by others too: to be called when nobody else uses the store."""
+        with contextlib.suppress(ContainerError, subprocess.TimeoutExpired):
+            self("rm", "-fa", timeout=120)
+        for folder in self.run, self.store:
             for mounted in reversed(mounts_below(folder)):
                 subprocess.run(["umount", mounted], stderr=subprocess.DEVNULL, check=False)
-            if folder.exists() and not mounts_below(folder):  # never delete through a bind mount
-                shutil.rmtree(folder)
 
 
 def mounts_below(folder: Path) -> list[str]:
@@ -252,24 +279,61 @@ def mounts_below(folder: Path) -> list[str]:
     return found
 
 
-def remove_abandoned(cache: Path) -> None:
-    """Clean up after test runs that were killed."""
-    for work in cache.glob("podman-*-*"):
-        pid = work.name.split("-")[1]
-        if pid.isdigit() and not Path("/proc", pid).exists():
-            Podman(work).close()
+@contextlib.contextmanager
+def alone(lock: Path) -> Iterator[bool]:
+    """Whether nobody else holds this lock, which is held meanwhile."""
+    with lock.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
 
 
 @contextlib.contextmanager
 def engine() -> Iterator[Podman]:
-    """A podman that has the base image; at the end everything is gone but the base's tarball."""
+    """A podman that has the base image. Its images outlive it; containers and mounts do not."""
     install_packages()
     tarball = base_tarball()
-    remove_abandoned(tarball.parent)
-    podman = Podman(Path(tempfile.mkdtemp(prefix=f"podman-{os.getpid()}-", dir=tarball.parent)))
-    try:
+    store = tarball.with_name(f"store-{tarball.name.partition('.')[0].rpartition('-')[2]}")
+    lock = store.with_suffix(".lock")
+    with tempfile.TemporaryDirectory(prefix="podman-", dir=tarball.parent) as work:
+        podman = Podman(store, Path(work))
         podman.configure()
-        podman("import", "--change", 'CMD ["bash"]', str(tarball), BASE)
-        yield podman
-    finally:
-        podman.close()
+        with alone(lock) as first:
+            if first:
+                podman.clean()  # after a run that was killed
+        with lock.open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_SH)
+            if podman.identity(BASE) is None:
+                podman("import", "--change", 'CMD ["bash"]', str(tarball), BASE)
+            yield podman
+        with alone(lock) as last:
+            if last:
+                podman.clean()
+
+
+def build_matrix(podman: Podman) -> None:
+    """Build the images of docker/compose.yaml, in the place of this checkout's last ones."""
+    podman.build(f"{IMAGE}:refdbg", "--target", "refdbg")  # has a name so that what takes its place removes it
+    with podman.replacing(*podman("image", "ls", "--format", "{{.Repository}}:{{.Tag}}", IMAGE).split()):
+        built = podman.compose("build")
+    if built.returncode:
+        raise ContainerError("\n".join((built.stdout + built.stderr).splitlines()[-30:]))
+
+
+def main() -> None:
+    """Build what the tests will run."""
+    reason = unavailable()
+    if reason:
+        raise ContainerError(reason)
+    with engine() as podman:
+        build_matrix(podman)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except ContainerError as error:
+        sys.exit(f"no images: {error}")

@@ -8,6 +8,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NoReturn
 
 from refdbg import __version__
@@ -16,7 +17,7 @@ from refdbg.launch import baseline
 from refdbg.launch.triage.folder import Folder, Shard, made, opened, write
 from refdbg.launch.triage.jobs import read
 from refdbg.launch.triage.progress import Progress
-from refdbg.launch.triage.summary import exit_status, summary
+from refdbg.launch.triage.summary import summary
 from refdbg.launch.triage.workers import Stopped, is_open, run_all
 
 _USAGE = """\
@@ -90,6 +91,8 @@ def parser() -> argparse.ArgumentParser:
                       help="run the jobs on the workers of a Dask scheduler, tcp://HOST:PORT (needs the extra `dask`)")
     root.add_argument("--shard", metavar="I/N", type=_shard, default=Shard(1, 1),
                       help="only every N-th job, from the I-th on: 1/3, 2/3 and 3/3 are all")
+    root.add_argument("--interpreter", metavar="NAME",
+                      help="only the jobs of this one of the file, where a machine or image has no other; merge joins")
     root.add_argument("--list-tests", metavar="PYTHON", nargs="+", help="print a job file of these CPythons' tests")
     _summary_options(root)
     root.add_argument("--version", action="version", version=f"refdbg {__version__}")
@@ -119,7 +122,7 @@ def _run(words: Sequence[str]) -> int:
         _fail("--workers counts processes here; with --scheduler as many jobs run as its workers have threads")
     known = _known(orders)
     base = os.path.dirname(os.path.abspath(orders.jobs))
-    folder = made(orders.output, read(orders.jobs), base, orders.shard)
+    folder = made(orders.output, read(orders.jobs), base, replace(orders.shard, interpreter=orders.interpreter))
     progress = Progress(folder.size, sum(not is_open(folder, job) for job in folder.jobs()))
     stopped = 0
     try:
@@ -185,7 +188,7 @@ def _sum_up(folder: Folder, known: frozenset[str], orders: argparse.Namespace, n
     if orders.update_baseline:
         added = baseline.update(orders.baseline, {"findings": record["groups"]})
         _say(f"refdbg-triage: {added} leaks were added to {orders.baseline}")
-    return exit_status(record)
+    return int(record["exit_status"])
 
 
 def _number(text: str) -> int:

@@ -42,10 +42,15 @@ class NoRoom(RefdbgError):
 
 @dataclass(frozen=True)
 class Shard:
-    """Every *of*-th job, from the *number*-th on; both count from 1."""
+    """Every *of*-th job, from the *number*-th on; both count from 1. *interpreter*: of the jobs of this one only."""
 
     number: int
     of: int
+    interpreter: str | None = None
+
+    def __str__(self) -> str:
+        part = f"shard {self.number}/{self.of}" if self.of > 1 else "all jobs"
+        return f"{part} of interpreter {self.interpreter}" if self.interpreter else part
 
 
 class Folder:
@@ -56,8 +61,8 @@ class Folder:
         self.base: str = about["base"]
         self.fingerprint: str = about["jobs"]
         self.count: int = about["count"]
-        shard = about.get("shard")
-        self.shard = Shard(*shard) if shard else Shard(1, 1)
+        number, of = about.get("shard") or (1, 1)
+        self.shard = Shard(number, of, about.get("interpreter"))
         self._lock: IO[str] | None = None
 
     def all_jobs(self) -> Iterator[Job]:
@@ -68,14 +73,18 @@ class Folder:
 
     def jobs(self) -> Iterator[Job]:
         """The jobs that belong here."""
-        for number, job in enumerate(self.all_jobs()):
-            if number % self.shard.of == self.shard.number - 1:
-                yield job
+        only = self.shard.interpreter
+        number = 0
+        for job in self.all_jobs():
+            if only in (None, job.interpreter):
+                if number % self.shard.of == self.shard.number - 1:
+                    yield job
+                number += 1
 
     @property
     def size(self) -> int:
         """How many jobs belong here."""
-        return len(range(self.shard.number - 1, self.count, self.shard.of))
+        return sum(1 for _ in self.jobs())
 
     def of(self, key: str) -> str:
         """The folder of a finished job."""
@@ -174,7 +183,7 @@ def made(path: str, jobs: Iterable[Job], base: str, shard: Shard) -> Folder:
         raise BadFolder(f"the results folder {path} cannot be made or written: {error.strerror}") from error
     new = Folder(path, {"base": base, "jobs": "", "count": 0})
     new.lock()
-    digest, count = hashlib.sha256(), 0
+    digest, count, met = hashlib.sha256(), 0, set()
     listed = os.path.join(path, "jobs.jsonl")
     try:
         os.makedirs(os.path.join(path, "jobs"), exist_ok=True)
@@ -184,8 +193,12 @@ def made(path: str, jobs: Iterable[Job], base: str, shard: Shard) -> Folder:
                 digest.update(line.encode())
                 file.write(line)
                 count += 1
+                met.add(job.interpreter)
     except OSError as error:
         raise no_room(error) from error
+    if shard.interpreter not in (None, *met):
+        os.unlink(f"{listed}.new")
+        raise BadFolder(f"no job is for an interpreter {shard.interpreter!r}; there are {', '.join(sorted(met))}", "")
     new.fingerprint, new.count, new.shard = digest.hexdigest(), count, shard
     if os.path.exists(os.path.join(path, "triage.json")):
         _check_same(opened(path), new, shard)
@@ -193,7 +206,7 @@ def made(path: str, jobs: Iterable[Job], base: str, shard: Shard) -> Folder:
     os.replace(f"{listed}.new", listed)
     new.write("triage.json", json.dumps({
         "schema": SCHEMA, "refdbg": __version__, "base": base, "jobs": new.fingerprint, "count": count,
-        "shard": [shard.number, shard.of] if shard.of > 1 else None,
+        "shard": [shard.number, shard.of] if shard.of > 1 else None, "interpreter": shard.interpreter,
     }, indent=1) + "\n")  # fmt: skip
     return new
 
@@ -208,8 +221,8 @@ def _check_same(old: Folder, new: Folder, shard: Shard) -> None:
     if old.shard != shard:
         os.unlink(os.path.join(new.path, "jobs.jsonl.new"))
         raise BadFolder(
-            f"{old.path} has the results of shard {old.shard.number}/{old.shard.of}, not of "
-            f"{shard.number}/{shard.of}", "Each shard has a folder of its own; `refdbg-triage merge` joins them.",
+            f"{old.path} has the results of {old.shard}, not of {shard}",
+            "Each shard has a folder of its own; `refdbg-triage merge` joins them.",
         )  # fmt: skip
 
 

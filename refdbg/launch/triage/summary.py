@@ -72,7 +72,7 @@ def summary(folder: Folder, known: AbstractSet[str], notes: Sequence[str] = ()) 
         row["groups"] = sorted(numbers[signature] for signature in row.pop("signatures"))
         row["new"] = sum(listed[number - 1]["new"] for number in row["groups"]) + len(row["unexplained"])
     outcomes = Counter(row["outcome"] for row in rows)
-    return {
+    record = {
         "schema": SCHEMA, "refdbg": __version__,
         "shard": [folder.shard.number, folder.shard.of] if folder.shard.of > 1 else None,
         "outcomes": {name: outcomes[name] for name in (*OUTCOMES, NOT_RUN) if outcomes[name]},
@@ -82,10 +82,11 @@ def summary(folder: Folder, known: AbstractSet[str], notes: Sequence[str] = ()) 
         "notes": [*notes, *_version_notes(versions)],
         "groups": listed, "rows": rows,
     }  # fmt: skip
+    return {**record, "exit_status": _exit_status(record)}
 
 
-def exit_status(record: Mapping[str, Any]) -> int:
-    """2: not every job was watched to its end; 1: there are new leaks; 0: neither."""
+def _exit_status(record: Mapping[str, Any]) -> int:
+    # 2: not every job was watched to its end; 1: there are new leaks; 0: neither.
     if any(record["outcomes"].get(name) for name in ("incomplete", "failed", "not started", NOT_RUN)):
         return 2
     return 1 if record["new"] or record["unexplained"] else 0
