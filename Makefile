@@ -70,7 +70,7 @@ sid: test-venv
 	-$(BIN)/python -m tests.support.sid
 
 containers: test-venv
-	@echo "== the images of docker/compose.yaml (cached outside the checkout; the first time takes many minutes)"
+	@echo "== the images of docker/compose.yaml (cached outside the checkout; REFDBG_IMAGES=all: those that build their CPython, too)"
 	-$(BIN)/python -m tests.support.containers
 
 clean:

@@ -4,8 +4,8 @@
 makes it with mmdebstrap). Images stay in a store in the cache, so that only the layers that have changed are built
 again. Nothing under /etc is edited: podman's settings are two files in a work folder of its own.
 
-``python -m tests.support.containers`` builds the images of docker/compose.yaml: minutes the first time, for it builds
-CPythons.
+``python -m tests.support.containers`` builds the images of docker/compose.yaml that the suite tests: those that need
+not build a CPython; with REFDBG_IMAGES=all every one.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
+
+import yaml
 
 SUITE = "bookworm"
 BASE = f"localhost/debian:{SUITE}-slim"  # what `FROM debian:bookworm-slim` resolves to
@@ -314,11 +317,26 @@ def engine() -> Iterator[Podman]:
                 podman.clean()
 
 
+def services() -> dict[str, Any]:
+    """The services of docker/compose.yaml by name."""
+    found: dict[str, Any] = yaml.safe_load(COMPOSE.read_text(encoding="utf-8"))["services"]
+    return found
+
+
+def matrix() -> dict[str, Any]:
+    """Those that are tested: of which the suite has the CPython as a package.
+
+    With REFDBG_IMAGES=all in the environment the others, too: each builds its CPython, which takes many minutes.
+    """
+    every = os.environ.get("REFDBG_IMAGES") == "all"
+    return {name: each for name, each in services().items() if every or "SOURCE" not in each["build"]["args"]}
+
+
 def build_matrix(podman: Podman) -> None:
-    """Build the images of docker/compose.yaml, in the place of this checkout's last ones."""
+    """Build the images of the `matrix`, in the place of this checkout's last ones."""
     podman.build(f"{IMAGE}:refdbg", "--target", "refdbg")  # has a name so that what takes its place removes it
     with podman.replacing(*podman("image", "ls", "--format", "{{.Repository}}:{{.Tag}}", IMAGE).split()):
-        built = podman.compose("build")
+        built = podman.compose("build", *matrix())
     if built.returncode:
         raise ContainerError("\n".join((built.stdout + built.stderr).splitlines()[-30:]))
 
