@@ -245,7 +245,7 @@ def test_a_program_that_hangs_is_ended() -> None:
     assert ended.report["target"]["crash"]["python"][0]["line"] == 3
     deaf = "import signal\nsignal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGABRT])\nsignal.pause()"
     if os.environ.get("REFDBG_REQUIRE"):  # half a minute
-        ended = run([python, "-c", deaf], ["--timeout", "2"])
+        ended = run([python, "-c", deaf], ["--timeout", "8"])
         assert (ended.status, ended.report["target"]["signal"]) == (124, signal.SIGKILL.name)
 
 
