@@ -29,6 +29,7 @@ class Images:
         self._first = first
         self._regions: Sequence[Region] = ()
         self._libraries: dict[tuple[str, int], Library | None] = {}
+        self._loaded: list[Library] = []
         self.unreadable: list[str] = []
         self._layouts: dict[str, StructLayout | None] = {}
         self._structs: dict[int, tuple[PointedStruct, ...]] = {}
@@ -37,7 +38,8 @@ class Images:
     def refresh(self) -> None:
         """Look for files that were loaded since."""
         self._regions = self._current_regions()
-        for path, base in first_mappings(self._regions).items():
+        mapped = first_mappings(self._regions)
+        for path, base in mapped.items():
             if (path, base) not in self._libraries:
                 try:
                     self._libraries[path, base] = Library(path, base, self._open, self._struct, self._cached)
@@ -49,13 +51,16 @@ class Images:
                             f"{getattr(error, 'strerror', None) or error}"
                         )
 
+        files = [self._libraries[key] for key in sorted(mapped.items(), key=lambda each: each[1])]
+        self._loaded = [library for library in files if library is not None]
+
     def _is_elf(self, path: str) -> bool:
         with self._open(path) as file:
             return file.read(4) == b"\x7fELF"
 
     def loaded(self) -> list[Library]:
-        """The files, in the order of their addresses."""
-        return [library for library in self._libraries.values() if library is not None]
+        """The files that are mapped, in the order of their addresses."""
+        return self._loaded
 
     def _in_order(self) -> Iterator[Library]:
         own = next((library for library in self.loaded() if self._first in library.addresses), None)

@@ -58,3 +58,17 @@ def test_what_is_alive_is_not_lost(name: str, traced: str, build: Callable[[str]
     answer = json.loads(done.stdout)
     assert [each["message"] for each in answer["findings"]] == []
     assert answer["objects"] > 10_000  # they were looked at
+
+
+LATER = """
+import _testcapi
+_testcapi.run_in_subinterp("import _json, threading, _socket; x = threading.Lock()")
+import _ctypes, _elementtree, _asyncio
+"""
+
+
+def test_static_types_of_libraries_that_are_loaded_later_keep_by_design(build: Callable[[str], str]) -> None:
+    """The kernel puts them below those that were there when an interpreter's end was looked at."""
+    found = run([build("3.11"), "-c", LATER]).report
+    assert [each["message"] for each in found["findings"] if "tp_dict" in str(each["evidence"])] == []
+    assert any("by those of _ctypes" in note for note in found["warnings"])
