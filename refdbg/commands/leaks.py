@@ -46,7 +46,10 @@ def show_leaks(context: Context, arguments: argparse.Namespace) -> Leaks:
     everything = LeftOver(stop, objects, 0)
     limit = max(arguments.objects, 1)  # a finding names the first
     held = everything.explain(limit, "" if arguments.all else "lost-reference")
-    notes = objects.coverage.notes + everything.not_read() + stop.statics.coverage.notes + stop.suspended.notes
+    notes = [
+        *objects.coverage.notes, *everything.given_up(), *everything.not_read(), *stop.statics.coverage.notes,
+        *stop.suspended.notes,
+    ]
     for interpreter in stop.runtime.interpreters():
         if stop.lists.collecting(interpreter):
             notes.append(

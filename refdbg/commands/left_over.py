@@ -24,6 +24,7 @@ from refdbg.cpython.referrers import Holder, Referrers
 from refdbg.cpython.stop import AbandonedFrame, Stop, module_definition
 from refdbg.cpython.total import is_interned
 from refdbg.cpython.traverse import Traverse
+from refdbg.cpython.untracked import GivenUp
 from refdbg.errors import MemoryFault
 from refdbg.graph.edges import Edges
 from refdbg.graph.objects import Objects
@@ -90,14 +91,16 @@ class _Group:
 _OWNERS = {
     "kept by design": "fields of static objects", "held by other objects": "objects that are not left over",
     "static-reference": "C variables", "state-reference": "interpreter state", "native-reference": "memory of C code",
-    "stack-reference": "frames and stacks", "lost-reference": "nobody", "not read": "nobody, or what cannot be read",
+    "stack-reference": "frames and stacks", "lost-reference": "nobody", "given up": "collectors that have ended",
+    "not read": "nobody, or what cannot be read",
 }
 _DESIGN = _Group("kept by design", "")
 _OTHERS = _Group("held by other objects", "")
 _NOT_READ = _Group("not read", "")  # no word was found, and not all memory could be read
-_NO_FINDING = (_DESIGN, _OTHERS, _NOT_READ)
+_GIVEN_UP = _Group("given up", "")
+_NO_FINDING = (_DESIGN, _OTHERS, _NOT_READ, _GIVEN_UP)
 _ELSEWHERE = 3  # objects that are not left over and hold most
-_KEEPERS = 20  # objects whose keeper is searched
+_KEEPERS = 8  # objects whose keeper is searched: those that hold most
 
 
 class LeftOver:
@@ -112,6 +115,7 @@ class LeftOver:
         self.stop = stop
         self._keeper = keeper
         self._keepers: dict[int, _Group] = {}  # by the object that holds
+        self._asked: set[int] = set()  # of these objects the keeper is searched
         self._left = left
         self.objects = len(left)
         self.interpreter = interpreter
@@ -133,10 +137,11 @@ class LeftOver:
         design = self._edges.reach([*self._direct.get(_DESIGN, ()), *self._immortal])
         others = self._edges.reach(list(self._direct.get(_OTHERS, ())), design)
         unknown = self._edges.reach(list(self._direct.get(_NOT_READ, ())), design | others)
+        given_up = self._edges.reach(list(self._direct.get(_GIVEN_UP, ())), design | others)
         groups = sorted(self._direct.keys() - set(_NO_FINDING), key=lambda group: (group.owner, group.library))
         mortal = [row for row in design if self._counts[row]]
         taken = design  # of a large heap it is large: there is no second one
-        taken |= others | unknown
+        taken |= others | unknown | given_up
         found: list[Share] = []
         # A thread that runs on explains more than what its C code has in memory. Weak words are often stale: they
         # explain what nothing else does.
@@ -176,10 +181,21 @@ class LeftOver:
                 f"{references} references of {len(others)} objects: objects that are not left over hold them"
                 f"{self._holders_elsewhere()}."
             )
+        notes += self.given_up()
         notes += self.not_read()
         weak = sum(len(share.rows) for share in found if groups[share.holder].weak)
         rest = self._left.pick(row for row in range(len(self._left)) if row not in taken)
         return Explained(findings, notes, rest, weak, self._let_go() if stuck else LetGo())
+
+    def given_up(self) -> list[str]:
+        """A note where interpreters that have ended left objects that are never freed."""
+        found = self._direct.get(_GIVEN_UP)
+        if not found:
+            return []
+        return [
+            f"{len(found)} objects were left over by interpreters that have ended: their collectors gave them up, each "
+            "with a reference that nobody holds (gc_fini_untrack, on purpose). What had kept them refdbg-run tells."
+        ]
 
     def not_read(self) -> list[str]:
         """A note where references stand in no word, and not every word could be read."""
@@ -247,6 +263,13 @@ class LeftOver:
             {address: count for address, count, done in zip(self._left.addresses, self._counts, closed)
              if count and not done},
         )
+        if self._keeper is not None:
+            owners = Counter(
+                holder.owner for account in self._accounts.values() for holder in account.standing()
+                if holder.kind == "object" and holder.owner not in self._row_of
+            )
+            self._asked = {owner for owner, _ in owners.most_common(_KEEPERS)}
+        given_up = GivenUp(self.stop)
         outgoing: defaultdict[int, list[int]] = defaultdict(list)
         for address, account in self._accounts.items():
             row = self._row_of[address]
@@ -257,9 +280,14 @@ class LeftOver:
                 else:
                     direct[self._group(holder, row)][row] += 1
             if account.balance.lost:
+                lost = account.balance.lost
+                if given_up.has(address, self._left.types[row]):
+                    direct[_GIVEN_UP][row] = 1
+                    lost -= 1
                 blind = self.stop.heap.objects.coverage.unreadable
                 group = _NOT_READ if blind else _Group("lost-reference", self._victim(row))
-                direct[group][row] += account.balance.lost
+                if lost:
+                    direct[group][row] += lost
         return edges.plus(outgoing), {group: rows for group, rows in direct.items() if rows}
 
     def _closed(self) -> bytearray:
@@ -296,7 +324,7 @@ class LeftOver:
         return _Group(verdict, owner, weak=trust(holder) is Trust.STACK)
 
     def _kept_by(self, owner: int) -> _Group:
-        if self._keeper is None or (owner not in self._keepers and len(self._keepers) >= _KEEPERS):
+        if self._keeper is None or owner not in self._asked:
             return _OTHERS
         if owner not in self._keepers:
             found = self._keeper(owner)

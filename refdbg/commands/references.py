@@ -10,6 +10,7 @@ from refdbg.analysis import audit
 from refdbg.answers import Graph, GraphEdge, GraphNode, ReferenceStep
 from refdbg.cpython import describe
 from refdbg.cpython.owned import Owned
+from refdbg.cpython.referrers import Holder, Referrers
 from refdbg.cpython.stop import Stop
 from refdbg.cpython.traverse import Traverse
 from refdbg.errors import DecodeError, MemoryFault
@@ -37,6 +38,8 @@ class References:
         self._stop = stop
         self.traverse = Traverse(stop)
         self.owned = Owned(self._stop.texts, lambda: self._stop.heap)
+        self.referrers = Referrers(stop, self.owned)
+        self._holders: dict[int, list[Holder]] = {}
         self._links: dict[int, list[Link]] = {}
         self._rows: dict[int, ObjectRow] = {}
 
@@ -46,6 +49,12 @@ class References:
         if found is None:
             found = self._rows[address] = describe.row(self._stop, address)
         return found
+
+    def holders(self, addresses: Iterable[int]) -> dict[int, list[Holder]]:
+        """The words that equal each of the addresses, as `Referrers.of_many` finds them: each is searched once."""
+        wanted = list(dict.fromkeys(addresses))
+        self._holders.update(self.referrers.of_many([each for each in wanted if each not in self._holders]))
+        return {address: self._holders[address] for address in wanted}
 
     def load(self, owners: Iterable[int]) -> None:
         """Read the references of many objects at once: the emulator then runs once."""

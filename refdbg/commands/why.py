@@ -15,7 +15,7 @@ from refdbg.commands.references import Drawing, References
 from refdbg.cpython import describe
 from refdbg.cpython.fields import SURROUNDINGS
 from refdbg.cpython.holders import BLOCK, STACK, SURE, Outside, strength
-from refdbg.cpython.referrers import Holder, Referrers
+from refdbg.cpython.referrers import Holder
 from refdbg.cpython.stop import Stop
 from refdbg.graph.paths import UNREACHED, grouped, path, search, shortest_cycle
 
@@ -54,8 +54,7 @@ def show_why(context: Context, arguments: argparse.Namespace) -> Why:
     stop = context.stop
     address = object_address(context, arguments.expression)
     references = References(context.stop)
-    referrers = Referrers(stop, references.owned)
-    known = _search(stop, referrers, address, arguments.limit)
+    known = _search(stop, references, address, arguments.limit)
     paths, through = _paths(known, references, arguments.limit)
     held = any(one.holder.certain or one.holder.kind == "block" for one in paths)
     rows = range(len(known.addresses)) if known.complete and not held else [0]
@@ -71,7 +70,7 @@ def show_why(context: Context, arguments: argparse.Namespace) -> Why:
         [references.row(known.addresses[owner]) for owner in through[: arguments.limit]],
         references.steps(cycle, known.labels), references.steps(leads, known.labels),
         unknown[:_UNKNOWN], _drawn(references, address, shown, [*cycle, *leads]),
-        _notes(known, bool(paths)) + referrers.coverage.notes, stop.allocations.of(address),
+        _notes(known, bool(paths)) + references.referrers.coverage.notes, stop.allocations.of(address),
     )
 
 
@@ -80,9 +79,8 @@ def best_way(stop: Stop, references: References, address: int) -> HolderPath | N
 
     A module's namespace is that of its module before it is that of a frame that runs in it.
     """
-    referrers = Referrers(stop, references.owned)
     for without in (SURROUNDINGS, frozenset[str]()):
-        paths, _ = _paths(_search(stop, referrers, address, 1, without), references, 1)
+        paths, _ = _paths(_search(stop, references, address, 1, without), references, 1)
         if paths and (paths[0].holder.certain or not without):
             return paths[0]
     return None
@@ -102,7 +100,7 @@ def _drawn(references: References, address: int, paths: Sequence[HolderPath], ot
 
 
 def _search(
-    stop: Stop, referrers: Referrers, address: int, limit: int, without: Container[str] = frozenset()
+    stop: Stop, references: References, address: int, limit: int, without: Container[str] = frozenset()
 ) -> _Known:
     # Backwards, level by level, until enough of the object's own holders are traced to the outside. *without*: fields
     # through which no way goes.
@@ -114,7 +112,7 @@ def _search(
     searched, cut = 1, False
     for depth in range(_LEVELS):
         following: list[int] = []
-        for target, holders in referrers.of_many(level).items():
+        for target, holders in references.holders(level).items():
             for holder in holders:
                 if holder.label.partition(" of ")[0] not in without:
                     following += _add(known, target, outside.resolved(holder))

@@ -1,7 +1,8 @@
-"""What a collection stops to track before it looks for garbage."""
+"""What is not tracked: by a collection, before it looks for garbage, and when an interpreter's collector has ended."""
 
 from __future__ import annotations
 
+from functools import cached_property
 from itertools import compress
 
 from refdbg.cpython.stop import Stop
@@ -41,7 +42,7 @@ class _Rules:
         self._stop = stop
         self._memory = stop.runtime.memory
         self._containers = stop.texts.containers
-        self._tuples = tuples
+        self.tuples = tuples
         self._untracked = untracked
         self._ob_type = stop.runtime.build.ob_type
         self._is_gc = stop.runtime.build.type.offset("tp_is_gc")
@@ -73,6 +74,56 @@ class _Rules:
             return False
         if self._memory.u64(type_ + self._is_gc):  # type's own: static types are not tracked
             return self._stop.types[address].is_heap if self._stop.types.is_type(address) else True
-        if type_ != self._tuples:
-            return True
+        return type_ != self.tuples or self._is_tracked(address)
+
+    def _is_tracked(self, address: int) -> bool:
         return address not in self._untracked and self._stop.lists.is_tracked(address)
+
+
+class GivenUp:
+    """What the collectors of subinterpreters that have ended were still tracking (Python/gc.c, gc_fini_untrack).
+
+    Since 3.11 (bpo-46070) such an object is not tracked any more, and has one reference that nobody holds, on purpose:
+    it is never freed.
+    """
+
+    def __init__(self, stop: Stop) -> None:
+        self._stop = stop
+
+    def has(self, address: int, type_address: int) -> bool:
+        """Whether the object is one of them: a dict or tuple that no collector would track is not taken for one."""
+        if not self._have_ended:
+            return False
+        try:
+            if not self._stop.types[type_address].is_gc or self._stop.lists.is_tracked(address):
+                return False
+            if type_address == self._rules.tuples:
+                return not self._rules.of_tuple(address)
+            return type_address != self._dicts or not self._rules.of_dict(address)
+        except (DecodeError, MemoryFault):
+            return False
+
+    @cached_property
+    def _have_ended(self) -> bool:
+        runtime = self._stop.runtime
+        if runtime.traits.free_threaded:
+            return False
+        alive = sum(1 for each in runtime.interpreters() if not each.main)
+        return bool(runtime.state["interpreters.next_id"] - 1 > alive)
+
+    @cached_property
+    def _dicts(self) -> int:
+        return self._stop.runtime.target.address_of("PyDict_Type")
+
+    @cached_property
+    def _rules(self) -> _EndedRules:
+        return _EndedRules(self._stop, self._stop.runtime.target.address_of("PyTuple_Type"), set())
+
+
+class _EndedRules(_Rules):
+    # Nothing is tracked any more: a tuple in a tuple is asked for what it has itself.
+    def _is_tracked(self, address: int) -> bool:
+        if address in self._untracked:
+            return False
+        self._untracked.add(address)  # once: a damaged one may contain itself
+        return not self.of_tuple(address)
