@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from refdbg.answers import HolderPath
@@ -24,16 +24,18 @@ from refdbg.records import Finding
 from refdbg.verdicts import grown
 
 
-def explain_growth(stop: Stop, new: Objects, limit: int) -> tuple[list[Finding], list[str]]:
+def explain_growth(
+    stop: Stop, new: Objects, limit: int, apart: Container[int] = frozenset()
+) -> tuple[list[Finding], list[str]]:
     """Who holds the objects *new*, and notes on what the findings do not explain. Raises RefdbgError.
 
-    *limit*: how many objects a finding lists.
+    *limit*: how many objects a finding lists; *apart*: what is held through these is none's leak (``PyObject *``).
     """
     references = References(stop)
 
     def keeper(owner: int) -> Keeper | None:
         way = best_way(stop, references, owner)
-        return _keeper(stop, way) if way is not None else None
+        return _keeper(stop, way, apart) if way is not None else None
 
     left = LeftOver(stop, new, 0, keeper)
     held = left.explain(limit)
@@ -48,10 +50,10 @@ def explain_growth(stop: Stop, new: Objects, limit: int) -> tuple[list[Finding],
     return held.findings + kept, notes + more
 
 
-def _keeper(stop: Stop, way: HolderPath) -> Keeper | None:
+def _keeper(stop: Stop, way: HolderPath, apart: Container[int]) -> Keeper | None:
     # How a program would spell the way.
     verdict = VERDICTS.get(way.holder.kind)
-    if verdict is None:
+    if verdict is None or any(step.object.address in apart for step in way.steps[:2]):  # a cell is one step
         return None
     name, of, whose = way.holder.label.partition(" of ")
     labels = [step.label for step in way.steps[1:]]
@@ -103,7 +105,9 @@ def words(stop: Stop, addresses: Iterable[int]) -> Words:
     return found
 
 
-def explain_kept(stop: Stop, kept: Mapping[int, Mapping[int, int]]) -> list[Finding]:
+def explain_kept(
+    stop: Stop, kept: Mapping[int, Mapping[int, int]], apart: Container[int] = frozenset()
+) -> list[Finding]:
     """The verdicts on objects that were there before and keep more of others that were, in each repetition.
 
     By the address of the one that keeps: by that of the other, how many references more (``PyObject *``).
@@ -112,7 +116,7 @@ def explain_kept(stop: Stop, kept: Mapping[int, Mapping[int, int]]) -> list[Find
     found = []
     for owner, targets in kept.items():
         way = best_way(stop, references, owner)
-        keeper = _keeper(stop, way) if way is not None else None
+        keeper = _keeper(stop, way, apart) if way is not None else None
         if keeper is not None:
             most = sorted(targets, key=lambda address: -targets[address])
             found.append(grown.kept(

@@ -272,11 +272,11 @@ class Refleak:
         ]
         own: list[Finding] = []
         if mine:
-            own, notes = explain_growth(stop, now.objects.pick(mine), self._limit)
+            own, notes = explain_growth(stop, now.objects.pick(mine), self._limit, variables)
             series.notes += notes
         gains = []
         if series.gained:
-            gains = _explain_older(series, stop, _gained(middle, now, later), later.new)
+            gains = _explain_older(series, stop, _gained(middle, now, later), later.new, variables)
         if ends.left_by_subinterpreters:
             series.notes.append(
                 "whether references to objects that were there before are lost is not known: interpreters have ended "
@@ -294,7 +294,9 @@ class Refleak:
         series.points = []
 
 
-def _explain_older(series: _Series, stop: Stop, gained: Mapping[int, int], new: Sequence[int]) -> list[Finding]:
+def _explain_older(
+    series: _Series, stop: Stop, gained: Mapping[int, int], new: Sequence[int], variables: Container[int]
+) -> list[Finding]:
     # What was there before and has gained in two repetitions: words that own it now and did not then, of objects that
     # were there, too; and when it has gained as much in both, what no word owns.
     again = {address: each for address, each in series.gained.items() if gained.get(address, 0) > 0}
@@ -302,7 +304,7 @@ def _explain_older(series: _Series, stop: Stop, gained: Mapping[int, int], new: 
     made = {stop.heap.objects.addresses[row] for row in new}
     kept = {owner: more for owner, more in held.kept_since(series.words).items() if owner not in made}
     lost = {address: each - held.more_than(series.words, address) for address, each in again.items()}
-    return explain_kept(stop, kept) + explain_gains(stop, {
+    return explain_kept(stop, kept, variables) + explain_gains(stop, {
         address: each for address, each in lost.items() if each > 0 and gained[address] == series.gained[address]
     })
 
