@@ -140,6 +140,7 @@ class LeftOver:
         given_up = self._edges.reach(list(self._direct.get(_GIVEN_UP, ())), design | others)
         groups = sorted(self._direct.keys() - set(_NO_FINDING), key=lambda group: (group.owner, group.library))
         mortal = [row for row in design if self._counts[row]]
+        designed = sum(self._held[row] for row in design)
         taken = design  # of a large heap it is large: there is no second one
         taken |= others | unknown | given_up
         found: list[Share] = []
@@ -165,7 +166,7 @@ class LeftOver:
         notes = []
         if mortal:
             direct = self._direct.get(_DESIGN, Counter())
-            references = sum(direct.values()) + sum(self._held[row] for row in design)
+            references = sum(direct.values()) + designed
             notes.append(
                 f"{references} references of {len(mortal)} objects are kept by design: static types and other static "
                 f"objects hold them{self._designers(direct)}{self._became_immortal()}."

@@ -21,7 +21,8 @@ def ended_stack(memory: Memory, region: Region, address: int) -> tuple[int, int]
     *region*: the mapped range that *address* is in. None: it is none of these, as far as can be told. Raises nothing.
     """
     start = (address // _ALIGNMENT + 1) * _ALIGNMENT
-    words = array("Q", memory.read_some(start, min(region.end - start, _LARGEST) & -_ALIGNMENT))
+    data = memory.read_some(start, min(region.end - start, _LARGEST) & -_ALIGNMENT)
+    words = array("Q", data[: len(data) & -8])  # a core file may have been cut anywhere
     for here, word in zip(range(start, region.end, _ALIGNMENT), words[:: _ALIGNMENT // 8]):
         if here == word:
             found = _stack(memory.read_some(here, _SIZE), here)

@@ -138,7 +138,8 @@ def test_an_interrupted_capture_lets_the_process_run(running: subprocess.Popen[s
             time.sleep(delay)
             looking.send_signal(signal.SIGINT if delay < 0.3 else signal.SIGKILL)
             interrupted += looking.wait() != 0
-        assert _state(running.pid) == ("S", "0")
+        state, tracer = _state(running.pid)
+        assert state in "RS" and tracer == "0"  # it may still be on its way to sleep again
     assert interrupted
 
 
