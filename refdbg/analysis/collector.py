@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import compress
 
+from refdbg.dependencies import vectors
 from refdbg.graph.edges import Edges
 
 
@@ -42,7 +43,13 @@ def replay(counts: Sequence[int], visited: Edges, collected: Sequence[int], immo
     for row in collected:
         inside[row] = 1
     starts, targets = visited.starts, visited.targets
-    if 2 * len(collected) > len(refs):  # cheaper than to ask of each visit whether it counts: the others come back
+    np = vectors(len(targets))
+    if np is not None:
+        chosen = np.frombuffer(inside, "u1") != 0
+        counting = np.repeat(chosen, np.diff(np.frombuffer(starts, "i8")))
+        visits = np.bincount(np.frombuffer(targets, "i8")[counting], minlength=len(refs))
+        refs = (np.array(counts, "i8") - np.where(chosen, visits, 0)).tolist()
+    elif 2 * len(collected) > len(refs):  # cheaper than to ask of each visit whether it counts: the others come back
         for target in targets:
             refs[target] -= 1
         for row, one in enumerate(inside):

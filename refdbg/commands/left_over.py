@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import accumulate, compress, islice, repeat
-from operator import eq
+from operator import add, eq, sub
 
 from refdbg.analysis.balance import Trust
 from refdbg.analysis.collector import Release
@@ -25,6 +25,7 @@ from refdbg.cpython.stop import AbandonedFrame, Stop, module_definition
 from refdbg.cpython.total import is_interned
 from refdbg.cpython.traverse import Traverse
 from refdbg.cpython.untracked import GivenUp
+from refdbg.dependencies import vectors
 from refdbg.errors import MemoryFault
 from refdbg.graph.edges import Edges
 from refdbg.graph.objects import Objects
@@ -123,7 +124,10 @@ class LeftOver:
         self._row_of = heap.index if left is heap.objects else Rows(left.addresses)
         # Immortal objects are in no total, and nobody's references to them are counted.
         immortal = stop.runtime.immortal_count
-        self._immortal = [row for row, count in enumerate(left.refcounts) if stop.runtime.is_immortal(count)]
+        self._immortal = [
+            row for row, count in enumerate(left.refcounts if immortal is not None else ())
+            if stop.runtime.is_immortal(count)
+        ]
         self._counts = [0 if immortal is not None and count >= immortal else count for count in left.refcounts]
         self._known = stop.known
         self._referrers = Referrers(stop, Owned(stop.texts, lambda: stop.heap), self._known)
@@ -293,6 +297,11 @@ class LeftOver:
 
     def _closed(self) -> bytearray:
         # By row: whether as many words are known to own as the object has references. No other word owns one then.
+        np = vectors(len(self._rows))
+        if np is not None:
+            number = np.bincount(np.frombuffer(self._rows, "i8") + 1, minlength=len(self._left) + 1)[1:]
+            counts = np.array(self._counts, "i8")
+            return bytearray(((number == counts) & (counts != 0)).astype("u1").tobytes() + b"\0")
         known = [0] * (len(self._left) + 1)  # the last one is what is not left over
         for row in self._rows:
             known[row] += 1
@@ -368,26 +377,26 @@ class LeftOver:
     def _references(self) -> list[int]:
         # What each object holds: references to other left-over objects, and to those that are counted elsewhere.
         known = self._known
-        rows: Sequence[int] = range(len(self._left))
+        others: Iterable[int] = known.others
         owned, targets = Edges(known.starts, known.targets), self._rows
         if self._left is not self.stop.heap.objects:
             rows = self.stop.heap.index.of(self._left.addresses)
+            others = [row for row, heap_row in enumerate(rows) if heap_row in known.others]
             owned = owned.pick(rows)
             targets = self._row_of.of(owned.targets)
-        outside = {target for target, row in zip(owned.targets, targets) if row < 0}
+        # No loop of Python's runs for each object, or reference.
+        outside = set(compress(owned.targets, map((0).__gt__, targets)))
         counted = {target: self._is_counted(target) for target in outside}
         flags = map(counted.get, owned.targets, repeat(False))
         before = array("Q", accumulate(flags, initial=0))  # how many such references, before each of them
         number = array("Q", map(before.__getitem__, owned.starts))
-        found = []
         starts = self._edges.starts
-        for row, heap_row in enumerate(rows):
-            found.append(number[row + 1] - number[row] + starts[row + 1] - starts[row])
-            if heap_row in known.others:
-                found[row] += sum(
-                    reference.exact and reference.target not in self._row_of and self._is_counted(reference.target)
-                    for reference in self._referrers.references(self._left.addresses[row])
-                )
+        found = list(map(add, map(sub, number[1:], number), map(sub, starts[1:], starts)))
+        for row in others:
+            found[row] += sum(
+                reference.exact and reference.target not in self._row_of and self._is_counted(reference.target)
+                for reference in self._referrers.references(self._left.addresses[row])
+            )
         return found
 
     def _is_counted(self, address: int) -> bool:

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refdbg import dependencies
+from refdbg.analysis.collector import replay
 from refdbg.cpython.owned import Owned
 from refdbg.cpython.referrers import Referrers
 from refdbg.cpython.runtime import RUNTIME, Build
@@ -139,3 +140,19 @@ def test_the_same_edges_stay(rows: list[list[int]], flags: bytes) -> None:
             found.append(edges.only(inside))
     assert found[0].starts == found[1].starts
     assert list(found[0].targets) == list(found[1].targets)
+
+
+@given(
+    st.lists(st.lists(st.integers(0, 9), max_size=5), min_size=10, max_size=10),
+    st.lists(st.integers(0, 4), min_size=10, max_size=10), st.sets(st.integers(0, 9)),
+)  # fmt: skip
+def test_the_same_replay(rows: list[list[int]], counts: list[int], collected: set[int]) -> None:
+    edges = Edges(
+        array("Q", [sum(map(len, rows[:row])) for row in range(11)]), array("Q", [one for each in rows for one in each])
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        found = []
+        for long in (sys.maxsize, 0):
+            patch.setattr(dependencies, "_LONG", long)
+            found.append(replay(counts, edges, sorted(collected), immortal=4))
+    assert found[0] == found[1]
