@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -42,13 +43,10 @@ def test_a_thread_is_no_leak(name: str, build: Callable[[str], str]) -> None:
     assert run([build(name), "-c", THREAD]).report["findings"] == []
 
 
-@pytest.mark.parametrize(("name", "traced"), [
-    ("3.13", ""), ("3.13-release", ""), ("3.13t", ""), ("3.13", "1"), ("3.13t", "1"),
-])  # fmt: skip
-def test_what_is_alive_is_not_lost(name: str, traced: str, build: Callable[[str], str]) -> None:
-    env = {**ENVIRONMENT, "PYTHONTRACEMALLOC": traced}
+def _leaks(python: str, code: str, **env: str) -> dict[str, Any]:
+    # What `refdbg --pid N leaks` says of the program, once that has printed a line.
     with subprocess.Popen(
-        [build(name), "-c", ALIVE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env
+        [python, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**ENVIRONMENT, **env}
     ) as program:
         assert program.stdout is not None
         program.stdout.readline()
@@ -56,7 +54,15 @@ def test_what_is_alive_is_not_lost(name: str, traced: str, build: Callable[[str]
             [*REFDBG, "--pid", str(program.pid), "leaks", "--json"], capture_output=True, text=True, check=True
         )
         program.kill()
-    answer = json.loads(done.stdout)
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
+
+
+@pytest.mark.parametrize(("name", "traced"), [
+    ("3.13", ""), ("3.13-release", ""), ("3.13t", ""), ("3.13", "1"), ("3.13t", "1"),
+])  # fmt: skip
+def test_what_is_alive_is_not_lost(name: str, traced: str, build: Callable[[str], str]) -> None:
+    answer = _leaks(build(name), ALIVE, PYTHONTRACEMALLOC=traced)
     assert [each["message"] for each in answer["findings"]] == []
     assert answer["objects"] > 10_000  # they were looked at
 
@@ -86,16 +92,7 @@ input()
 
 def test_what_ended_interpreters_left_is_not_lost(build: Callable[[str], str]) -> None:
     """Their collectors leave a reference to each on purpose (gc_fini_untrack)."""
-    with subprocess.Popen(
-        [build("3.11"), "-c", ENDED], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=ENVIRONMENT
-    ) as program:
-        assert program.stdout is not None
-        program.stdout.readline()
-        done = subprocess.run(
-            [*REFDBG, "--pid", str(program.pid), "leaks", "--json"], capture_output=True, text=True, check=True
-        )
-        program.kill()
-    answer = json.loads(done.stdout)
+    answer = _leaks(build("3.11"), ENDED)
     assert any("objects were left over by interpreters that have ended" in note for note in answer["notes"])
     lost = [each["subject"]["repr"] for each in answer["findings"]]
     # _testcapi makes one too many; the statics of _socket and _asyncio were overwritten by the next interpreter's.
