@@ -29,14 +29,11 @@ def count_deferred(runtime: Runtime, groups: Sequence[Objects]) -> dict[int, int
     Returns where these stand, and to what (``PyObject *``). *groups*: together all objects that the collector looks at.
     Frames that cannot be read are left out.
     """
-    try:
-        if not runtime.traits.free_threaded or not are_tagged(runtime.build):
-            return {}
-        frames = _Frames(runtime)
-    except LayoutNotFound:
+    reader = _reader(runtime)
+    if reader is None:
         return {}
-    words = deferred_words(
-        runtime, {*frames.of_threads(), *(frame for objects in groups for frame in frames.of_objects(objects))}
+    words = reader.words(
+        {*reader.of_threads(), *(frame for objects in groups for frame in reader.of_objects(objects))}
     )
     number = Counter(words.values())
     counted: set[int] = set()
@@ -54,17 +51,16 @@ def deferred_words(runtime: Runtime, frames: Iterable[int]) -> dict[int, int]:
 
     None but in free-threaded builds from 3.14 on. *frames*: ``_PyInterpreterFrame *``; what cannot be read is left out.
     """
-    words: dict[int, int] = {}
+    reader = _reader(runtime)
+    return reader.words(frames) if reader is not None else {}
+
+
+def _reader(runtime: Runtime) -> _Frames | None:
+    # None where no frame has such references.
     try:
-        if not runtime.traits.free_threaded or not are_tagged(runtime.build):
-            return words
-        reader = _Frames(runtime)
+        return _Frames(runtime) if runtime.traits.free_threaded and are_tagged(runtime.build) else None
     except LayoutNotFound:
-        return words
-    for frame in frames:
-        with suppress(MemoryFault):
-            words.update(reader.deferred(frame))
-    return words
+        return None
 
 
 class _Frames:
@@ -109,6 +105,14 @@ class _Frames:
                 frame = self._memory.u64(address + self._of_object)
                 if frame and self._memory.integer(frame + self._owner, 1) == _OWNED_BY_FRAME_OBJECT:
                     yield frame
+
+    def words(self, frames: Iterable[int]) -> dict[int, int]:
+        """Those of all the frames; what cannot be read is left out."""
+        found: dict[int, int] = {}
+        for frame in frames:
+            with suppress(MemoryFault):
+                found.update(self.deferred(frame))
+        return found
 
     def deferred(self, frame: int) -> Iterator[tuple[int, int]]:
         """Where its words refer to something without counting, and to what (``PyObject *``). Raises MemoryFault."""
