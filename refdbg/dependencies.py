@@ -24,6 +24,14 @@ def make_importable() -> None:
             sys.path.append(place)
 
 
+def own_python() -> str:
+    """The interpreter that the packages were installed for, "" where it is not known or has no numpy."""
+    found = sorted(glob.glob(f"{glob.escape(ROOT)}/.venv/lib/python3*/site-packages/numpy"))
+    here = found[-1] if found else os.path.join(ROOT, "numpy")  # a checkout's, or refdbg was installed beside it
+    python = os.path.join(os.path.dirname(here), *[os.pardir] * 3, "bin", "python3")
+    return os.path.normpath(python) if os.path.isdir(here) and os.path.exists(python) else ""
+
+
 def _install_command(package: str) -> str:
     if os.path.exists(os.path.join(ROOT, "Makefile")):
         return f"make -C {ROOT} venv"
@@ -64,9 +72,14 @@ jinja2 = _Lazy("jinja2", "jinja2", "markupsafe")  # only outside of debuggers: i
 _LONG = 1 << 17  # below, loops of Python's are done before numpy is imported
 
 
+def inside_debugger() -> bool:
+    """Whether this is a debugger's Python, which has none of the packages that are compiled for one."""
+    return "gdb" in sys.modules or "lldb" in sys.modules
+
+
 def vectors(length: int) -> Any:
     """numpy for columns of that *length*, None where loops of Python's must do or are as fast: in every debugger."""
-    if length < _LONG or "gdb" in sys.modules or "lldb" in sys.modules:
+    if length < _LONG or inside_debugger():
         return None
     make_importable()
     try:

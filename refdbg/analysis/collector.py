@@ -7,9 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import compress
+from typing import Any
 
 from refdbg.dependencies import vectors
-from refdbg.graph.edges import Edges
+from refdbg.graph.edges import Edges, Marks
+
+_AT_ONCE = 1 << 18  # rows: what is told of their visits stays small
+_OTHERS = bytes.maketrans(b"\0\1", b"\1\0")
 
 
 @dataclass(frozen=True)
@@ -38,18 +42,15 @@ def replay(counts: Sequence[int], visited: Edges, collected: Sequence[int], immo
     *counts*: reference counts by row; *visited*: what each row's tp_traverse reports; counts of *immortal* and
     above never drop.
     """
+    np = vectors(len(visited.targets))
+    if np is not None:
+        return _replay_at_once(np, np.asarray(counts, "i8"), visited, np.asarray(collected, "i8"), immortal)
     refs = list(counts)  # a list's items are read and written faster than an array's
     inside = bytearray(len(refs))
     for row in collected:
         inside[row] = 1
     starts, targets = visited.starts, visited.targets
-    np = vectors(len(targets))
-    if np is not None:
-        chosen = np.frombuffer(inside, "u1") != 0
-        counting = np.repeat(chosen, np.diff(np.frombuffer(starts, "i8")))
-        visits = np.bincount(np.frombuffer(targets, "i8")[counting], minlength=len(refs))
-        refs = (np.array(counts, "i8") - np.where(chosen, visits, 0)).tolist()
-    elif 2 * len(collected) > len(refs):  # cheaper than to ask of each visit whether it counts: the others come back
+    if 2 * len(collected) > len(refs):  # cheaper than to ask of each visit whether it counts: the others come back
         for target in targets:
             refs[target] -= 1
         for row, one in enumerate(inside):
@@ -68,19 +69,33 @@ def replay(counts: Sequence[int], visited: Edges, collected: Sequence[int], immo
         for row in collected:
             if counts[row] >= immortal:
                 refs[row] = counts[row]
-    todo = [row for row in collected if refs[row] > 0]
     negative = [row for row in collected if refs[row] < 0]
-    for row in todo:
-        inside[row] = 2
-    take, leave = todo.pop, todo.append
-    while todo:
-        row = take()
-        for target in targets[starts[row] : starts[row + 1]]:
-            if inside[target] == 1:
-                inside[target] = 2
-                leave(target)
-    unreachable = [row for row in collected if inside[row] == 1]
-    return Replay(array("q", refs), inside.translate(bytes.maketrans(b"\1\2", b"\0\1")), unreachable, negative)
+    others = Marks(0)
+    others.marks = inside.translate(_OTHERS)
+    reached = visited.flood([row for row in collected if refs[row] > 0], others)
+    unreachable = [row for row in collected if row not in others]
+    return Replay(array("q", refs), reached.marks, unreachable, negative)
+
+
+def _replay_at_once(np: Any, counts: Any, visited: Edges, collected: Any, immortal: int | None) -> Replay:
+    inside = bytearray(len(counts))
+    chosen = np.frombuffer(inside, "u1")
+    chosen[collected] = 1
+    targets, starts = np.frombuffer(visited.targets, "i8"), np.frombuffer(visited.starts, "i8")
+    refs = counts.copy()
+    for first in range(0, len(counts), _AT_ONCE):
+        ends = starts[first : first + _AT_ONCE + 1]
+        some = targets[ends[0] : ends[-1]][np.repeat(chosen[first : first + _AT_ONCE] != 0, np.diff(ends))]
+        refs -= np.bincount(some, minlength=len(counts))
+    refs = np.where(chosen != 0, refs, counts)
+    if immortal is not None:
+        refs = np.where((chosen != 0) & (counts >= immortal), counts, refs)
+    others = Marks(0)
+    others.marks = inside.translate(_OTHERS)
+    reached = visited.flood(collected[refs[collected] > 0], others)
+    unreachable = collected[np.frombuffer(others.marks, "u1")[collected] == 0]
+    negative = collected[refs[collected] < 0]
+    return Replay(array("q", refs.tobytes()), reached.marks, unreachable.tolist(), negative.tolist())
 
 
 class Release:
@@ -94,12 +109,13 @@ class Release:
         the rows that the collector looks at. Counts of *immortal* and above never drop.
         """
         self._owned, self._visited = owned, visited
-        self._mortal = bytearray(immortal is None or count < immortal for count in counts)
+        self._mortal = bytearray(
+            b"\1" * len(counts) if immortal is None else (count < immortal for count in counts)
+        )
         self._immortal = immortal
         self._refs = array("q", counts)
-        self._collected = bytearray(len(counts))
-        for row in collected:
-            self._collected[row] = 1
+        self._collected = Marks(len(counts))
+        self._collected.set(collected, 1)
         # Garbage goes in any case, and first: what goes then hangs on what is let go of.
         self.garbage: set[int] = set()
         self._fall(self._refs, [], collected, self.garbage)
@@ -116,7 +132,7 @@ class Release:
             behind = more
             more = self._visited.reach(list(self._owned.reach(list(behind), gone)), gone)
         todo = [row for row in dropped if refs[row] <= 0 and row not in gone]
-        self._fall(refs, todo, [row for row in behind if self._collected[row]], gone)
+        self._fall(refs, todo, [row for row in behind if row in self._collected], gone)
         return gone
 
     def _fall(self, refs: array[int], todo: list[int], collected: Sequence[int], gone: set[int]) -> None:
@@ -133,7 +149,8 @@ class Release:
                         if left == 0 and target not in gone:
                             gone.add(target)
                             leave(target)
-            collected = [row for row in collected if row not in gone]
+            if gone:
+                collected = [row for row in collected if row not in gone]
             todo = replay(refs, self._visited, collected, self._immortal).unreachable
             if not todo:
                 return

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from refdbg.graph.dominators import Dominators, dominators
-from refdbg.graph.edges import Edges
+from refdbg.graph.edges import Edges, Taken
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Share:
 
 
 def shares(
-    holders: Mapping[int, Sequence[int]], edges: Edges, counts: Sequence[int], kept: frozenset[int] | set[int],
+    holders: Mapping[int, Sequence[int]], edges: Edges, counts: Sequence[int], kept: Taken,
 ) -> list[Share]:
     """Each row that a holder reaches, given to exactly one: the holder that reaches most comes first.
 

@@ -27,7 +27,7 @@ from refdbg.cpython.traverse import Traverse
 from refdbg.cpython.untracked import GivenUp
 from refdbg.dependencies import vectors
 from refdbg.errors import MemoryFault
-from refdbg.graph.edges import Edges
+from refdbg.graph.edges import Edges, Marks
 from refdbg.graph.objects import Objects
 from refdbg.graph.rows import NO_ROW, Rows
 from refdbg.records import Explains, Finding, FindingGraph, TotalLine
@@ -131,22 +131,20 @@ class LeftOver:
         self._counts = [0 if immortal is not None and count >= immortal else count for count in left.refcounts]
         self._known = stop.known
         self._referrers = Referrers(stop, Owned(stop.texts, lambda: stop.heap), self._known)
-        self._rows = self._row_of.of(self._known.targets)
+        rows = self._row_of.of(self._known.targets)
         self._accounts: dict[int, Account] = {}  # of the objects whose known owners are not as many as references
-        self._edges, self._direct = self._graph()
-        self._held = self._references()
+        self._edges, self._direct = self._graph(rows)
+        self._held = self._references(rows)
 
     def explain(self, limit: int, only: str = "") -> Explained:
         """Who holds them. *limit*: how many objects a finding lists; *only*: findings of this verdict."""
-        design = self._edges.reach([*self._direct.get(_DESIGN, ()), *self._immortal])
-        others = self._edges.reach(list(self._direct.get(_OTHERS, ())), design)
-        unknown = self._edges.reach(list(self._direct.get(_NOT_READ, ())), design | others)
-        given_up = self._edges.reach(list(self._direct.get(_GIVEN_UP, ())), design | others)
+        taken = Marks(len(self._left))
+        design = self._edges.flood([*self._direct.get(_DESIGN, ()), *self._immortal], taken).marks
+        others = self._edges.flood(self._direct.get(_OTHERS, ()), taken).marks
+        for group in (_NOT_READ, _GIVEN_UP):
+            self._edges.flood(self._direct.get(group, ()), taken)
         groups = sorted(self._direct.keys() - set(_NO_FINDING), key=lambda group: (group.owner, group.library))
-        mortal = [row for row in design if self._counts[row]]
-        designed = sum(self._held[row] for row in design)
-        taken = design  # of a large heap it is large: there is no second one
-        taken |= others | unknown | given_up
+        mortal = sum(map(bool, compress(self._counts, design)))
         found: list[Share] = []
         # A thread that runs on explains more than what its C code has in memory. Weak words are often stale: they
         # explain what nothing else does.
@@ -156,13 +154,14 @@ class LeftOver:
                 for number, group in enumerate(groups) if (group.sure, group.weak) == tier
             }
             found += shares(held_by, self._edges, self._held, taken)
-            taken.update(*(share.rows for share in found))
+            for share in found:
+                taken.set(share.rows, 1)
         # What stays even when every holder lets go is kept by something that no count shows: the last collection tells.
         stuck: set[int] = set()
         if found and not only:
             stuck = set().union(*(share.rows for share in found)) - self._released
             stuck.difference_update(*(share.roots for share in found))
-            taken -= stuck
+            taken.set(stuck, 0)
         findings = [
             self._finding(groups[share.holder], share.rows - stuck, limit)
             for share in found if only in ("", groups[share.holder].verdict)
@@ -170,9 +169,9 @@ class LeftOver:
         notes = []
         if mortal:
             direct = self._direct.get(_DESIGN, Counter())
-            references = sum(direct.values()) + designed
+            references = sum(direct.values()) + sum(compress(self._held, design))
             notes.append(
-                f"{references} references of {len(mortal)} objects are kept by design: static types and other static "
+                f"{references} references of {mortal} objects are kept by design: static types and other static "
                 f"objects hold them{self._designers(direct)}{self._became_immortal()}."
             )
         if self._immortal and not self.stop.runtime.traits.debug:  # a debug build frees the interned ones
@@ -180,16 +179,16 @@ class LeftOver:
                 f"{len(self._immortal)} immortal objects are left over by design: a release build never frees them, "
                 "and who refers to them is not counted."
             )
-        if others:
-            references = sum(self._direct[_OTHERS].values()) + sum(self._held[row] for row in others)
+        if any(others):
+            references = sum(self._direct[_OTHERS].values()) + sum(compress(self._held, others))
             notes.append(
-                f"{references} references of {len(others)} objects: objects that are not left over hold them"
+                f"{references} references of {sum(others)} objects: objects that are not left over hold them"
                 f"{self._holders_elsewhere()}."
             )
         notes += self.given_up()
         notes += self.not_read()
         weak = sum(len(share.rows) for share in found if groups[share.holder].weak)
-        rest = self._left.pick(row for row in range(len(self._left)) if row not in taken)
+        rest = self._left.pick(row for row, mark in enumerate(taken.marks) if not mark)
         return Explained(findings, notes, rest, weak, self._let_go() if stuck else LetGo())
 
     def given_up(self) -> list[str]:
@@ -246,10 +245,11 @@ class LeftOver:
         """How many references each of the objects *rest* holds (``PyObject *``)."""
         return {address: self._held[self._row_of[address]] for address in rest.addresses}
 
-    def _graph(self) -> tuple[Edges, dict[_Group, Counter[int]]]:
-        # The references between the objects, and how many each object has from each holder outside.
-        closed = self._closed()
-        edges = Edges(self._known.starts, self._rows).only(closed)
+    def _graph(self, rows: array[int]) -> tuple[Edges, dict[_Group, Counter[int]]]:
+        # The references between the objects, and how many each object has from each holder outside. *rows*: of what
+        # the known references refer to.
+        closed = self._closed(rows)
+        edges = Edges(self._known.starts, rows).only(closed)
         direct: defaultdict[_Group, Counter[int]] = defaultdict(Counter)
         if self._left is not self.stop.heap.objects:
             mine = self.stop.heap.index.of(self._left.addresses)
@@ -295,15 +295,15 @@ class LeftOver:
                     direct[group][row] += lost
         return edges.plus(outgoing), {group: rows for group, rows in direct.items() if rows}
 
-    def _closed(self) -> bytearray:
+    def _closed(self, rows: array[int]) -> bytearray:
         # By row: whether as many words are known to own as the object has references. No other word owns one then.
-        np = vectors(len(self._rows))
+        np = vectors(len(rows))
         if np is not None:
-            number = np.bincount(np.frombuffer(self._rows, "i8") + 1, minlength=len(self._left) + 1)[1:]
+            number = np.bincount(np.frombuffer(rows, "i8") + 1, minlength=len(self._left) + 1)[1:]
             counts = np.array(self._counts, "i8")
             return bytearray(((number == counts) & (counts != 0)).astype("u1").tobytes() + b"\0")
         known = [0] * (len(self._left) + 1)  # the last one is what is not left over
-        for row in self._rows:
+        for row in rows:
             known[row] += 1
         closed = bytearray(map(eq, known, self._counts))
         for row, count in enumerate(self._counts):
@@ -374,24 +374,34 @@ class LeftOver:
                 return f"{texts.type_name(type_)} {name}"
         return f"{texts.type_name(type_)} {', '.join(sorted(references.keys() - {'ob_type'})[:8])}".rstrip()
 
-    def _references(self) -> list[int]:
+    def _references(self, targets: array[int]) -> list[int]:
         # What each object holds: references to other left-over objects, and to those that are counted elsewhere.
+        # *targets*: rows of what the known references refer to.
         known = self._known
         others: Iterable[int] = known.others
-        owned, targets = Edges(known.starts, known.targets), self._rows
+        owned = Edges(known.starts, known.targets)
         if self._left is not self.stop.heap.objects:
             rows = self.stop.heap.index.of(self._left.addresses)
             others = [row for row, heap_row in enumerate(rows) if heap_row in known.others]
             owned = owned.pick(rows)
             targets = self._row_of.of(owned.targets)
         # No loop of Python's runs for each object, or reference.
-        outside = set(compress(owned.targets, map((0).__gt__, targets)))
-        counted = {target: self._is_counted(target) for target in outside}
-        flags = map(counted.get, owned.targets, repeat(False))
-        before = array("Q", accumulate(flags, initial=0))  # how many such references, before each of them
-        number = array("Q", map(before.__getitem__, owned.starts))
         starts = self._edges.starts
-        found = list(map(add, map(sub, number[1:], number), map(sub, starts[1:], starts)))
+        np = vectors(len(targets))
+        if np is not None:
+            outside = np.frombuffer(owned.targets, "u8")[np.frombuffer(targets, "i8") < 0]
+            each, which = np.unique(outside, return_inverse=True)
+            flags = np.zeros(len(targets), bool)
+            flags[np.frombuffer(targets, "i8") < 0] = np.array([*map(self._is_counted, each.tolist())], bool)[which]
+            before = np.concatenate([[0], np.cumsum(flags)])
+            ends = before[np.frombuffer(owned.starts, "u8")]
+            found: list[int] = (np.diff(ends) + np.diff(np.frombuffer(starts, "i8"))).tolist()
+        else:
+            known_outside = set(compress(owned.targets, map((0).__gt__, targets)))
+            counted = {target: self._is_counted(target) for target in known_outside}
+            before = array("Q", accumulate(map(counted.get, owned.targets, repeat(False)), initial=0))
+            number = array("Q", map(before.__getitem__, owned.starts))  # how many such references, before each row
+            found = list(map(add, map(sub, number[1:], number), map(sub, starts[1:], starts)))
         for row in others:
             found[row] += sum(
                 reference.exact and reference.target not in self._row_of and self._is_counted(reference.target)
@@ -578,5 +588,4 @@ class LeftOver:
     @cached_property
     def _release(self) -> Release:
         collectable = {type_ for type_ in set(self._left.types) if self.stop.types[type_].is_gc}
-        collected = [row for row, type_ in enumerate(self._left.types) if type_ in collectable]
-        return Release(self._counts, self._edges, self._visited, collected)
+        return Release(self._counts, self._edges, self._visited, self._left.of_types(collectable))

@@ -180,20 +180,21 @@ class KeyTables:
         build = runtime.build
         self._memory = runtime.memory
         keys = self._layout = build.layout("PyDictKeysObject")
-        self._entries, self._nentries = keys.offset("dk_indices"), keys.offset("dk_nentries")
-        self._entry = self._unicode_entry = _entry(build.layout("PyDictKeyEntry"))
+        self.indices, self.nentries = keys.offset("dk_indices"), keys.offset("dk_nentries")
+        self.entry = self.unicode_entry = _entry(build.layout("PyDictKeyEntry"))  # (offset of the key, size)
         # 3.11+: the table's size as a logarithm, and entries without hash when all keys are str.
-        self._log2 = keys.offset("dk_log2_size") if "dk_log2_size" in keys else None
-        self._index_log2 = keys.offset("dk_log2_index_bytes") if "dk_log2_index_bytes" in keys else None
-        self._kind = keys.offset("dk_kind") if "dk_kind" in keys else None
-        self._size = keys.offset("dk_size") if "dk_size" in keys else None
-        if self._kind is not None:
-            self._unicode_entry = _entry(build.layout("PyDictUnicodeEntry"))
+        self.log2 = keys.offset("dk_log2_size") if "dk_log2_size" in keys else None
+        self.index_log2 = keys.offset("dk_log2_index_bytes") if "dk_log2_index_bytes" in keys else None
+        self.kind = keys.offset("dk_kind") if "dk_kind" in keys else None
+        self.size = keys.offset("dk_size") if "dk_size" in keys else None
+        if self.kind is not None:
+            self.unicode_entry = _entry(build.layout("PyDictUnicodeEntry"))
         self.values = self._values_layout(runtime)
-        self._first_value = self.values.offset("values") if self.values is not None else 0
-        self._sizes: tuple[int, int] | None = None
+        self.first_value = self.values.offset("values") if self.values is not None else 0
+        self.sizes: tuple[int, int] | None = None
         if self.values is not None and "capacity" in self.values:
-            self._sizes = self.values.offset("capacity"), self.values.offset("size")
+            self.sizes = self.values.offset("capacity"), self.values.offset("size")
+        self.valid = self.values.offset("valid") if self.values is not None and "valid" in self.values else None
 
     @staticmethod
     def _values_layout(runtime: Runtime) -> StructLayout | None:
@@ -212,22 +213,22 @@ class KeyTables:
 
         Raises DecodeError, MemoryFault.
         """
-        header = read(keys, self._entries)
-        (count,) = _WORD.unpack_from(header, self._nentries)
-        if self._log2 is not None and self._index_log2 is not None:
-            slots, index = header[self._log2], header[self._index_log2]
+        header = read(keys, self.indices)
+        (count,) = _WORD.unpack_from(header, self.nentries)
+        if self.log2 is not None and self.index_log2 is not None:
+            slots, index = header[self.log2], header[self.index_log2]
             if slots > 48 or index > 52:
                 raise DecodeError(f"the dict keys at {keys:#x} claim 2**{slots} slots")
             size, index_bytes = 1 << slots, 1 << index
         else:
-            size = _WORD.unpack_from(header, self._size)[0] if self._size is not None else 0
+            size = _WORD.unpack_from(header, self.size)[0] if self.size is not None else 0
             width = 1 if size <= 0xFF else 2 if size <= 0xFFFF else 4 if size <= 0xFFFF_FFFF else 8
             index_bytes = size * width
         if count > size or count > LIMIT:
             raise DecodeError(f"the dict keys at {keys:#x} claim {count} entries in {size} slots")
-        general = self._kind is None or header[self._kind] == 0  # DICT_KEYS_GENERAL
-        key, entry = self._entry if general else self._unicode_entry
-        return keys + self._entries + index_bytes, key, entry, count
+        general = self.kind is None or header[self.kind] == 0  # DICT_KEYS_GENERAL
+        key, entry = self.entry if general else self.unicode_entry
+        return keys + self.indices + index_bytes, key, entry, count
 
     def combined(self, keys: int) -> Iterator[Entry]:
         """The entries of a table that has its own values. *keys*: ``PyDictKeysObject *``."""
@@ -269,9 +270,9 @@ class KeyTables:
         """
         if self.values is None:
             return values, range(count)
-        first = values + self._first_value
-        if self._sizes is not None:  # 3.13+: sizes in front, the order behind the values
-            capacity, size = (read(values + offset, 1)[0] for offset in self._sizes)
+        first = values + self.first_value
+        if self.sizes is not None:  # 3.13+: sizes in front, the order behind the values
+            capacity, size = (read(values + offset, 1)[0] for offset in self.sizes)
             return first, read(first + 8 * capacity, min(size, capacity))
         # 3.11, 3.12: [-1] prefix size, [-2] used size, [-3 - n] the order
         size = read(first - 2, 1)[0]
@@ -279,9 +280,7 @@ class KeyTables:
 
     def are_valid(self, values: int) -> bool:
         """Whether inline values are in use (3.13+). *values*: ``PyDictValues *``."""
-        if self.values is None or "valid" not in self.values:
-            return False
-        return bool(self._memory.integer(values + self.values.offset("valid"), 1))
+        return self.valid is not None and bool(self._memory.integer(values + self.valid, 1))
 
 
 def _entry(layout: StructLayout) -> tuple[int, int]:

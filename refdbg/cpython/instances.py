@@ -50,19 +50,22 @@ class Instances:
         self._tp_members = build.type.offset("tp_members")
         self._member = build.layout("PyMemberDef")
         # Include/internal/pycore_object.h, MANAGED_DICT_OFFSET and MANAGED_WEAKREF_OFFSET: in front of the GC head.
-        self._managed_dict = -build.gc_head_size - 8
-        self._managed_first = -build.gc_head_size - 16
+        self.managed_dict = -build.gc_head_size - 8
+        self.managed_first = -build.gc_head_size - 16
         heap_type = build.layout("PyHeapTypeObject")
         self._cached_keys = heap_type.offset("ht_cached_keys") if "ht_cached_keys" in heap_type else None
         self._slots = heap_type.offset("ht_slots")
-        values = containers.tables.values
-        self._inline = values is not None and "valid" in values  # 3.13+
-        self._tagged = _has(runtime, "PyDictOrValues")  # 3.12
+        self.inline = containers.tables.valid is not None  # 3.13+
+        self.tagged = _has(runtime, "PyDictOrValues")  # 3.12
         self._members: dict[int, tuple[Member, ...]] = {}
 
     def is_managed(self, type_: Type) -> bool:
         """Whether the instances' attributes stand in front of their GC head, or inline (3.11+)."""
         return self._types.has_preheader and bool(type_.flags & MANAGED_DICT)
+
+    def has_inline(self, type_: Type) -> bool:
+        """Whether instances have room for values behind their struct (3.13+)."""
+        return self.inline and bool(type_.flags & INLINE_VALUES)
 
     def dict_place(self, address: int, type_: Type) -> int:
         """Where the instance's ``__dict__`` pointer is, 0 when it has none (Objects/object.c, _PyObject_GetDictPtr).
@@ -70,7 +73,7 @@ class Instances:
         Raises MemoryFault.
         """
         if self.is_managed(type_):
-            return address + self._managed_dict
+            return address + self.managed_dict
         offset = type_.dictoffset
         if offset < 0:  # from the end of a variable-sized object
             size = abs(self._scalars.size(address))
@@ -85,7 +88,7 @@ class Instances:
         if not place:
             return 0
         found = (word or self._memory.u64)(place)
-        if self._tagged and type_.flags & MANAGED_DICT and found & 1:
+        if self.tagged and type_.flags & MANAGED_DICT and found & 1:
             return 0  # 3.12: the word is the tagged address of the values
         return found
 
@@ -97,13 +100,13 @@ class Instances:
         if not self.is_managed(type_):
             return 0
         word = word or self._memory.u64
-        if self._inline:  # 3.13+: behind the struct
+        if self.inline:  # 3.13+: behind the struct
             values = address + type_.basicsize
-            return values if type_.flags & INLINE_VALUES and self._containers.tables.are_valid(values) else 0
-        if self._tagged:  # 3.12: dict and values share a word, whose lowest bit says values
-            found = word(address + self._managed_dict)
+            return values if self.has_inline(type_) and self._containers.tables.are_valid(values) else 0
+        if self.tagged:  # 3.12: dict and values share a word, whose lowest bit says values
+            found = word(address + self.managed_dict)
             return found + 1 if found & 1 else 0
-        return word(address + self._managed_first)  # 3.11: two words
+        return word(address + self.managed_first)  # 3.11: two words
 
     def inline_entries(self, address: int, type_: Type) -> Iterator[Entry]:
         """The attributes that the instance keeps without a dict. Raises DecodeError, MemoryFault."""
@@ -148,7 +151,7 @@ class Instances:
         """The offsets of words that are no references: the weak reference list. Negative ones lie in front."""
         found = [type_.weaklistoffset] if type_.weaklistoffset else []
         if self._types.has_preheader and type_.flags & MANAGED_WEAKREF:
-            found.append(self._managed_first)
+            found.append(self.managed_first)
         return found
 
     def members(self, type_: int) -> tuple[Member, ...]:

@@ -10,7 +10,7 @@ import struct
 from array import array
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from mmap import mmap
 
@@ -57,7 +57,10 @@ def known_references(stop: Stop) -> Known:
 def _copied(stop: Stop) -> tuple[mmap, list[Stretch]]:
     # The writable memory as far as it can be read, in memory that the kernel gets back at once: of malloc's it would
     # not.
-    wanted = [(start, end) for _, start, end in resident_stretches(stop.runtime)]
+    wanted = [(start, end) for _, start, end in resident_stretches(stop.runtime.target)]
+    if stop.copy is not None:
+        places = [(start, *stop.copy.place(start, end)) for start, end in wanted]
+        return stop.copy.buffer, [Stretch(*place) for place in places]
     copy = mmap(-1, max(sum(end - start for start, end in wanted), 1))
     found, first = [], 0
     with memoryview(copy) as view:
@@ -111,9 +114,9 @@ class _Reader:
         shapes = {type_: self._shape(type_) for type_ in set(objects.types)}
         takes = {type_: self._take(shape) if shape else None for type_, shape in shapes.items()}
         other_types = {type_ for type_, take in takes.items() if take is None}
-        others = {row for row, type_ in enumerate(objects.types) if type_ in other_types} if other_types else set()
+        others = set(objects.of_types(other_types))
         interned = interned_dicts(self._stop)  # their references are not counted
-        many = self._many(shapes)
+        many = self._many(shapes, interned)
         rows, addresses, row_types = many.rest(objects) if many else (
             range(len(objects)), objects.addresses, objects.types
         )
@@ -142,26 +145,35 @@ class _Reader:
         del self._copy  # the copy of the memory: what is bound to this object would keep it
         types = self._stop.types
         unsure_types = {type_ for type_ in takes.keys() - other_types if self._owned.may_own_more(types[type_])}
-        unsure = (row for row, type_ in enumerate(objects.types) if type_ in unsure_types)
-        return Known(starts, places, targets, frozenset(others), frozenset(unsure))
+        return Known(starts, places, targets, frozenset(others), frozenset(objects.of_types(unsure_types)))
 
-    def _many(self, shapes: dict[int, _Shape | None]) -> Many | None:
+    def _many(self, shapes: dict[int, _Shape | None], interned: Collection[int]) -> Many | None:
         # The objects of the types that have many, where they can be read without a loop.
         objects = self._stop.heap.objects
         np = vectors(len(objects))
         if np is None:
             return None
-        found = Many(np, objects, self._copy, self._stretches)
+        found = Many(np, objects, self._copy, self._stretches, interned)
+        storage = {
+            "list": [found.elements(8 * self._size, 8 * self._list_items, inline=False)],
+            "tuple": [found.elements(8 * self._size, self._tuple_items, inline=True)],
+            "dict": [found.entries(self._tables, 8 * self._ma_keys, 8 * self._ma_values)],
+            "": [],
+        }
         for type_, number in Counter(objects.types).items():
             shape = shapes[type_]
-            if shape is None or shape.managed is not None or number < _MANY:
+            if shape is None or shape.container not in storage or number < _MANY:
                 continue
-            if shape.container == "list":
-                found.add(type_, shape.offsets, 8 * self._size, 8 * self._list_items, _LIMIT)
-            elif shape.container == "tuple":
-                found.add(type_, shape.offsets, 8 * self._size, self._tuple_items, _LIMIT, inline=True)
-            elif not shape.container:
-                found.add(type_, shape.offsets)
+            parts = storage[shape.container]
+            if shape.managed is not None:
+                instances = self._stop.texts.instances
+                try:
+                    keys = instances.cached_keys(shape.managed)
+                    names = self._tables.table(keys, self._span)[3] if keys else 0
+                except (DecodeError, MemoryFault):
+                    continue
+                parts = [*parts, found.attributes(instances, self._tables, shape.managed, names)]
+            found.add(type_, *parts, found.fixed(shape.offsets))
         return found
 
     def _shape(self, type_address: int) -> _Shape | None:

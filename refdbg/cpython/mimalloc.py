@@ -123,7 +123,7 @@ class Mimalloc:
         """Every ``mi_segment_t *``, found by the cookie that its header has (_mi_ptr_cookie), ascending."""
         cookie = self._memory.u64(self._runtime.target.address_of("_mi_heap_main") + self._heap.offset("cookie"))
         found = []
-        for _region, start, end in resident_stretches(self._runtime):
+        for _region, start, end in resident_stretches(self._runtime.target):
             first = -(-start // self._segment_size) * self._segment_size
             for address in range(first, end, self._segment_size):
                 try:

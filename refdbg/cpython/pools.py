@@ -188,7 +188,7 @@ class _Reader:
         heap = next((region for region in regions if region.path == "[heap]"), None)
         self._native = NativeBlocks(self._memory, heap) if heap is not None else None
         self._mapped = MappedBlocks(
-            self._memory, ((start, end) for region, start, end in resident_stretches(runtime) if not region.path)
+            self._memory, ((start, end) for region, start, end in resident_stretches(runtime.target) if not region.path)
         )
 
     def read(self) -> HeapObjects:

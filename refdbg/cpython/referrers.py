@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from array import array
 from bisect import bisect_right
 from collections import defaultdict
@@ -11,7 +12,7 @@ from functools import cached_property
 from itertools import compress
 
 from refdbg.cpython.greenlets import C_STACK
-from refdbg.cpython.heap import HeapObjects, resident_data
+from refdbg.cpython.heap import HeapObjects, copied_data, resident_data
 from refdbg.cpython.kinds import OBJECT
 from refdbg.cpython.known import Known
 from refdbg.cpython.owned import Owned, Reference
@@ -310,12 +311,13 @@ class Referrers:
         return inside.address if inside is not None else None
 
     def _words(self, wanted: frozenset[int]) -> Iterator[tuple[int, int]]:
-        np = vectors(len(self._heap.objects))
-        if np is not None:
+        copy = self._stop.copy
+        if copy is not None:
+            np = vectors(sys.maxsize)
             seem = np.zeros(_PARTS, bool)  # by a part of a word, whether it may be one of them
             seem[np.array(list(wanted), "u8") >> 3 & (_PARTS - 1)] = True
-            for start, data in resident_data(self._stop.runtime, self.coverage, _PIECE):
-                column = np.frombuffer(data[: len(data) & ~7] or bytes(8), "<u8")
+            for start, copied in copied_data(self._stop.runtime, self.coverage, copy, _PIECE):
+                column = np.frombuffer(copied, "<u8", len(copied) // 8)
                 for index in np.flatnonzero(seem[column >> 3 & (_PARTS - 1)]).tolist():
                     word = int(column[index])
                     if word in wanted:

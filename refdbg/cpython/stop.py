@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING
 
 from refdbg.cpython.allocator import has_debug_headers
 from refdbg.cpython.frames import Frames
-from refdbg.cpython.heap import GenerationLists, HeapObjects, heap_objects
+from refdbg.cpython.heap import BLOCK, GenerationLists, HeapObjects, data_size, heap_objects, tracked_of
 from refdbg.cpython.mimalloc import MimallocPages, free_threaded_heap
 from refdbg.cpython.pools import pool_objects
 from refdbg.cpython.runtime import Build, Runtime
 from refdbg.cpython.text import Texts
 from refdbg.cpython.types import Types
+from refdbg.dependencies import inside_debugger, vectors
 from refdbg.errors import DecodeError, LayoutNotFound, MemoryFault, NotPython, RefdbgError
 from refdbg.graph.objects import Objects
+from refdbg.target.copied import CopiedMemory
 
 if TYPE_CHECKING:
     from refdbg.cpython.allocations import Allocations
@@ -87,6 +89,14 @@ class Stop:
         return Types(self.runtime)
 
     @cached_property
+    def copy(self) -> CopiedMemory | None:
+        """The memory, where it is large and numpy reads it: outside of debuggers."""
+        target = self.runtime.target
+        if inside_debugger() or vectors(data_size(target) // BLOCK) is None:
+            return None
+        return CopiedMemory(target)
+
+    @cached_property
     def lists(self) -> GenerationLists | MimallocPages:
         """Where the collector has its objects. Raises NotPython for a build that is not supported."""
         check_supported(self.runtime.build)
@@ -94,8 +104,11 @@ class Stop:
 
     def tracked(self) -> Objects:
         """What the collectors of all interpreters track. Raises NotPython for a build that is not supported."""
+        interpreters = list(self.runtime.interpreters())
+        if self.copy is not None and isinstance(self.lists, GenerationLists) and "heap" in vars(self):
+            return tracked_of(self.lists, interpreters, self.heap, self.copy)
         found = Objects()
-        for interpreter in self.runtime.interpreters():
+        for interpreter in interpreters:
             found.extend(self.lists.tracked(interpreter))
         return found
 
@@ -123,7 +136,7 @@ class Stop:
                 )
             return free_threaded_heap(self.runtime, self.types)
         if has_debug_headers(self.runtime):
-            return heap_objects(self.runtime, self.types, self.runtime.build.pages)
+            return heap_objects(self.runtime, self.types, self.runtime.build.pages, self.copy)
         return pool_objects(self.texts, self.tracked())
 
     def held(self, address: int) -> int:
@@ -172,9 +185,10 @@ class Stop:
 
     def begin_visits(self) -> None:
         """Have `visits` found out beside what is done next. Raises EmulationError, MissingDependency."""
-        self.runtime.memory.forget()  # the walks have read most of its pages, one by one
-        _ = self.known  # it needs a copy of the memory for itself, and so do they
-        self.runtime.memory.forget()
+        if self.copy is None:
+            self.runtime.memory.forget()  # the walks have read most of its pages, one by one
+            _ = self.known  # it needs a copy of the memory for itself, and so do they
+            self.runtime.memory.forget()
         self._visiting = self._visiting or self._begin()
 
     def _begin(self) -> tuple[Traverse, Callable[[], Visited]]:

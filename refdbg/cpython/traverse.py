@@ -60,7 +60,7 @@ class Traverse:
         build = stop.runtime.build
         borrowed = are_tagged(build) and not build.traits.free_threaded
         visitor = address_of(stop.runtime, "visit_decref") if borrowed else 0
-        self._emulator = Emulator(stop.runtime.target, visitor)
+        self._emulator = Emulator(stop.runtime.target, visitor, stop.copy)
         self._type_offset = build.ob_type
         self._slot = build.type.offset("tp_traverse")
         self._is_gc_slot = build.type.offset("tp_is_gc")

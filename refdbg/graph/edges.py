@@ -3,12 +3,39 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, compress
-from operator import add
+from operator import add, sub
+from typing import Any, Union
 
 from refdbg.dependencies import vectors
+
+_WIDE = 6  # one row of 2 ** so many
+_AT_ONCE = 1 << 17  # rows
+
+
+class Marks:
+    """A set of rows, where it can have a great part of them: *marks*, 1 or 0 by row."""
+
+    def __init__(self, rows: int) -> None:
+        """Empty, of so many rows."""
+        self.marks = bytearray(rows)
+
+    def __contains__(self, row: int) -> bool:
+        return bool(self.marks[row])
+
+    def set(self, rows: Collection[int], mark: int) -> None:
+        """Take rows in (1) or out (0)."""
+        np = vectors(len(rows))
+        if np is not None:
+            np.frombuffer(self.marks, "u1")[np.fromiter(rows, "i8", len(rows))] = mark
+            return
+        for row in rows:
+            self.marks[row] = mark
+
+
+Taken = Union["set[int]", "frozenset[int]", Marks]
 
 
 @dataclass
@@ -71,16 +98,89 @@ class Edges:
         targets.extend(self.targets[last:])
         return Edges(array("Q", map(add, self.starts, accumulate(added))), targets)
 
-    def reach(self, roots: Sequence[int], taken: set[int] | frozenset[int] = frozenset()) -> set[int]:
+    def reach(self, roots: Sequence[int], taken: Taken = frozenset()) -> set[int]:
         """The rows that *roots* reach, themselves included, without passing through *taken*."""
         starts, targets = self.starts, self.targets
+        is_taken = taken.marks.__getitem__ if isinstance(taken, Marks) else taken.__contains__
         todo = [row for row in dict.fromkeys(roots) if row not in taken]
         seen = set(todo)
+        np = vectors(len(targets))
+        wide = _wide(np, len(starts) - 1)
         add, take, leave = seen.add, todo.pop, todo.append
         while todo:
+            if len(todo) > wide:
+                return self._reach_wide(np, todo, seen, taken)
             row = take()
             for target in targets[starts[row] : starts[row + 1]]:
-                if target not in seen and target not in taken:
+                if target not in seen and not is_taken(target):
                     add(target)
                     leave(target)
         return seen
+
+    def _reach_wide(self, np: Any, todo: list[int], seen: set[int], taken: Taken) -> set[int]:
+        marks = Marks(len(self.starts) - 1)
+        if isinstance(taken, Marks):
+            marks.marks[:] = taken.marks
+        else:
+            np.frombuffer(marks.marks, "u1")[np.fromiter(taken, "i8", len(taken))] = 1
+        before = bytes(marks.marks)
+        np.frombuffer(marks.marks, "u1")[np.fromiter(seen, "i8", len(seen))] = 1
+        self._flood(todo, marks.marks)
+        return set(np.flatnonzero(np.frombuffer(before, "u1") != np.frombuffer(marks.marks, "u1")).tolist())
+
+    def flood(self, roots: Collection[int], taken: Marks) -> Marks:
+        """As `reach`, where that is a great part of all rows: these, which are *taken* then."""
+        before = bytes(taken.marks)
+        np = vectors(len(roots))
+        if np is not None:
+            self._flood(_marked(np, np.asarray(roots, "i8"), np.frombuffer(taken.marks, "u1")), taken.marks)
+        else:
+            todo = [row for row in dict.fromkeys(roots) if row not in taken]
+            taken.set(todo, 1)
+            self._flood(todo, taken.marks)
+        found = Marks(0)
+        found.marks = bytearray(map(sub, taken.marks, before))
+        return found
+
+    def _flood(self, todo: Any, marks: bytearray) -> None:
+        # Marks what the rows *todo* reach over rows without a mark; they have theirs.
+        starts, targets = self.starts, self.targets
+        np = vectors(len(targets))
+        wide = _wide(np, len(marks))
+        while len(todo):
+            if len(todo) > wide:
+                todo = self._flood_wide(np, np.asarray(todo, "i8"), np.frombuffer(marks, "u1"))
+                continue
+            todo = list(map(int, todo))
+            take, leave = todo.pop, todo.append
+            while todo and len(todo) <= wide:
+                row = take()
+                for target in targets[starts[row] : starts[row + 1]]:
+                    if not marks[target]:
+                        marks[target] = 1
+                        leave(target)
+
+    def _flood_wide(self, np: Any, rows: Any, marks: Any) -> Any:
+        # The rows next to many, all at once.
+        starts, targets = np.frombuffer(self.starts, "i8"), np.frombuffer(self.targets, "i8")
+        found = []
+        for first in range(0, len(rows), _AT_ONCE):
+            some = rows[first : first + _AT_ONCE]
+            number = starts[some + 1] - starts[some]
+            places = np.arange(number.sum()) + np.repeat(starts[some] - np.cumsum(number) + number, number)
+            found.append(_marked(np, targets[places], marks))
+        return np.concatenate(found)
+
+
+def _marked(np: Any, rows: Any, marks: Any) -> Any:
+    # Marks the rows; returns those that had no mark, each once.
+    new = np.zeros(len(marks), "u1")
+    new[rows] = 1
+    new &= 1 - marks
+    marks |= new
+    return np.flatnonzero(new)
+
+
+def _wide(np: Any, rows: int) -> int:
+    # How many rows are followed one by one: more are faster at once.
+    return rows >> _WIDE if np is not None else rows

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
+
+from refdbg.dependencies import vectors
+from refdbg.graph.rows import among
 
 
 @dataclass
@@ -43,13 +46,26 @@ class Objects:
         """(address, type, reference count) of each object."""
         return zip(self.addresses, self.types, self.refcounts)
 
+    def of_types(self, types: Collection[int]) -> array[int]:
+        """The rows of the objects whose types are among these, ascending."""
+        np = vectors(len(self.types))
+        if np is None:
+            return array("q", [row for row, type_ in enumerate(self.types) if type_ in types] if types else [])
+        wanted = np.array(sorted(types), "u8")
+        return array("q", np.flatnonzero(among(np, np.frombuffer(self.types, "u8"), wanted)).tobytes())
+
     def pick(self, rows: Iterable[int]) -> Objects:
         """The chosen rows in their order, with the same coverage."""
         rows = array("Q", rows)
-        addresses, types, counts = (
-            array(column.typecode, map(column.__getitem__, rows))
-            for column in (self.addresses, self.types, self.refcounts)
-        )
+        columns = (self.addresses, self.types, self.refcounts)
+        np = vectors(len(rows))
+        if np is None:
+            addresses, types, counts = (array(each.typecode, map(each.__getitem__, rows)) for each in columns)
+        else:
+            chosen = np.frombuffer(rows, "u8")
+            addresses, types, counts = (
+                array(each.typecode, np.frombuffer(each, "u8")[chosen].tobytes()) for each in columns
+            )
         return Objects(addresses, types, counts, self.coverage)
 
     def extend(self, other: Objects) -> None:

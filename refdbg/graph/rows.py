@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from refdbg.dependencies import vectors
 
 NO_ROW = -1
 _UNALIGNED = 15  # objects begin at multiples of 16
+_AT_ONCE = 1 << 16  # addresses: what is told of them stays in the processor's cache
 _SPREAD = 512  # bytes of memory for each object, at most
 
 
@@ -52,14 +54,17 @@ class Rows:
         ])
 
     def _vectors(self, np: Any, wanted: Any) -> array[int]:
-        near = (wanted >= self._low) & (wanted <= self._high) & (wanted & _UNALIGNED == 0)
-        found = np.full(len(wanted), NO_ROW, "i8")
-        found[near] = np.frombuffer(self._table, "i4")[wanted[near] - self._low >> 4]
-        if self._others:
-            known = np.array(sorted(self._others), "u8")
-            for place in np.flatnonzero(~near & (known[np.searchsorted(known, wanted) % len(known)] == wanted)):
-                found[place] = self._others[int(wanted[place])]
-        return array("q", found.tobytes())
+        found = array("q", [NO_ROW]) * len(wanted)
+        rows, table = np.frombuffer(found, "i8"), np.frombuffer(self._table, "i4")
+        known = np.array(sorted(self._others), "u8")
+        for first in range(0, len(wanted), _AT_ONCE):
+            some = wanted[first : first + _AT_ONCE]
+            within = some - np.uint64(self._low)
+            near = (within <= self._high - self._low) & (some & _UNALIGNED == 0)
+            rows[first : first + len(some)] = np.where(near, table[np.where(near, within >> 4, 0)], NO_ROW)
+            for place in np.flatnonzero(~near & among(np, some, known)).tolist():
+                found[first + place] = self._others[int(some[place])]
+        return found
 
     def get(self, address: int, otherwise: int = NO_ROW) -> int:
         """The row of the address, *otherwise* where it is none of theirs."""
@@ -78,10 +83,19 @@ class Rows:
         return self.get(address) != NO_ROW
 
 
+def among(np: Any, column: Any, wanted: Any) -> Any:
+    """Whether each item of a *column* is one of those *wanted*, ascending; arrays of numpy's."""
+    if not len(wanted):
+        return np.zeros(len(column), bool)
+    return wanted[np.minimum(np.searchsorted(wanted, column), len(wanted) - 1)] == column
+
+
 def _crowded(addresses: Sequence[int]) -> tuple[int, int]:
     # The part of the memory around the median.
     if not addresses:
         return 0, 0
-    ordered = sorted(addresses)
-    middle, room = ordered[len(ordered) // 2], len(ordered) * _SPREAD // 2
-    return max(ordered[0], middle - room) & ~_UNALIGNED, min(ordered[-1], middle + room)
+    np = vectors(len(addresses))
+    ordered = sorted(addresses) if np is None else np.sort(np.asarray(addresses, "u8"))
+    middle, room = int(ordered[len(ordered) // 2]), len(ordered) * _SPREAD // 2
+    low, high = bisect_left(ordered, middle - room), bisect_right(ordered, middle + room) - 1
+    return int(ordered[low]) & ~_UNALIGNED, int(ordered[high])

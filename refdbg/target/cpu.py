@@ -19,11 +19,11 @@ from typing import Any, Literal
 from refdbg.dependencies import unicorn
 from refdbg.errors import RefdbgError
 from refdbg.target import Target
+from refdbg.target.copied import CopiedMemory, Run
 from refdbg.target.memory import PAGE, Region
 
 GIB = 1 << 30
 _ROOM = 16 * GIB  # address space for our own code and buffers
-_PIECE = 4 << 20  # read at once: what is read is copied, and must not need the memory twice
 _SECONDS = 1.0  # one slice of emulation
 _CR4_OSFXSR = 1 << 9
 _LONGEST_INSTRUCTION = 15
@@ -58,8 +58,11 @@ class Cpu:
     From *base* on there is room for the caller's buffers (`map_buffer`); the first page is for its code.
     """
 
-    def __init__(self, target: Target) -> None:
-        """Copies every readable page that is backed. Raises EmulationError, MissingDependency."""
+    def __init__(self, target: Target, copy: CopiedMemory | None = None) -> None:
+        """*copy*: the memory, which stays as it is; made where there is none.
+
+        Raises EmulationError, MissingDependency.
+        """
         self._target = target
         self._uc = unicorn.Uc(unicorn.UC_ARCH_X86, unicorn.UC_MODE_64)
         self._kept: list[Any] = []  # the buffers that unicorn has pointers into
@@ -67,13 +70,17 @@ class Cpu:
         self._plain: dict[int, int] = {}  # where instructions stand that unicorn runs rightly → their bytes
         self._inspecting = False
         self._names: dict[int, str] = {}
-        self.regions = [r for r in target.regions() if r.readable and not r.path.startswith(("[vvar", "[vsys"))]
+        copy = copy or CopiedMemory(target)
+        self.regions = copy.regions
         if not self.regions:
             raise EmulationError("the process's memory regions are not known")
         self._region_starts = [region.start for region in self.regions]
         self.base = _free_space(self.regions)
         self.open = target.open
-        self.copied = sum(self._copy(run) for run in _runs(self.regions))
+        self.copied = copy.copied
+        self._own: set[int] = set()  # pages that were changed, and are no longer those of the copy
+        for run in copy.runs:
+            self._map(copy.buffer, run)
         self._hook()
         pointer = next((thread.thread_pointer for thread in target.threads()), 0)
         if pointer:  # debug builds' assertions read the thread state from thread-local storage
@@ -95,31 +102,28 @@ class Cpu:
         self._kept.append((buffer, raw))
         return memoryview(buffer)
 
-    def _copy(self, run: Sequence[Region]) -> int:
+    def _map(self, buffer: mmap.mmap, run: Run) -> None:
         # Read-only: a traverse function writes nothing but its stack; junk must not spoil the copy.
-        protection = unicorn.UC_PROT_READ | (unicorn.UC_PROT_EXEC if run[0].executable else 0)
-        start = run[0].start
-        view = self.map_buffer(start, run[-1].end - start, protection)
-        copied = 0
-        for region in run:
-            for low, high in self._backed(region):
-                while low < high:
-                    size = min(_PIECE, high - low)
-                    done = self._target.memory.read_into(low, view[low - start : low - start + size])
-                    copied += done
-                    if done < size:  # zeros must not be taken for what cannot be read
-                        missing = (low + done + PAGE - 1) & -PAGE
-                        if missing < high:
-                            self._uc.mem_unmap(missing, high - missing)
-                        break
-                    low += size
-        return copied
+        protection = unicorn.UC_PROT_READ | (unicorn.UC_PROT_EXEC if run.executable else 0)
+        raw = (ctypes.c_char * (run.end - run.start)).from_buffer(buffer, run.first)
+        self._uc.mem_map_ptr(run.start, run.end - run.start, protection, ctypes.addressof(raw))
+        self._kept.append(raw)
+        for low, high in run.missing:
+            low = (low + PAGE - 1) & -PAGE
+            if low < high:
+                self._uc.mem_unmap(low, high - low)
 
-    def _backed(self, region: Region) -> Sequence[tuple[int, int]]:
-        # Anonymous memory that was never touched is zero; reading it would make the process use memory.
-        if region.path in ("", "[heap]") or region.path.startswith(("[stack", "[anon")):
-            return self._target.resident(region.start, region.end)
-        return [(region.start, region.end)]
+    def _change(self, address: int, data: bytes) -> None:
+        # The pages that it is in become ours first.
+        for page in range(address & -PAGE, address + len(data), PAGE):
+            if page not in self._own:
+                content, region = self.peek(page, PAGE), self.region_at(page)
+                executable = region is not None and region.executable
+                self._uc.mem_unmap(page, PAGE)
+                protection = unicorn.UC_PROT_READ | (unicorn.UC_PROT_EXEC if executable else 0)
+                self.map_buffer(page, PAGE, protection)[:] = content
+                self._own.add(page)
+        self._uc.mem_write(address, data)
 
     # The copy.
 
@@ -137,7 +141,7 @@ class Cpu:
     def poke(self, address: int, data: bytes) -> None:
         """Change the copy, code too. Raises EmulationError."""
         try:
-            self._uc.mem_write(address, data)
+            self._change(address, data)
         except unicorn.UcError as error:
             raise EmulationError(f"cannot change {len(data)} bytes at {address:#x}: {error}") from None
         self.code_changed()
@@ -152,6 +156,7 @@ class Cpu:
         """Let the code write to one page; afterwards it is as before."""
         page = address & -PAGE
         saved = self.peek(page, PAGE)
+        self._change(page, saved)
         self._uc.mem_protect(page, PAGE, unicorn.UC_PROT_READ | unicorn.UC_PROT_WRITE)
         try:
             yield
@@ -345,15 +350,3 @@ def _free_space(regions: Sequence[Region]) -> int:
             return low
         low = max(low, (region.end + 2 * GIB) & -GIB)
     return low
-
-
-def _runs(regions: Sequence[Region]) -> Iterator[list[Region]]:
-    # Neighbours of one protection as one mapping: unicorn's cost grows with their number.
-    run: list[Region] = []
-    for region in regions:
-        if run and (region.start != run[-1].end or region.executable != run[0].executable):
-            yield run
-            run = []
-        run.append(region)
-    if run:
-        yield run

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from refdbg.dependencies import unicorn
 from refdbg.target import Target
+from refdbg.target.copied import CopiedMemory
 from refdbg.target.cpu import GIB, Cpu, EmulationError, Problem
 from refdbg.target.ifunc import Variants
 from refdbg.target.memory import PAGE
@@ -101,13 +102,13 @@ class _Pass:
 class Emulator:
     """Calls functions of one stopped process."""
 
-    def __init__(self, target: Target, visitor: int = 0) -> None:
-        """Copies the process's memory. Raises EmulationError, MissingDependency.
+    def __init__(self, target: Target, visitor: int = 0, copy: CopiedMemory | None = None) -> None:
+        """*copy*: see Cpu. Raises EmulationError, MissingDependency.
 
         *visitor*: a C function that what is called is given as `visit`, where it makes a difference whose address
         that is; in the copy it does what `visit` does.
         """
-        self._cpu = Cpu(target)
+        self._cpu = Cpu(target, copy)
         self._variants = Variants(self._cpu, self._call)
         self._slots = (-1, -1)
         self._endless: Counter[int] = Counter()  # by function

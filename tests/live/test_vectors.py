@@ -18,7 +18,8 @@ from refdbg.cpython.owned import Owned
 from refdbg.cpython.referrers import Referrers
 from refdbg.cpython.runtime import RUNTIME, Build
 from refdbg.cpython.stop import Stop
-from refdbg.graph.edges import Edges
+from refdbg.graph import edges as edges_module
+from refdbg.graph.edges import Edges, Marks
 from refdbg.graph.rows import Rows
 from refdbg.target import snapshot
 from tests.conftest import python_of
@@ -90,6 +91,30 @@ def test_the_same_blocks_and_objects(both: Both) -> None:
     assert vectors == loops
 
 
+def test_the_same_tracked_objects(both: Both) -> None:
+    loops, vectors = both(lambda stop: (stop.heap, stop.tracked())[1])
+    assert len(loops) > 8_000
+    assert vectors == loops
+
+
+def test_damaged_lists_of_the_collector(both: Both) -> None:
+    def tracked(stop: Stop) -> Any:
+        row = stop.heap.objects.types.index(stop.runtime.target.address_of("PyDict_Type"), 2000)
+        place = stop.heap.objects.addresses[row] - stop.lists.head_size
+        stop.runtime.memory.page(place >> 12)
+        page = bytearray(stop.runtime.memory.pages[place >> 12])
+        page[place & 0xFFF : (place & 0xFFF) + 8] = (24).to_bytes(8, "little")  # its next link leads nowhere
+        stop.runtime.memory.pages[place >> 12] = bytes(page)
+        if stop.copy is not None:
+            first, _size = stop.copy.place(place, place + 8)
+            stop.copy.buffer[first : first + 8] = (24).to_bytes(8, "little")
+        return stop.tracked()
+
+    loops, vectors = both(tracked)
+    assert loops.coverage.unreadable == 1
+    assert vectors == loops
+
+
 def test_the_same_references(both: Both) -> None:
     loops, vectors = both(lambda stop: stop.known)
     assert len(loops.targets) > 30_000
@@ -123,6 +148,35 @@ def test_the_same_rows(addresses: set[int], others: list[int]) -> None:
             found.append(Rows(ordered).of([*ordered, *others]))
     assert found[0] == found[1]
     assert list(found[0][: len(ordered)]) == list(range(len(ordered)))
+
+
+@given(
+    st.lists(st.lists(st.integers(0, 99), max_size=4), min_size=100, max_size=100), st.lists(st.integers(0, 99)),
+    st.frozensets(st.integers(0, 99)),
+)
+def test_the_same_is_reached(rows: list[list[int]], roots: list[int], taken: frozenset[int]) -> None:
+    rows[0] = rows[0] or [1]
+    starts = array("Q", [sum(map(len, rows[:row])) for row in range(101)])
+    edges = Edges(starts, array("Q", [one for each in rows for one in each]))
+    with pytest.MonkeyPatch.context() as patch:
+        found = []
+        for long in (sys.maxsize, 0):
+            patch.setattr(dependencies, "_LONG", long)
+            for wide in (0, 6):
+                patch.setattr(edges_module, "_WIDE", wide)
+                marks = Marks(100)
+                marks.set(taken, 1)
+                found.append(edges.reach(roots, taken))
+                found.append(edges.reach(roots, marks))
+                found.append({row for row, mark in enumerate(edges.flood(roots, marks).marks) if mark})
+                assert {row for row, mark in enumerate(marks.marks) if mark} == found[-1] | taken
+    todo, expected = [row for row in roots if row not in taken], set()
+    while todo:
+        row = todo.pop()
+        if row not in expected:
+            expected.add(row)
+            todo += [target for target in rows[row] if target not in taken]
+    assert all(each == expected for each in found)
 
 
 @given(
