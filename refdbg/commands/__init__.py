@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
+from refdbg.commands.beside import answered_beside
 from refdbg.commands.context import Context
 from refdbg.commands.progress import progress
 from refdbg.errors import CommandError, RefdbgError
@@ -73,7 +74,7 @@ def parser() -> argparse.ArgumentParser:
             told = next((each.help for each in action._choices_actions if each.dest == name), None)
             subparser.description = subparser.description or (f"{told[0].upper()}{told[1:]}." if told else None)
     for subparser in _all(root):
-        subparser.set_defaults(parser=subparser)
+        subparser.set_defaults(parser=subparser, beside=subparser.get_default("beside") or False)
         subparser.add_argument("--json", action="store_true", help="print the record as JSON")
         subparser.add_argument("--debug", action="store_true", help=argparse.SUPPRESS)
     return root
@@ -123,23 +124,35 @@ def _noted(context: Context, record: Any) -> Any:
     return record
 
 
+def _parsed(words: Sequence[str]) -> argparse.Namespace:
+    arguments, rest = parser().parse_known_args(words or ["--help"])
+    if rest:
+        arguments.parser.refuse(rest)
+    return arguments
+
+
+def answer(session: Session, words: Sequence[str]) -> Any:
+    """The record that answers the command. Raises RefdbgError."""
+    context, arguments = Context.of(session), _parsed(words)
+    context.refresh()
+    with progress():
+        return _noted(context, arguments.run(context, arguments))
+
+
 def run(session: Session, line: str) -> int:
     """Execute the line that follows `refdbg`. Prints the result or one clear error; returns 0 or 2."""
     from refdbg.render import as_json, as_text
 
-    context = Context.of(session)
     debug = "--debug" in line
     try:
         try:
             words = shlex.split(line)
         except ValueError as error:
             raise CommandError(f"cannot split {line!r}: {error}") from error
-        arguments, rest = parser().parse_known_args(words or ["--help"])
-        if rest:
-            arguments.parser.refuse(rest)
-        context.refresh()
-        with progress():
-            record = _noted(context, arguments.run(context, arguments))
+        arguments = _parsed(words)
+        record = answered_beside(session, words) if arguments.beside else None
+        if record is None:
+            record = answer(session, words)
         if record is not None:
             console = session.console
             console.write(as_json(record) if arguments.json else as_text(record, console.width, console.colour))

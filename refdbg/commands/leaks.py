@@ -29,7 +29,7 @@ def add_commands(subcommands: Any) -> None:
     )
     leaks.add_argument("--objects", type=number, default=5, metavar="N", help="list N objects of each finding")
     leaks.add_argument("--all", action="store_true", help="list what C variables, states and stacks hold, too")
-    leaks.set_defaults(run=show_leaks)
+    leaks.set_defaults(run=show_leaks, beside=True)
     balance = subcommands.add_parser(
         "balance", help="an object's reference count against every word of the process that holds it"
     )

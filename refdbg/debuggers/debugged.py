@@ -29,6 +29,7 @@ from refdbg.target.ctype import CType, layout_of
 from refdbg.target.dwarf import CodeCopy, DebugInfo
 from refdbg.target.elf import build_id as build_id_of
 from refdbg.target.elf import symbols_of
+from refdbg.target.handed import Handed, hand_over
 from refdbg.target.images import Images
 from refdbg.target.layout import StructLayout
 from refdbg.target.memory import Memory, Region
@@ -175,8 +176,8 @@ class Debugged:
     def regions(self) -> Sequence[Region]:
         return self._direct.regions() if self._direct else self._find_regions()
 
-    def resident(self, start: int, end: int) -> list[tuple[int, int]]:
-        return list(self._direct.resident(start, end)) if self._direct else [(start, end)]
+    def resident(self, start: int, end: int) -> Sequence[tuple[int, int]]:
+        return self._direct.resident(start, end) if self._direct else [(start, end)]
 
     def cpu_seconds(self, thread: int) -> float | None:
         return self._direct.cpu_seconds(thread) if isinstance(self._direct, ProcessMemory) else None
@@ -200,6 +201,9 @@ class Debugged:
 
     def open(self, path: str) -> BinaryIO:
         return self._direct.open(path) if self._direct else open(path, "rb")
+
+    def handed(self) -> Handed | None:
+        return None if self._direct is None else hand_over(self.info, tuple(self.threads()), self._direct)
 
     def images(self) -> Images:
         self._files.refresh()

@@ -10,6 +10,7 @@ from refdbg.target.layout import StructLayout
 from refdbg.target.memory import Memory, Region
 
 if TYPE_CHECKING:
+    from refdbg.target.handed import Handed
     from refdbg.target.images import Images
 
 
@@ -126,6 +127,10 @@ class Target(Protocol):
 
     def open(self, path: str) -> BinaryIO:
         """The file that is mapped as *path* in the process. Raises OSError."""
+        ...
+
+    def handed(self) -> Handed | None:
+        """What another process needs to read this one as it is now; None where that cannot be."""
         ...
 
     def images(self) -> Images:

@@ -46,6 +46,9 @@ class Capture:
     def open(self, path: str) -> BinaryIO:
         return self._target.open(path)
 
+    def handed(self) -> None:
+        return None  # this process has what there is of it
+
     def images(self) -> Images:
         return self._target.images()
 

@@ -59,11 +59,14 @@ def _libc() -> ctypes.CDLL:
 
 
 class ProcessMemory:
-    """Reads /proc/PID/mem. The process must be stopped and traceable by us."""
+    """Reads /proc/PID/mem. The process must be stopped and traceable by us, or by whoever has opened that file."""
 
-    def __init__(self, pid: int) -> None:
-        """Raises NoProcess when the process is gone or may not be read."""
+    def __init__(self, pid: int, opened: int | None = None) -> None:
+        """*opened*: a descriptor of /proc/PID/mem. Raises NoProcess when the process is gone or may not be read."""
         self.pid = pid
+        if opened is not None:
+            self._mem = opened
+            return
         try:
             self._mem = os.open(f"/proc/{pid}/mem", os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
@@ -92,8 +95,11 @@ class ProcessMemory:
         except OSError as error:
             raise NoProcess(f"cannot read the mappings of process {self.pid}: {error.strerror}") from error
 
-    def resident(self, start: int, end: int) -> Iterator[tuple[int, int]]:
+    def resident(self, start: int, end: int) -> list[tuple[int, int]]:
         """The parts of [start, end) that are backed by memory: reading the rest would fault it in."""
+        return list(self._resident(start, end))
+
+    def _resident(self, start: int, end: int) -> Iterator[tuple[int, int]]:
         words = array("Q")
         try:
             with open(f"/proc/{self.pid}/pagemap", "rb", buffering=0) as file:
@@ -120,6 +126,11 @@ class ProcessMemory:
                 if region.path == path:
                     return open(f"/proc/{self.pid}/map_files/{region.start:x}-{region.end:x}", "rb")
         return open(f"/proc/{self.pid}/root{path}", "rb")
+
+    @property
+    def descriptor(self) -> int:
+        """Of /proc/PID/mem: who inherits it can read the process, whoever traces it."""
+        return self._mem
 
     def cpu_seconds(self, thread: int) -> float | None:
         """The CPU time of a thread (Documentation/scheduler/sched-stats.rst: nanoseconds, first field)."""

@@ -57,6 +57,9 @@ class RecordedTarget:
     def open(self, path: str) -> BinaryIO:
         return self.source.open(path)
 
+    def handed(self) -> None:
+        return None  # this process has what there is of it
+
     def images(self) -> Images:
         return self._files
 

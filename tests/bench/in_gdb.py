@@ -5,11 +5,12 @@ Orders (the environment variable REFDBG_BENCH, JSON): root, what (capture or rep
 
 from __future__ import annotations
 
-import argparse
 import gc
 import json
 import os
+import resource
 import sys
+import threading
 import time
 from typing import Any, Callable
 
@@ -19,13 +20,12 @@ ORDERS = json.loads(os.environ["REFDBG_BENCH"])
 sys.path.insert(0, ORDERS["root"])
 
 from refdbg.analysis.collector import replay  # noqa: E402
-from refdbg.commands.context import Context  # noqa: E402
-from refdbg.commands.leaks import show_leaks  # noqa: E402
+from refdbg.commands import complete, run  # noqa: E402
 from refdbg.cpython.heap import heap_objects  # noqa: E402
 from refdbg.cpython.runtime import Build  # noqa: E402
 from refdbg.cpython.stop import Stop  # noqa: E402
 from refdbg.cpython.traverse import Traverse  # noqa: E402
-from refdbg.debuggers.gdb import GdbSession  # noqa: E402
+from refdbg.debuggers.gdb import GdbSession, install  # noqa: E402
 from refdbg.graph.rows import Rows  # noqa: E402
 from refdbg.target.capture import Capture  # noqa: E402
 
@@ -146,32 +146,55 @@ def collection(session: GdbSession) -> dict[str, int]:
     }
 
 
-def leaks(session: GdbSession) -> dict[str, int]:
-    """`refdbg leaks` on everything, after what it needs, step by step."""
-    session.target().memory.forget()
-    gc.collect()
-    forget_highest()
-    before = resident()
-    context = Context.of(session)
-    context.refresh()
-    stop = context.stop
+def of_both(told: list[int], ended: threading.Event) -> None:
+    """The memory of gdb and of the process that answers beside it, shared pages once, every 0.1 s."""
+    while not ended.wait(0.1):
+        told.append(sum(map(proportional, [os.getpid(), *children()])))
 
-    tracked = step("its tracked objects", lambda: stop.lists.tracked(next(stop.runtime.interpreters())))
-    heap = step("all its objects", lambda: stop.heap)
-    known = step("known references", lambda: stop.known)
-    visited = step("visits", lambda: stop.visits)
-    step("edges", lambda: stop.visited_edges)
-    step("the rest of refdbg leaks", lambda: show_leaks(context, argparse.Namespace(objects=5, all=True)))
-    return {
-        "objects": len(tracked), "heap": len(heap.objects), "known": len(known.targets),
-        "visits": len(visited.targets), "most": highest() - before, "highest": highest(),
-    }
+
+def children() -> list[int]:
+    """Our child processes but for the program."""
+    with open(f"/proc/self/task/{os.getpid()}/children", encoding="ascii") as file:
+        return [int(pid) for pid in file.read().split() if int(pid) != gdb.selected_inferior().pid]
+
+
+def proportional(pid: int) -> int:
+    """The bytes of a process that are in memory, those that n processes share divided by n."""
+    try:
+        with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as file:
+            return next(int(line.split()[1]) * 1024 for line in file if line.startswith("Pss:"))
+    except OSError:
+        return 0
+
+
+def cpu() -> float:
+    """The seconds that gdb and the children that it has waited for have used."""
+    return sum(usage.ru_utime + usage.ru_stime for usage in map(resource.getrusage, (resource.RUSAGE_SELF, -1)))
+
+
+def leaks(session: GdbSession) -> dict[str, Any]:
+    """`refdbg leaks` as somebody types it, on everything."""
+    told: list[int] = []
+    ended = threading.Event()
+    watcher = threading.Thread(target=of_both, args=(told, ended))
+    watcher.start()
+    wall, used = time.perf_counter(), cpu()
+    answer = gdb.execute("refdbg leaks --json", to_string=True)
+    wall, used = time.perf_counter() - wall, cpu() - used
+    ended.set()
+    watcher.join()
+    record = json.loads(answer)
+    session.target().memory.forget()
+    stop = Stop(Build(session.target()))
+    tracked = stop.lists.tracked(next(stop.runtime.interpreters()))
+    return {"objects": len(tracked), "heap": record["objects"], "wall": wall, "cpu": used, "most": max(told)}
 
 
 def main() -> None:
     """Alternate between the process's turns and ours."""
     session = GdbSession()
     if ORDERS["what"] == "leaks":
+        install(run, complete)
         memory = leaks(session)
     elif ORDERS["what"] == "replay":
         memory = collection(session)
