@@ -15,7 +15,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 ORACLE = ROOT / "tests" / "programs" / "frames_oracle.py"
-LAST_LINE = next(number for number, line in enumerate(ORACLE.read_text().splitlines(), 1) if "return id(" in line)
+LAST_LINE = next(number for number, line in enumerate(ORACLE.read_text().splitlines(), 1) if "return ascii(" in line)
 MARK = "=== refdbg test ==="
 
 # To be replaced by the shared driver and its fixture.
@@ -40,9 +40,9 @@ def interpreter(request: pytest.FixtureRequest) -> str:
 
 
 def _gdb(python: str, commands: list[str], arguments: list[str]) -> list[str]:
-    """Runs the program up to id() and the commands there; returns what each of them printed."""
+    """Runs the program up to ascii() and the commands there; returns what each of them printed."""
     lines = ["gdb", "-nx", "-batch", "-iex", "set auto-load no", "-iex", "set breakpoint pending on",
-             "-ex", f"source {ROOT}/gdb/refdbg.py", "-ex", "break builtin_id", "-ex", "run"]
+             "-ex", f"source {ROOT}/gdb/refdbg.py", "-ex", "break builtin_ascii", "-ex", "run"]
     for command in commands:
         lines += ["-ex", f"echo \\n{MARK}\\n", "-ex", command]
     done = subprocess.run([*lines, "-ex", f"echo \\n{MARK}\\n", "-ex", "kill", "--args", python, *arguments],
@@ -124,7 +124,7 @@ def test_the_default_is_the_selected_thread(told: tuple[dict[str, Any], list[Any
     (thread,) = other["threads"]
     assert thread["selected"]
     assert thread["frames"] == [
-        {**frame, "locals": None, "arguments": []}
+        {**frame, "locals": None, "arguments": [], "deferred": []}
         for frame in next(each for each in everything["threads"] if each["number"] == thread["number"])["frames"]
     ]
     assert not thread["holds_gil"]
@@ -163,7 +163,9 @@ def _code_field(python: str) -> str:
 
 
 def _code_member(python: str, old: str, new: str, since: int) -> str:
-    return f"((PyCodeObject *) {_code_field(python)})->{new if _facts(python)['minor'] >= since else old}"
+    minor = _facts(python)["minor"]
+    code = f"({_code_field(python)}.bits & ~1UL)" if minor >= 14 else _code_field(python)  # its low bit: not counted
+    return f"((PyCodeObject *) {code})->{new if minor >= since else old}"
 
 
 def _table(python: str) -> str:
@@ -188,7 +190,7 @@ def test_damaged_stack_ends_with_a_note(interpreter: str, damage: str, tmp_path:
     commands = ["refdbg frames --json", *DAMAGES[damage](interpreter), "refdbg frames --locals --json"]
     # One thread, so that the main thread's state is the interpreter's first.
     program = tmp_path / "program.py"
-    program.write_text("def f(a): return id(a)\ndef g(b):\n    return f(b)\ndef h(c):\n    return g(c)\nh('x')\n")
+    program.write_text("def f(a): return ascii(a)\ndef g(b):\n    return f(b)\ndef h(c):\n    return g(c)\nh('x')\n")
     records = _records(interpreter, commands, [str(program)])
     whole, damaged = records[0]["threads"][0], records[-1]["threads"][0]
     assert [frame["function"] for frame in whole["frames"]] == ["f", "g", "h", "<module>"]
@@ -203,7 +205,7 @@ def test_damaged_stack_ends_with_a_note(interpreter: str, damage: str, tmp_path:
 
 def test_damaged_names_cost_only_the_locals(interpreter: str, tmp_path: Path) -> None:
     program = tmp_path / "program.py"
-    program.write_text("def f(a): return id(a)\ndef g(b):\n    return f(b)\ndef h(c):\n    return g(c)\nh('x')\n")
+    program.write_text("def f(a): return ascii(a)\ndef g(b):\n    return f(b)\ndef h(c):\n    return g(c)\nh('x')\n")
     names = _code_member(interpreter, "co_varnames", "co_localsplusnames", 11)
     commands = [f"set var ((PyVarObject *) {names})->ob_size = 1 << 30", "refdbg frames --locals --json"]
     thread = _records(interpreter, commands, [str(program)])[-1]["threads"][0]
@@ -213,21 +215,21 @@ def test_damaged_names_cost_only_the_locals(interpreter: str, tmp_path: Path) ->
 
 def test_text(interpreter: str, tmp_path: Path) -> None:
     program = tmp_path / "program.py"
-    program.write_text("def f(a):\n    if a:\n        return f(a - 1)\n    return id(a)\n\n\nf(6)\n")
+    program.write_text("def f(a):\n    if a:\n        return f(a - 1)\n    return ascii(a)\n\n\nf(6)\n")
     plain, with_locals, wrong, unknown = _gdb(
         interpreter, ["refdbg frames", "refdbg frames --locals", "refdbg frames --thread 1 --all",
                       "refdbg frames --thread 99999999"], [str(program)])
-    assert f'  File "{program}", line 4, in f\n    return id(a)\n  File "{program}", line 3, in f\n' in plain
+    assert f'  File "{program}", line 4, in f\n    return ascii(a)\n  File "{program}", line 3, in f\n' in plain
     assert plain.endswith(f'  File "{program}", line 7, in <module>\n    f(6)')
     assert "  [the same frame 3 more times]\n" in plain
-    assert "    return id(a)\n      arg a = 0\n" in with_locals
+    assert "    return ascii(a)\n      arg a = 0\n" in with_locals
     assert "not allowed with" in wrong
     assert "no Python thread has the number or kernel id 99999999" in unknown
 
 
 def test_a_thread_without_python(interpreter: str, tmp_path: Path) -> None:
     program = tmp_path / "program.py"
-    program.write_text("id(1)\n")
+    program.write_text("ascii(1)\n")
     # Nowhere near a Python thread: the register is what tells the threads apart.
     record = _records(interpreter, ["set var $fs_base = 0x1000", "refdbg frames --json"], [str(program)])[-1]
     assert [frame["function"] for frame in record["threads"][0]["frames"]] == ["<module>"]

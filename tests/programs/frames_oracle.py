@@ -1,4 +1,4 @@
-"""Threads in all sorts of frames. Writes the truth about them as JSON to the file named first, then calls id()."""
+"""Threads in all sorts of frames. Writes the truth about them as JSON to the file named first, then calls ascii()."""
 
 import gc
 import json
@@ -11,11 +11,6 @@ DEPTH = int(sys.argv[2]) if len(sys.argv) > 2 else 500
 ready = threading.Semaphore(0)
 go_on = threading.Event()
 trouble = []
-
-
-def address(value):
-    """What id() says, without calling it: the debugger waits there."""
-    return int(object.__repr__(value).rpartition(" at ")[2].rstrip(">"), 16)
 
 
 def plain(value):
@@ -36,11 +31,11 @@ def describe(frame):
             "file": code.co_filename,
             "line": frame.f_lineno,
             "traceback": [entry.filename, entry.lineno, entry.name],
-            "code": address(code),
+            "code": id(code),
             "optimized": bool(code.co_flags & 1),
             "arguments": list(code.co_varnames[:number_of_arguments(code)]),
             "names": sorted(values),
-            "addresses": {name: address(value) for name, value in values.items()},
+            "addresses": {name: id(value) for name, value in values.items()},
             "reprs": {name: repr(value) for name, value in values.items() if plain(value)},
         })
         frame = frame.f_back
@@ -423,9 +418,9 @@ def last_call(values):
             truth[ident] = describe(frame)
     truth[threading.get_ident()] = describe(sys._getframe().f_back)
     native = {thread.ident: thread.native_id for thread in threading.enumerate()}
-    with open(TRUTH, "w") as file:  # json.dump would call id()
+    with open(TRUTH, "w") as file:
         file.write(json.dumps({"threads": truth, "native": native, "current": threading.get_ident()}))
-    return id(
+    return ascii(
         values
     )
 
