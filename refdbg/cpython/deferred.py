@@ -1,4 +1,4 @@
-"""References in frames that no count includes: free-threaded builds from 3.14 on.
+"""References in frames and on C stacks that no count includes: free-threaded builds from 3.14 on.
 
 The collector finds them on the stacks of threads (Python/gc_free_threading.c, gc_visit_thread_stacks), and does not
 take those off the count that generators and frame objects report (_PyGC_VisitStackRef): in the end they keep their
@@ -13,18 +13,18 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 
-from refdbg.cpython.runtime import Runtime
+from refdbg.cpython.runtime import Runtime, Thread
 from refdbg.cpython.stackrefs import are_tagged, is_deferred, pointed
 from refdbg.errors import LayoutNotFound, MemoryFault, TargetError
 from refdbg.graph.objects import Objects
 
 _GENERATORS = "PyGen_Type", "PyCoro_Type", "PyAsyncGen_Type"
 _OWNED_BY_FRAME_OBJECT = 2  # enum _frameowner (Include/internal/pycore_frame.h); what comes after is C's own entry
-_FRAMES_LIMIT, _SLOTS_LIMIT = 1 << 20, 1 << 16
+_FRAMES_LIMIT, _SLOTS_LIMIT, _C_LIMIT = 1 << 20, 1 << 16, 1 << 20
 
 
 def count_deferred(runtime: Runtime, groups: Sequence[Objects]) -> dict[int, int]:
-    """Add to the counts of the objects the references that frames have to them without counting.
+    """Add to the counts of the objects the references that frames and C code have to them without counting.
 
     Returns where these stand, and to what (``PyObject *``). *groups*: together all objects that the collector looks at.
     Frames that cannot be read are left out.
@@ -34,6 +34,10 @@ def count_deferred(runtime: Runtime, groups: Sequence[Objects]) -> dict[int, int
         return {}
     words = reader.words(
         {*reader.of_threads(), *(frame for objects in groups for frame in reader.of_objects(objects))}
+    )
+    words.update(
+        (place, pointed(word)) for interpreter in runtime.interpreters() for thread in runtime.threads(interpreter)
+        for place, word in c_stack_words(runtime, thread).items() if is_deferred(word)
     )
     number = Counter(words.values())
     counted: set[int] = set()
@@ -53,6 +57,28 @@ def deferred_words(runtime: Runtime, frames: Iterable[int]) -> dict[int, int]:
     """
     reader = _reader(runtime)
     return reader.words(frames) if reader is not None else {}
+
+
+def c_stack_words(runtime: Runtime, thread: Thread) -> dict[int, int]:
+    """The words on a thread's C stack that the collector knows of: where they stand, and what they are (_PyStackRef).
+
+    Include/internal/pycore_stackref.h, _PyThreadState_PushCStackRef. None but in free-threaded builds from 3.14 on;
+    the list ends at what cannot be read.
+    """
+    found: dict[int, int] = {}
+    try:
+        build, memory = runtime.build, runtime.memory
+        if not runtime.traits.free_threaded or not are_tagged(build):
+            return found
+        link = build.layout("_PyCStackRef")
+        word, next_ = link.offset("ref"), link.offset("next")
+        address = memory.u64(thread.address + build.layout("_PyThreadStateImpl").offset("c_stack_refs"))
+        while address and address + word not in found and len(found) < _C_LIMIT:
+            found[address + word] = memory.u64(address + word)
+            address = memory.u64(address + next_)
+    except (LayoutNotFound, MemoryFault):
+        pass
+    return found
 
 
 def _reader(runtime: Runtime) -> _Frames | None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
+from refdbg.cpython.deferred import c_stack_words
 from refdbg.cpython.owned import Owned
 from refdbg.cpython.runtime import Runtime, Thread
 from refdbg.cpython.stop import Stop
@@ -81,7 +82,7 @@ class Places:
             if region is not None:
                 self._stack_pointers[region.start] = pointer
         self._ended: list[tuple[int, int]] = []  # stacks of threads that have ended
-        self._frames: dict[int, Place] = {}
+        self._frames: dict[int, Place] = {}  # and what C code keeps for the collector to see
         self._data_stacks: list[tuple[int, int, int, str]] = []  # start, end of what is in use, end, name
         runtime = self._runtime
         for interpreter in runtime.interpreters():
@@ -96,6 +97,8 @@ class Places:
                         self._stacks[region.start] = f"C stack of {name}"
                 except (MemoryFault, LayoutNotFound):
                     pass
+                for word in c_stack_words(runtime, thread):
+                    self._frames[word] = Place("frame", f"C function in {name}", True)
                 for frame in stop.frames.stack(thread, _FRAMES):
                     self._add_frame(owned, frame.address, f"{frame.function}() in {name}")
                 for start, top, end in self._chunks(thread):

@@ -259,3 +259,22 @@ def test_frames_mark_deferred_references(deferred: list[Any]) -> None:
     running = deferred[4].record["threads"][0]["frames"][0]
     assert (running["function"], running["deferred"]) == ("running", ["kind"])
     assert "kind (deferred) = <class '__main__.running.<locals>.Only'>" in deferred[5].text
+
+
+def test_deferred_references_of_c_code(tmp_path: Path) -> None:
+    if shutil.which("gdb") is None:
+        missing("no gdb: apt-get install gdb")
+    of = "((PyWeakReference *)obj)->wr_object"
+    commands = ["refdbg gc again --json", f"refdbg balance {of} --json", f"refdbg why {of}", "refdbg leaks --json",
+                "set $next = &((_PyThreadStateImpl *)_PyRuntime.main_tstate)->c_stack_refs->next->next",
+                "set $old = *$next", "set var *$next = (_PyCStackRef *)0xdead0000", "refdbg gc again --json",
+                "set var *$next = $old", "continue"]  # fmt: skip
+    answers = run_gdb(newest_free_threaded(), PROGRAMS / "deferred_by_c.py", commands, folder=tmp_path)
+    again, balance, why, leaks, *_, damaged, _, rest = answers
+    assert rest.text.split("[Inferior")[0].split()[-2:] == ["0", "False"]
+    assert again.record["unreachable"] == damaged.record["unreachable"] == 0
+    assert (balance.record["lost"], balance.record["owned"]) == (0, balance.record["object"]["refcount"])
+    (holder,) = [holder for holder in balance.record["holders"] if holder["label"].startswith("C function in thread")]
+    assert holder["kind"] == "frame"
+    assert "1. running frame C function in thread 0 of interpreter 0" in why.text
+    assert (leaks.record["garbage"], leaks.record["findings"]) == (0, [])

@@ -15,9 +15,11 @@ class Node:
 
 kept, big = [], []
 begun, end = threading.Event(), threading.Event()
+together = threading.Barrier(2)  # a thread that begins when another has ended may get its number, and its objects
 
 
 def end_at_once():
+    together.wait()
     kept.extend([{"a": [number], "b": bytes(50 + number)} for number in range(2000)])
 
 
@@ -28,13 +30,13 @@ def wait():
     end.wait()
 
 
+waiting = threading.Thread(target=wait, daemon=True)
+waiting.start()
 ended = [threading.Thread(target=end_at_once) for _ in range(2)]
 for thread in ended:
     thread.start()
 for thread in ended:
     thread.join()
-waiting = threading.Thread(target=wait, daemon=True)
-waiting.start()
 begun.wait()
 big = [bytes(100_000) for _ in range(30)]
 huge = bytearray(40_000_000)
