@@ -63,14 +63,15 @@ class Library:
 
     def __init__(
         self, path: str, base: int, open_: Open, elsewhere: Callable[[str], DwarfType | None] = lambda tag: None,
-        cached: bool = False,
+        cached: bool = False, known: Any = None,
     ) -> None:
         """*base*: the address of the file's first mapped byte; *elsewhere*: see DebugInfo; *cached*: see Images.
 
-        Raises OSError, ELFError for no ELF file.
+        *known*: see Answers. Raises OSError, ELFError for no ELF file.
         """
         self._elsewhere = elsewhere
         self._cached = cached
+        self._known = known
         self.path = path
         self._open = open_
         with open_(path) as file:
@@ -130,7 +131,7 @@ class Library:
     @cached_property
     def answers(self) -> Answers:
         """What the debug info says, from the cache where it was asked before. Raises OSError, ELFError."""
-        return Answers(lambda: self.debug, self.build_id if self._cached else "")
+        return Answers(lambda: self.debug, self.build_id if self._cached else "", self._known)
 
     @cached_property
     def symbols(self) -> Sequence[ElfSymbol]:
@@ -214,6 +215,7 @@ def build_id(elf: Any) -> str:
         for section in elf.iter_sections()
         if section.name == ".note.gnu.build-id"
         for note in section.iter_notes()
+        if note["n_type"] == "NT_GNU_BUILD_ID"
     )
 
 

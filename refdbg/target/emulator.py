@@ -7,7 +7,7 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 
 from refdbg.dependencies import unicorn
@@ -122,8 +122,9 @@ class Emulator:
         self._code = self._cpu.map_buffer(base, PAGE)
         self._code[: len(_CODE)] = _CODE
         self._visit = visitor or base + _VISIT_OFFSET
-        if visitor:
-            self._cpu.poke(visitor, b"\x48\xb8" + struct.pack("<Q", base + _VISIT_OFFSET) + b"\xff\xe0")  # mov rax; jmp
+        with suppress(EmulationError):  # where its code is missing, what calls it ends there
+            if visitor:  # mov rax; jmp rax
+                self._cpu.poke(visitor, b"\x48\xb8" + struct.pack("<Q", base + _VISIT_OFFSET) + b"\xff\xe0")
         self._control = self._cpu.map_buffer(self._control_at, PAGE).cast("Q")
         self._cpu.map_buffer(base + 0x100000, _STACK)
         self._objects = self._cpu.map_buffer(self._objects_at, 8 * _ROOM)

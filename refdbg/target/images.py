@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 from refdbg.dependencies import elftools
 from refdbg.errors import LayoutNotFound, SymbolNotFound
@@ -17,13 +18,15 @@ class Images:
     """The ELF files of one process. *unreadable*: a line for each that cannot be read."""
 
     def __init__(
-        self, regions: Callable[[], Sequence[Region]], open_: Open, first: str, cached: bool = False
+        self, regions: Callable[[], Sequence[Region]], open_: Open, first: str, cached: bool = False,
+        known: Mapping[str, Any] = {},
     ) -> None:
         """*first*: a symbol of the file whose names go before those of all others, which have a `collect` too.
 
-        *cached*: what the debug info answers is kept on disk, see layout_cache.
+        *cached*: what the debug info answers is kept on disk, see layout_cache; *known*: what it has answered, by path.
         """
         self._cached = cached
+        self._known = known
         self._current_regions = regions
         self._open = open_
         self._first = first
@@ -42,7 +45,9 @@ class Images:
         for path, base in mapped.items():
             if (path, base) not in self._libraries:
                 try:
-                    self._libraries[path, base] = Library(path, base, self._open, self._struct, self._cached)
+                    self._libraries[path, base] = Library(
+                        path, base, self._open, self._struct, self._cached, self._known.get(path)
+                    )
                 except (OSError, elftools.ELFError) as error:
                     self._libraries[path, base] = None
                     if isinstance(error, OSError) or self._is_elf(path):  # else it is no library

@@ -44,11 +44,12 @@ def folder() -> str:
 class Answers:
     """What the debug info of one file says, from the cache where that has it. Addresses are the file's own."""
 
-    def __init__(self, debug: Callable[[], DebugInfo], build_id: str) -> None:
-        """*debug* opens the debug info; *build_id*: "" for no cache."""
+    def __init__(self, debug: Callable[[], DebugInfo], build_id: str, known: Any = None) -> None:
+        """*debug* opens the debug info; *build_id*: "" for no cache; *known*: what `record` has given elsewhere."""
         self._open_debug = debug
         self._build_id = build_id if _UNIQUE.match(build_id) else ""
-        self._kept: dict[str, dict[str, Any]] = _read(self._build_id) or {question: {} for question in _QUESTIONS}
+        kept = _rows(known) or _read(self._build_id)
+        self._kept: dict[str, dict[str, Any]] = kept or {question: {} for question in _QUESTIONS}
         self._changed = False
 
     @cached_property
@@ -160,6 +161,10 @@ class Answers:
             lambda row: None if row is None else int(row),
         )
 
+    def record(self) -> dict[str, dict[str, Any]]:
+        """What was asked until now and answered by this file alone, for JSON."""
+        return self._kept
+
     def keep(self) -> None:
         """Write what was learnt to the cache. Where that cannot be written, nothing is."""
         if not self._changed or not self._build_id:
@@ -197,9 +202,16 @@ def _read(build_id: str) -> dict[str, dict[str, Any]] | None:
             header, text = file.readline(), file.read(_LARGEST)
         if header != _header(build_id, text):
             return None
-        kept = json.loads(text)
-        return {question: dict(kept[question]) for question in _QUESTIONS}
+        return _rows(json.loads(text))
     except (OSError, RecursionError, *_MALFORMED):
+        return None
+
+
+def _rows(kept: Any) -> dict[str, dict[str, Any]] | None:
+    # None for anything but what `record` gives.
+    try:
+        return {question: dict(kept[question]) for question in _QUESTIONS}
+    except _MALFORMED:
         return None
 
 

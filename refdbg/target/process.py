@@ -12,8 +12,9 @@ from typing import BinaryIO
 from refdbg.errors import NoProcess
 from refdbg.target.memory import DELETED, PAGE, PAGE_BITS, Region
 
-# /proc/PID/pagemap (Documentation/admin-guide/mm/pagemap.rst): bit 63 present, bit 62 swapped.
-_PRESENT_OR_SWAPPED = 3 << 62
+# /proc/PID/pagemap (Documentation/admin-guide/mm/pagemap.rst): bit 63 present, bit 62 swapped; so looks a guard page
+# (bit 58, since Linux 6.15), which cannot be read. The C library puts one below the stack of a thread.
+_PRESENT_OR_SWAPPED, _GUARD = 3 << 62, 1 << 58
 # ptrace(2); struct user_regs_struct (sys/user.h) in words.
 _PTRACE_GETREGS, _USER_REGS, _RBP, _RIP, _RSP = 12, 27, 4, 16, 19
 
@@ -110,7 +111,7 @@ class ProcessMemory:
             return
         run: int | None = None
         for index, word in enumerate(words):
-            if word & _PRESENT_OR_SWAPPED:
+            if word & _PRESENT_OR_SWAPPED and not word & _GUARD:
                 if run is None:
                     run = index
             elif run is not None:

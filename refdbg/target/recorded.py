@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import BinaryIO, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, BinaryIO, Protocol
 
 from refdbg.target import NativeCall, NativeThread, PointedStruct, Symbol, TargetInfo, Variable
 from refdbg.target.images import Images
@@ -38,14 +38,15 @@ class RecordedTarget:
     """A Target over a Source. *threads*: the one that was selected, or has crashed, first."""
 
     def __init__(
-        self, info: TargetInfo, source: Source, threads: Sequence[NativeThread], first: str, cached: bool = False
+        self, info: TargetInfo, source: Source, threads: Sequence[NativeThread], first: str, cached: bool = False,
+        known: Mapping[str, Any] = {},
     ) -> None:
-        """*first*, *cached*: see Images."""
+        """*first*, *cached*, *known*: see Images."""
         self.info = info
         self.source = source
         self._threads = threads
         self.memory = Memory(source.read_some)
-        self._files = Images(source.regions, source.open, first, cached)
+        self._files = Images(source.regions, source.open, first, cached, known)
         self._unwinder = Unwinder(lambda: self._files, self.memory)
 
     def regions(self) -> Sequence[Region]:

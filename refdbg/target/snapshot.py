@@ -11,6 +11,10 @@ A snapshot is a zip file; `unzip -l` lists it. Its members:
     pieces of memory, ascending, of at most 4 MiB: what can differ from the mapped files, as far as it was backed.
 ``files/N``
     parts of the mapped files and of their debug files: segments, symbol tables, the debug info that refdbg reads.
+    What lies in none of them cannot be read in memory either.
+
+Where the debug info was left out, the optional key ``"answers": {path: …}`` has what it says of some structs and
+variables (layout_cache.Answers.record).
 
 Numbers are bytes and addresses. A reader refuses a format that it does not know, and ignores keys that it does not.
 ``"values": false``: the contents of strings were replaced by asterisks.
@@ -167,6 +171,7 @@ class Snapshot:
                 for start, end, flags, name, offset in self._index["regions"]
             ]
             self._pieces = [(int(start), int(size), str(member)) for start, size, member in self._index["memory"]]
+            self.answers = {str(name): rows for name, rows in self._index.get("answers", {}).items()}
             self._parts = {
                 str(name): (min(int(file["size"]), _MOST_FILE), [(int(at), int(size), str(member))
                                                                  for at, size, member in file["parts"]])
@@ -269,7 +274,10 @@ class Snapshot:
         for region in self._regions:
             if region.start <= address < region.end and region.path in self._parts:
                 start = region.file_offset + address - region.start
-                return self._file(region.path)[start : start + min(size, region.end - address)]
+                end = start + min(size, region.end - address)
+                for offset, length, _ in self._parts[region.path][1]:
+                    if offset <= start < offset + length:
+                        return self._file(region.path)[start : min(end, offset + length)]
         return b""
 
 
@@ -279,7 +287,7 @@ def opened(path: str, first: str) -> RecordedTarget:
     taken = snapshot.info.debugger.removeprefix(NOBODY).strip(" ()")  # "gdb 13.1", "a core file"
     what = "a snapshot" if snapshot.has_values else "a snapshot without values"
     info = replace(snapshot.info, debugger=f"{NOBODY} ({what}, from {taken})")
-    return RecordedTarget(info, snapshot, snapshot.threads, first)
+    return RecordedTarget(info, snapshot, snapshot.threads, first, known=snapshot.answers)
 
 
 def _number_or_none(value: Any) -> int | None:

@@ -21,6 +21,7 @@ from typing import Any
 
 import pytest
 
+from refdbg.launch.session import of_process
 from tests.live.test_extensions import extensions
 from tests.support.cores import kernel_core
 from tests.support.debugger import on_core, run_gdb
@@ -152,6 +153,25 @@ def test_a_process_that_ends_meanwhile(python311: str) -> None:
         assert done.returncode in (0, 2) and "Traceback" not in done.stderr + done.stdout
         assert done.returncode == 0 or done.stderr.startswith("refdbg: ")
     assert refdbg("--pid", str(process.pid), "status", status=2).startswith("refdbg: there is no process")
+
+
+def test_a_guard_page(python311: str) -> None:
+    """It is in the middle of what can be read, as below the stacks of threads of newer C libraries."""
+    code = (
+        "import ctypes, mmap\n"
+        "kept = mmap.mmap(-1, 3 * 4096, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS); kept[:] = b'x' * len(kept)\n"
+        "start = ctypes.addressof(ctypes.c_char.from_buffer(kept))\n"
+        "print(start, ctypes.CDLL(None).madvise(ctypes.c_void_p(start + 4096), 4096, 102), flush=True)\n"  # Linux 6.13
+        "input()"
+    )
+    with subprocess.Popen([python311, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        start, failed = map(int, process.stdout.readline().split())
+        if failed:
+            pytest.skip("this kernel makes no guard pages")
+        target = of_process(process.pid)
+        assert target.memory.read(start, 4096) == target.memory.read(start + 8192, 4096) == b"x" * 4096
+        assert "tracked" in refdbg("--pid", str(process.pid), "status")
 
 
 def test_a_process_that_cannot_be_looked_at(running: subprocess.Popen[str]) -> None:
