@@ -305,3 +305,21 @@ def test_gevent(tmp_path: Path) -> None:
     told = [each["text"].strip() for each in finding["evidence"]]
     assert "local job of work() leads back: __main__.Job (__dict__['greenlet']) → itself" in told
     assert finding["counterfactual"]["freed_references"] == finding["explains"]["references"]
+
+
+def test_the_hub_of_gevent_at_exit() -> None:
+    """Its own frame keeps it: that is no false alarm, for the finding is gone, and what it names, when the hub ends."""
+    python = python_of("3.11-debug")
+    where = environment(provided(LEAKING, python), provided("gevent", python))
+    suspended, over = (
+        run([python, "-X", "showrefcount", PROGRAMS / "gevent_hub.py", how], env=where)
+        for how in ("suspended", "ended")
+    )
+    (finding,) = frame_findings(suspended.report["findings"])
+    assert finding["message"].startswith("gevent.hub.Hub: one is suspended in Hub.run() (")
+    assert "local self of Hub.run() leads back: itself" in [each["text"].strip() for each in finding["evidence"]]
+    assert frame_findings(over.report["findings"]) == []
+    assert printed_total(over) < printed_total(suspended)
+    for each, left in ((suspended, True), (over, False)):
+        kinds = {row["type"] for row in each.report["interpreters"][0]["left_over"]["by_type"]}
+        assert ("gevent.hub.Hub" in kinds) == left
