@@ -166,6 +166,8 @@ def run(session: Session, line: str) -> int:
     except KeyboardInterrupt:
         session.console.refuse("refdbg: interrupted; nothing was changed. Run the command again for the whole answer.")
         return 2
+    except BrokenPipeError:  # the reader of a shell's output has gone
+        raise
     except Exception:  # a defect of ours must not leave the debugger in an unknown state
         session.console.refuse(
             f"refdbg: internal error (Python {sys.version.split()[0]}): please report it\n{traceback.format_exc()}"

@@ -19,14 +19,14 @@ class Images:
 
     def __init__(
         self, regions: Callable[[], Sequence[Region]], open_: Open, first: str, cached: bool = False,
-        known: Mapping[str, Any] = {},
+        known: Mapping[str, Any] | None = None,
     ) -> None:
         """*first*: a symbol of the file whose names go before those of all others, which have a `collect` too.
 
         *cached*: what the debug info answers is kept on disk, see layout_cache; *known*: what it has answered, by path.
         """
         self._cached = cached
-        self._known = known
+        self._known = known or {}
         self._current_regions = regions
         self._open = open_
         self._first = first

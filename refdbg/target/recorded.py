@@ -39,7 +39,7 @@ class RecordedTarget:
 
     def __init__(
         self, info: TargetInfo, source: Source, threads: Sequence[NativeThread], first: str, cached: bool = False,
-        known: Mapping[str, Any] = {},
+        known: Mapping[str, Any] | None = None,
     ) -> None:
         """*first*, *cached*, *known*: see Images."""
         self.info = info

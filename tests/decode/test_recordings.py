@@ -6,6 +6,9 @@ tests/recordings/make.py makes them of tests/programs/structures.py.
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,8 @@ import pytest
 from refdbg.launch.session import of_snapshot
 from tests.recordings.make import LARGEST, PROGRAM, Session, asked, code_in
 
-RECORDINGS = sorted((Path(__file__).parents[1] / "recordings").glob("*.refdbg"))
+ROOT = Path(__file__).parents[2]
+RECORDINGS = sorted((ROOT / "tests" / "recordings").glob("*.refdbg"))
 LINES = {
     line.rpartition("# LINE ")[2]: number
     for number, line in enumerate(PROGRAM.read_text().splitlines(), 1) if "# LINE " in line
@@ -70,6 +74,17 @@ def test_what_needs_code_is_not_answered(recorded: Recorded) -> None:
     again = recorded.session.answer("gc again")
     assert again["unreachable"] == 0 and len(again["notes"]) > 10
     assert all("is undecided" in note for note in again["notes"])
+
+
+def test_a_reader_that_has_gone(recorded: Recorded) -> None:
+    """As with `| head`: an end without a word."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-c", "from refdbg.launch.shell import main; main()", recorded.file, "status"]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, check=False, cwd=ROOT,
+                          env={**os.environ, "PYTHONUNBUFFERED": "1"})  # fmt: skip
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 def test_status(recorded: Recorded) -> None:
