@@ -5,11 +5,13 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from mmap import mmap
+from mmap import MAP_ANONYMOUS, MAP_PRIVATE, mmap
 
+from refdbg.errors import RefdbgError
 from refdbg.target import Target
 from refdbg.target.memory import Region
 
+_NORESERVE = 0x4000  # asm-generic/mman.h; mmap.MAP_NORESERVE from Python 3.13 on
 _PIECE = 4 << 20  # read at once: what is read is copied, and must not need the memory twice
 
 
@@ -30,14 +32,24 @@ class Run:
 class CopiedMemory:
     """Every readable page that is backed, in *buffer*: runs of neighbours as in the process, the rest zeros.
 
-    *regions*: what there is; *copied*: bytes; *runs*: ascending.
+    Not what is mapped read-only of files without code: data, of any size. *regions*: what there is; *copied*: bytes;
+    *runs*: ascending.
     """
 
     def __init__(self, target: Target) -> None:
+        """Raises RefdbgError where there is not enough room for it."""
         self._target = target
         self.regions = [r for r in target.regions() if r.readable and not r.path.startswith(("[vvar", "[vsys"))]
+        self._libraries = {region.path for region in self.regions if region.executable and region.path[:1] == "/"}
         runs = list(_runs(self.regions))
-        self.buffer = mmap(-1, max(sum(run[-1].end - run[0].start for run in runs), 1))
+        size = sum(run[-1].end - run[0].start for run in runs)
+        try:  # most of it may stay untouched
+            self.buffer = mmap(-1, max(size, 1), MAP_PRIVATE | MAP_ANONYMOUS | _NORESERVE)
+        except OSError as error:
+            raise RefdbgError(
+                f"the process's {size >> 20} MiB cannot be copied: {error.strerror}",
+                "What lies in mappings of that size? /proc/PID/maps tells; a larger machine, or `ulimit -v`, may do.",
+            ) from error
         self.copied = 0
         self.runs: list[Run] = []
         first = 0
@@ -53,6 +65,9 @@ class CopiedMemory:
         # Yields what cannot be read: zeros must not be taken for it.
         start = run[0].start
         for region in run:
+            if region.path.startswith("/") and region.path not in self._libraries and not region.writable:
+                yield region.start, region.end
+                continue
             for low, high in self._backed(region):
                 while low < high:
                     size = min(_PIECE, high - low)
@@ -65,9 +80,9 @@ class CopiedMemory:
 
     def _backed(self, region: Region) -> Sequence[tuple[int, int]]:
         # Anonymous memory that was never touched is zero; reading it would make the process use memory.
-        if region.path in ("", "[heap]") or region.path.startswith(("[stack", "[anon")):
-            return self._target.resident(region.start, region.end)
-        return [(region.start, region.end)]
+        if region.path in self._libraries:
+            return [(region.start, region.end)]
+        return self._target.resident(region.start, region.end)
 
     def place(self, start: int, end: int) -> tuple[int, int]:
         """Where the copy has [start, end), and how many bytes of it could be read; none where it is in no run."""
