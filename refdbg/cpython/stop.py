@@ -128,12 +128,6 @@ class Stop:
         """Every object in the allocator's blocks. Raises RefdbgError."""
         check_supported(self.runtime.build)
         if self.runtime.traits.free_threaded:
-            if not self.runtime.traits.debug:
-                raise RefdbgError(
-                    "this is a free-threaded release build: objects that the collector does not track cannot be told "
-                    "from freed ones",
-                    "Use a debug build (--with-pydebug), or a command that reads tracked objects only.",
-                )
             return free_threaded_heap(self.runtime, self.types)
         if has_debug_headers(self.runtime):
             return heap_objects(self.runtime, self.types, self.runtime.build.pages, self.copy)
