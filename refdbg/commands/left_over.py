@@ -213,9 +213,11 @@ class LeftOver:
 
     def _became_immortal(self) -> str:
         # With the first thread of a free-threaded build (3.13, gh-117783) code, functions and types become immortal.
-        if not self._immortal or not self.stop.runtime.traits.free_threaded:
+        if not self.stop.runtime.traits.free_threaded:
             return ""
-        return f", and so do {len(self._immortal)} objects that became immortal"
+        starts = self._edges.starts
+        holding = sum(starts[row] < starts[row + 1] for row in self._immortal)
+        return f", and so do {holding} objects that became immortal" if holding else ""
 
     def _let_go(self) -> LetGo:
         words = {

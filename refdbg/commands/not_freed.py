@@ -197,7 +197,7 @@ class _Called:
 
 def _goes_with(stop: Stop, decision: Decision, row: int, garbage: Objects | None) -> bool:
     # Whether only what is about to be cleared holds the object: a finished generator does not visit its code (3.13).
-    if garbage is None or not stop.runtime.traits.debug:
+    if garbage is None or not (stop.runtime.traits.debug or stop.runtime.traits.free_threaded):
         return False
     address = decision.objects.addresses[row]
     referrers = Referrers(stop, Owned(stop.texts, lambda: stop.heap))

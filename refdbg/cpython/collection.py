@@ -241,11 +241,6 @@ class CollectionWatch:
         lists = running.stop.lists
         running.list_head = _list_head(running.stop, hit, "final_unreachable")
         running.cleared = lists.walk(running.list_head)
-        if isinstance(lists, MimallocPages):  # its list keeps each object alive until then
-            gone = set(running.unreachable.addresses).difference(running.cleared.addresses)
-            running.brought_back = [address for address in gone if lists.is_tracked(address)]
-            running.resurrected = len(running.brought_back)
-            return self._listener.clear(running)
         running.older_head = (
             hit.argument("old") if "old" in hit.parameters
             else _older_head(lists.generations(running.interpreter), running.generation)
@@ -313,16 +308,21 @@ def _thread_state(stop: Stop, hit: Hit) -> int:
 def _list_head(stop: Stop, hit: Hit, variable: str) -> int:
     # What finalize_garbage and delete_garbage are called with (``PyGC_Head *``). *variable*: gc_collect_main's name of
     # it, where they were inlined into that. Raises LayoutNotFound.
-    if "state" in hit.parameters:
+    if stop.runtime.traits.free_threaded:
         return _lists_of(stop, hit, "collectable")[0]
     return hit.argument("collectable") if "collectable" in hit.parameters else hit.variable(variable)
 
 
 def _count_resurrected(running: Running) -> None:
-    # handle_resurrected_objects has just appended them to the older generation.
-    found = set(running.unreachable.addresses)
-    if len(found) > len(running.cleared or ()):
-        for address in running.stop.lists.backward(running.older_head):
+    # handle_resurrected_objects has just appended them to the older generation, or let them go from the one list that
+    # has a reference to each (free-threaded).
+    lists, found = running.stop.lists, set(running.unreachable.addresses)
+    if isinstance(lists, MimallocPages):
+        gone = found.difference(running.cleared.addresses if running.cleared is not None else ())
+        running.brought_back = [address for address in gone if lists.is_tracked(address)]
+        running.resurrected = len(running.brought_back)
+    elif len(found) > len(running.cleared or ()):
+        for address in lists.backward(running.older_head):
             if address not in found:
                 break
             running.resurrected += 1
@@ -366,10 +366,11 @@ def _refuse_unsupported(session: Session, build: Callable[[Target], Build]) -> N
 def _lists_of(stop: Stop, hit: Hit, *names: str) -> list[int]:
     # The collector's own lists that a function of it gets: the first as an argument of its own, or all in the
     # state of the collection, where "collectable" is "unreachable" (gc_free_threading.c, struct collection_state).
-    if "state" not in hit.parameters:
+    if not stop.runtime.traits.free_threaded:
         return [hit.argument(names[0])]
     layout = stop.runtime.build.layout("collection_state")
-    state = hit.argument("state")
+    # Inlined, the function has what is a variable of gc_collect_main.
+    state = hit.argument("state") if "state" in hit.parameters else hit.variable("state")
     return [state + layout.offset(name if name in layout else "unreachable") for name in names]
 
 

@@ -50,7 +50,8 @@ class SplitCounts:
 
     A count is what the object's holders have: without the references that deferred counting adds, and without that of
     the queue in which an object waits for its thread to merge the two parts. *by_threads*: since 3.14 the threads count
-    the references to types, code and namespaces in arrays of their own (`Runtime.by_threads`).
+    the references to types, code and namespaces in arrays of their own (`Runtime.by_threads`). *never*: bits that no
+    object has in the word in which the collector's and the local count are.
     """
 
     def __init__(self, object_: StructLayout, by_threads: bool) -> None:
@@ -64,7 +65,7 @@ class SplitCounts:
         self._local = object_.offset("ob_ref_local")
         self._shared = object_.offset("ob_ref_shared")
         # 3.14 has flags where 3.13 has padding (Include/object.h): few of the bits have a meaning.
-        self._never = 0xFF00 if "ob_flags" in object_ else 0xFFFF
+        self.never = (0xFF00 if "ob_flags" in object_ else 0xFFFF) | 0x80 << 8 * (self._bits % 8)
 
     def of(self, memory: Memory, address: int, by_threads: int = 0) -> int:
         """The object's count, IMMORTAL_COUNT of an immortal one (``PyObject *``). Raises MemoryFault."""
@@ -122,7 +123,7 @@ class SplitCounts:
 
     def is_sane(self, word: int) -> bool:
         """Whether the word in which the collector's bits and the local count are can be an object's."""
-        return not word & self._never and not word >> 8 * (self._bits % 8) & 0x80
+        return not word & self.never
 
 
 Counts = Union[PlainCounts, SplitCounts]

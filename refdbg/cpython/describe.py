@@ -239,7 +239,7 @@ def objects_in_scope(stop: Stop, tracked: bool = False) -> tuple[Objects, str]:
     try:
         if not tracked and len(stop.heap.objects):  # none where no memory regions are known
             return stop.heap.objects, ALL_OBJECTS
-    except RefdbgError as error:  # stripped, a free-threaded release build
+    except RefdbgError as error:  # stripped
         unknown = [f"objects that the collector does not track are not known ({error})"]
     found = stop.tracked()
     found.coverage.notes += [*unknown, *collecting_notes(stop)]

@@ -202,7 +202,7 @@ class FinalizationWatch:
         stop = self._stop(hit)
         interpreter = self._interpreter(hit, stop)
         tracked = stop.lists.tracked(interpreter)
-        if interpreter.main and not has_debug_headers(stop.runtime):
+        if interpreter.main and not stop.runtime.traits.free_threaded and not has_debug_headers(stop.runtime):
             try:
                 _ = stop.heap  # in the end nothing is tracked by which it could be checked
             except RefdbgError as error:

@@ -14,7 +14,7 @@ from itertools import repeat
 from typing import Any
 
 from refdbg.cpython.runtime import Build, Interpreter, Runtime
-from refdbg.cpython.types import HIGHEST_ADDRESS, LOWEST_ADDRESS, Types
+from refdbg.cpython.types import HIGHEST_ADDRESS, LOWEST_ADDRESS, UNICODE_SUBCLASS, Types
 from refdbg.dependencies import vectors
 from refdbg.errors import DecodeError, LayoutNotFound, MemoryFault
 from refdbg.graph.objects import Coverage, Objects
@@ -622,6 +622,17 @@ def prefix_before(types: Types, address: int) -> int:
         return types[address].prefix if types.is_type(address) else -1
     except (DecodeError, MemoryFault):
         return -1
+
+
+def shape_of(types: Types, build: Build, address: int) -> tuple[int, int]:
+    """The bytes before an object of the type (``PyTypeObject *``), with it at least; (-1, 0) when there is no type."""
+    prefix = prefix_before(types, address)
+    if prefix < 0:
+        return -1, 0
+    type_ = types[address]
+    compact = type_.flags & UNICODE_SUBCLASS  # its text is where other strings have fields
+    least = build.layout("PyASCIIObject").size if compact else type_.basicsize
+    return prefix, prefix + max(least, build.object.size)
 
 
 def generation_of(lists: Lists, interpreters: list[Interpreter], address: int) -> tuple[int, str] | None:

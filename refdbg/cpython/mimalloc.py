@@ -9,6 +9,7 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import compress, repeat
 
 from refdbg.cpython.allocator import has_debug_headers
@@ -22,8 +23,8 @@ from refdbg.cpython.heap import (
     HeapObjects,
     Lists,
     debug_blocks,
-    prefix_before,
     resident_stretches,
+    shape_of,
     writable_data,
 )
 from refdbg.cpython.runtime import LIST_LIMIT, Interpreter, Runtime
@@ -116,9 +117,15 @@ class Mimalloc:
                 heaps = self._thread["mimalloc.heaps"]
                 for number in range(heaps.count):
                     self._wait(thread.address + heaps.offset + number * heaps.size)
-        for segment in self.segments():
+        for segment in self.segments:
             yield from self._of_segment(segment)
 
+    def stretches(self) -> list[tuple[int, int]]:
+        """The [start, end) of every segment, in ascending order."""
+        slices = self._segment.offset("segment_slices")
+        return [(each, each + self._memory.u64(each + slices) * _SLICE) for each in self.segments]
+
+    @cached_property
     def segments(self) -> list[int]:
         """Every ``mi_segment_t *``, found by the cookie that its header has (_mi_ptr_cookie), ascending."""
         cookie = self._memory.u64(self._runtime.target.address_of("_mi_heap_main") + self._heap.offset("cookie"))
@@ -460,7 +467,7 @@ class _Columns:
         counts = runtime.build.counts
         assert isinstance(counts, SplitCounts)
         self._local, self._shared, self._bits = counts.columns()
-        self._surplus, self._by_threads = counts.surplus, runtime.by_threads
+        self._surplus, self._by_threads, self._never = counts.surplus, runtime.by_threads, counts.never
         self._type = runtime.build.ob_type // 8
         self._least = runtime.build.object.size
 
@@ -469,14 +476,16 @@ class _Columns:
     ) -> Iterator[tuple[int, int, int, int]]:
         """(address, type, count, the collector's bits) of each block in use, as if it were an object.
 
-        The count is -1 of one that is freed already: on a free list, or until no thread can be reading it. It can be 0
-        of one that is alive: a reference that nobody has keeps it, until a collection comes, or its thread's turn.
+        The count is -1 of one that is freed already: on a free list, or until no thread can be reading it; and of what
+        is no object. It can be 0 of one that is alive: a reference that nobody has keeps it, until a collection comes,
+        or its thread's turn.
 
         *words*, *step*, *used*: what `Mimalloc.blocks` has read; *before*: bytes in front of the object.
         """
         if before + self._least > page.size:
             return
         first, shift, surplus, by_threads = before // 8, self._bits, self._surplus, self._by_threads
+        never = self._never
         start = page.start + before
         for address, local, shared, type_ in compress(
             zip(
@@ -488,6 +497,9 @@ class _Columns:
             used,
         ):
             bits = local >> shift & 0xFF
+            if local & never:
+                yield address, type_, -1, bits
+                continue
             local >>= 32
             if local == IMMORTAL_COUNT:
                 yield address, type_, IMMORTAL_COUNT, bits
@@ -507,14 +519,15 @@ def free_threaded_heap(runtime: Runtime, types: Types) -> HeapObjects:
     """Every object in mimalloc's blocks, tracked or not, and the blocks themselves, in ascending order.
 
     With the debug hooks also the blocks of malloc that they know. A block of the heaps for objects is one when its type
-    word is a type and its count is sane.
+    word is a type, an object of which it has room for, and its count is sane.
     """
     mimalloc, columns = Mimalloc(runtime), _Columns(runtime)
     header = mimalloc.debug_header
     blocks, objects, rows = Blocks(), Objects(), array("Q")
     objects.coverage = blocks.coverage
     raw = _raw_blocks(runtime, mimalloc, blocks.coverage) if header else Blocks()
-    known: dict[int, int] = {}  # bytes before an object, by its type; -1: no type
+    blocks.divided = mimalloc.stretches()
+    fitting: dict[tuple[int, int], dict[int, bool]] = {}  # by the size of blocks, bytes before an object and its type
     done = 0
     for page in mimalloc.everywhere():
         words, step, used = mimalloc.blocks(page)
@@ -547,14 +560,16 @@ def free_threaded_heap(runtime: Runtime, types: Types) -> HeapObjects:
         if page.tag == _MEM:
             continue
         before = _PREHEADER if page.tag == _GC_PRE else 0
+        fits = fitting.setdefault((page.size, before), {})
         rows_left = compress(row_of, used)
         for row, (address, type_, count, _bits) in zip(rows_left, columns.of(page, words, step, used, header + before)):
-            prefix = known.get(type_)
-            if prefix is None:
-                if not 0 <= count < SANE_COUNT:
-                    continue
-                prefix = known[type_] = prefix_before(types, type_)
-            if prefix == before and 0 <= count < SANE_COUNT:
+            if not 0 <= count < SANE_COUNT:
+                continue
+            fit = fits.get(type_)
+            if fit is None:
+                prefix, least = shape_of(types, runtime.build, type_)
+                fit = fits[type_] = prefix == before and least <= page.size - header
+            if fit:
                 objects.addresses.append(address)
                 objects.types.append(type_)
                 objects.refcounts.append(count)
@@ -566,7 +581,7 @@ def free_threaded_heap(runtime: Runtime, types: Types) -> HeapObjects:
 
 def _raw_blocks(runtime: Runtime, mimalloc: Mimalloc, coverage: Coverage) -> Blocks:
     # Those of malloc that the debug hooks have made.
-    segments = set(mimalloc.segments())
+    segments = set(mimalloc.segments)
     found = Blocks()
     for start, size, api in debug_blocks(runtime, coverage):
         if mimalloc.segment_of(start) not in segments:

@@ -230,7 +230,8 @@ class Places:
         if pointer or region.path == "[stack]":
             return Place("stack", "C stack")
         if self._stop.heap.blocks.is_free(address):
-            return Place("memory", "free memory of pymalloc", False)
+            allocator = "mimalloc" if self._runtime.traits.free_threaded else "pymalloc"
+            return Place("memory", f"free memory of {allocator}", False)
         block = self._native.at(address) if self._native else None
         if block is not None:
             return Place("block", f"malloc block of {block.size} bytes{self._vtable(block.address)}")

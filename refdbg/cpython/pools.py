@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from refdbg.cpython.heap import Blocks, HeapObjects, resident_stretches, sane_count
+from refdbg.cpython.heap import Blocks, HeapObjects, resident_stretches, sane_count, shape_of
 from refdbg.cpython.runtime import Runtime
 from refdbg.cpython.text import Texts
 from refdbg.cpython.types import (
@@ -21,7 +21,6 @@ from refdbg.cpython.types import (
     LIST_SUBCLASS,
     LOWEST_ADDRESS,
     TYPE_SUBCLASS,
-    UNICODE_SUBCLASS,
 )
 from refdbg.errors import DecodeError, LayoutNotFound, MemoryFault, SymbolNotFound
 from refdbg.graph.objects import Objects
@@ -176,7 +175,6 @@ class _Reader:
         self._head = build.gc_head.size
         self._next = build.gc_head.offset("_gc_next") - self._head
         self._prev = build.gc_head.offset("_gc_prev") - self._head
-        self._compact = build.layout("PyASCIIObject").size
         self._places = [
             (prefix, (prefix + build.ob_refcnt) // 8, (prefix + build.ob_type) // 8)
             for prefix in (0, self._head, 16 + self._head, 16)
@@ -254,15 +252,10 @@ class _Reader:
 
     def _shape(self, address: int) -> tuple[int, int]:
         # The bytes before an object of the type, and with it at least; (-1, 0) when no live type is at the address.
-        types = self._types
         try:
-            if not types.is_type(address):
-                return -1, 0
-            type_ = types[address]
-            if type_.is_heap and not self._memory.u64(address + self._runtime.build.ob_refcnt) & self._count_mask:
-                return -1, 0  # it was freed
-            least = self._compact if type_.flags & UNICODE_SUBCLASS else type_.basicsize
-            return type_.prefix, type_.prefix + max(least, self._runtime.build.object.size)
+            shape = shape_of(self._types, self._runtime.build, address)
+            freed = shape[0] >= 0 and self._types[address].is_heap and not self._runtime.count(address)
+            return (-1, 0) if freed else shape
         except (DecodeError, MemoryFault):
             return -1, 0
 

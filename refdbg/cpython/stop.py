@@ -17,7 +17,7 @@ from refdbg.cpython.runtime import Build, Runtime
 from refdbg.cpython.text import Texts
 from refdbg.cpython.types import Types
 from refdbg.dependencies import inside_debugger, vectors
-from refdbg.errors import DecodeError, LayoutNotFound, MemoryFault, NotPython, RefdbgError
+from refdbg.errors import DecodeError, LayoutNotFound, MemoryFault, NotPython
 from refdbg.graph.objects import Objects
 from refdbg.target.copied import CopiedMemory
 
