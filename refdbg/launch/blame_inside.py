@@ -58,6 +58,7 @@ class Chooser(Gatherer):
         self._layout: dict[str, int] = {}
         self._found: list[_Candidate] = []
         self._left_types: dict[str, int] = {}
+        self._random = False  # the program's objects are at other addresses in each run
         self._unseen = ""  # why nothing is known to be left over, and an address is believed
 
     def run(self) -> dict[str, Any]:
@@ -69,6 +70,11 @@ class Chooser(Gatherer):
         }  # fmt: skip
         if chosen is None:
             report["blame"]["error"] = self._nothing(report)
+        elif self._random:
+            report["blame"]["error"] = (
+                f"--blame {self._wanted}: a free-threaded release build places its objects at random, so a second run "
+                "would have none at the same address. Run the program with a debug build (--with-pydebug)."
+            )
         else:
             notes = [f"what run one has left over is not known: {self._unseen}"] if self._unseen else []
             report["blame"] |= {"object": plain(chosen.object), "why": chosen.why, "notes": notes}
@@ -76,7 +82,10 @@ class Chooser(Gatherer):
 
     def _started(self, hit: Hit) -> bool:
         super()._started(hit)
-        self._layout = layout_of(Stop(self.context.build(hit.target)))
+        stop = Stop(self.context.build(hit.target))
+        self._layout = layout_of(stop)
+        # Objects/mimalloc/os.c, _mi_os_get_aligned_hint: MI_DEBUG is that of a build's own.
+        self._random = stop.runtime.traits.free_threaded and not stop.runtime.traits.debug
         return False
 
     def _look_through(self, stop: Stop, left: Objects, number: int) -> None:

@@ -59,7 +59,7 @@ def _leaks(python: str, code: str, **env: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("name", "traced"), [
-    ("3.13", ""), ("3.13-release", ""), ("3.13t", ""), ("3.13", "1"), ("3.13t", "1"),
+    ("3.13", ""), ("3.13-release", ""), ("3.13t", ""), ("3.13t-release", ""), ("3.13", "1"), ("3.13t", "1"),
 ])  # fmt: skip
 def test_what_is_alive_is_not_lost(name: str, traced: str, build: Callable[[str], str]) -> None:
     answer = _leaks(build(name), ALIVE, PYTHONTRACEMALLOC=traced)

@@ -22,7 +22,7 @@ from tests.support import sid
 from tests.support.containers import ContainerError
 from tests.support.run import ENVIRONMENT, run
 
-BUILT = ("3.9", "3.11", "3.11-trace-refs", "3.13", "3.13t", "3.14t", "3.13-release")
+BUILT = ("3.9", "3.11", "3.11-trace-refs", "3.13", "3.13t", "3.14t", "3.13-release", "3.13t-release")
 DEBUGGERS = ("gdb", "lldb")
 WIDTH = 60
 
