@@ -14,6 +14,7 @@ CLEARING = ("delete_garbage",)
 FIRST = ("_PyRuntime_Initialize",)  # before any object is made; may be called again
 RUN_MAIN = ("Py_RunMain",)  # initialised, and nothing of the program has run
 NEW_INTERPRETER = ("new_interpreter", "_Py_NewInterpreter", "Py_NewInterpreter")
+IMMORTALIZED = ("_PyGC_ImmortalizeDeferredObjects",)  # free-threaded, 3.13: when the first thread is made
 OTHER_THREADS = ("_PyThreadState_RemoveExcept", "_PyThreadState_DeleteExcept")  # 3.13+, until 3.12
 INTERPRETER_CLEAR = ("finalize_interp_clear", "interpreter_clear", "PyInterpreterState_Clear")
 GC_FINI = ("_PyGC_Fini",)

@@ -20,7 +20,7 @@ from refdbg.cpython.owned import Owned
 from refdbg.cpython.runtime import Build, Interpreter
 from refdbg.cpython.stop import Abandoned, Stop
 from refdbg.cpython.test_methods import main_stack, running
-from refdbg.cpython.total import counts_twice, interned_twice, totals
+from refdbg.cpython.total import counts_twice, interned_twice, made_immortal, totals
 from refdbg.cpython.types import TYPE_SUBCLASS
 from refdbg.errors import RefdbgError, SymbolNotFound
 from refdbg.graph.objects import Coverage, Objects
@@ -88,6 +88,7 @@ class FinalizationWatch:
         self.makers: dict[int, Maker] = {}  # by interpreter number
         self._traced: Stop | None = None  # the process before tracemalloc's tables went
         self._twice = 0  # references that are in the total and nowhere else
+        self._immortal: int | None = None  # how many those had that became immortal
         self._blind = False  # whether the allocator's blocks are not understood
         self.totals: Totals | None = None
         self.coverage = Coverage()
@@ -96,6 +97,7 @@ class FinalizationWatch:
         self._missing: list[Sequence[str]] = []
         for role, on_hit in (
             (events.NEW_INTERPRETER, self._new),
+            (events.IMMORTALIZED, self._immortalized),
             (events.OTHER_THREADS, self._forget_threads),
             (events.INTERPRETER_CLEAR, self._clear),
             (events.GC_FINI, self._gc_fini),
@@ -117,8 +119,8 @@ class FinalizationWatch:
 
     def missing(self) -> list[str]:
         """What is missing from the record, once there is a Python: functions that it has not."""
-        # Of no use but with tracemalloc, in newer versions, and in debug builds.
-        needless = (events.TRACES_FREED, events.INTERNED_CLEARED, events.PRINT_TOTAL)
+        # Of no use but in free-threaded builds, with tracemalloc, in newer versions, and in debug builds.
+        needless = (events.IMMORTALIZED, events.TRACES_FREED, events.INTERNED_CLEARED, events.PRINT_TOTAL)
         roles = self._missing + [role for role, breakpoint_ in self._roles.items() if not breakpoint_.placed]
         return [
             f"no function {' / '.join(role)}: what would be seen there is missing from the report"
@@ -135,6 +137,7 @@ class FinalizationWatch:
         self._abandoned = Abandoned()
         self._traced = None
         self._twice = 0
+        self._immortal = None
         self._blind = False
         self.makers.clear()
         self.totals = None
@@ -192,6 +195,12 @@ class FinalizationWatch:
         if "tstate" not in hit.parameters:  # _PyGC_Fini until 3.8, for all of them
             return next(each for each in stop.runtime.interpreters() if each.main)
         return stop.runtime.interpreter_of(hit.argument("tstate"))
+
+    def _immortalized(self, hit: Hit) -> bool:
+        stop = self._stop(hit)
+        if stop.runtime.traits.debug:  # else nobody counts
+            self._immortal = (self._immortal or 0) + made_immortal(stop, self._interpreter(hit, stop))
+        return False
 
     def _forget_threads(self, hit: Hit) -> bool:
         stop = self._stop(hit)
@@ -310,12 +319,13 @@ class FinalizationWatch:
             self._main_left_over(hit, stop)
 
     def _account(self, hit: Hit, stop: Stop) -> None:
-        self.totals = totals(stop, hit.function, self._twice)
+        self.totals = totals(stop, hit.function, self._twice, self._immortal)
         immortal = sum(map(stop.runtime.is_immortal, stop.heap.objects.refcounts))
-        if self.totals.references_unattributed and immortal and stop.runtime.traits.free_threaded:
+        unknown = self.totals.references_unattributed and self._immortal is None
+        if unknown and immortal and stop.runtime.traits.free_threaded:
             self.warnings.append(
-                f"{immortal} objects became immortal (from the first thread on, 3.13): the references that they had "
-                "before are in the interpreter's total, and nothing tells how many these are."
+                f"{immortal} objects became immortal (from the first thread on, 3.13) before refdbg watched: the "
+                "references that they had then are in the interpreter's total, and nothing tells how many these are."
             )
         if any(stop.heap.objects.refcounts):
             self.totals = replace(self.totals, owners=self._owners(stop))

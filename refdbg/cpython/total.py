@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 
+from refdbg.cpython.counts import DEFERRED, FROZEN, SplitCounts
 from refdbg.cpython.heap import HeapObjects
 from refdbg.cpython.runtime import Interpreter
 from refdbg.cpython.stop import Stop
@@ -15,10 +16,11 @@ from refdbg.target.layout import StructView
 _INTERNED_MORTAL = 1  # SSTATE_INTERNED_MORTAL in every version
 
 
-def totals(stop: Stop, function: str, twice: int = 0) -> Totals:
+def totals(stop: Stop, function: str, twice: int = 0, immortal: int | None = None) -> Totals:
     """Every contribution to the interpreter's own total of references, as lines that sum up to it.
 
-    *twice*: how many references the interpreters that are gone have added in error (see `interned_twice`).
+    *twice*: how many references the interpreters that are gone have added in error (see `interned_twice`); *immortal*:
+    how many the objects had that became immortal (see `made_immortal`).
 
     Raises SymbolNotFound in a build that does not count references.
     """
@@ -27,6 +29,8 @@ def totals(stop: Stop, function: str, twice: int = 0) -> Totals:
         # The most frequent end, and there is nothing to itemise: do not read every library for it.
         return Totals(function, 0, 0, 0, [TotalLine("heap objects", 0)])
     lines = contributions(stop, twice)
+    if immortal is not None:
+        lines.append(TotalLine("objects that became immortal", immortal + _born_immortal(stop)))
     attributed = sum(line.references for line in lines)
     return Totals(function, reported, attributed, reported - attributed, lines)
 
@@ -122,6 +126,32 @@ def interned_twice(stop: Stop, interpreter: Interpreter) -> int:
     keys = (entry.key for entry in stop.texts.containers.dict_items(strings))
     type_ = stop.runtime.build.ob_type
     return 2 * sum(is_interned(stop, key, stop.runtime.memory.u64(key + type_)) for key in keys)
+
+
+def made_immortal(stop: Stop, interpreter: Interpreter) -> int:
+    """How many references the objects have that _PyGC_ImmortalizeDeferredObjects is about to make immortal.
+
+    Those are the tracked ones with a deferred count that gc.freeze() has not put aside (gc_free_threading.c,
+    immortalize_visitor). Nobody gives a reference to an immortal object back, so these stay in the total
+    (Include/object.h, Py_DECREF).
+    """
+    tracked, counts, memory = stop.lists.tracked(interpreter), stop.runtime.build.counts, stop.runtime.memory
+    assert isinstance(counts, SplitCounts)
+    return sum(
+        count for address, _type, count in tracked.rows()
+        if not stop.runtime.is_immortal(count) and counts.bits(memory, address) & (DEFERRED | FROZEN) == DEFERRED
+    )
+
+
+def _born_immortal(stop: Stop) -> int:
+    # How many references are those of objects that were made later, and became immortal at once: each had that of its
+    # maker (Objects/object.c, _PyObject_SetDeferredRefcount). Of the ones made immortal before, the bit was cleared.
+    counts, memory = stop.runtime.build.counts, stop.runtime.memory
+    assert isinstance(counts, SplitCounts)
+    return sum(
+        bool(counts.bits(memory, address) & DEFERRED) for address, type_, count in stop.heap.objects.rows()
+        if stop.runtime.is_immortal(count) and stop.types[type_].is_gc
+    )
 
 
 def interned_dicts(stop: Stop) -> frozenset[int]:
