@@ -48,9 +48,7 @@ class Row:
 
 def looked_at(interpreter: str, python: str, debugger: str, inside: Sequence[str] = ()) -> Row:
     """A stop of the program, and its end."""
-    tracked, frames = None, None
-    if debugger == "gdb" or not inside:
-        tracked, frames = _stopped(python, debugger, inside)
+    tracked, frames = _stopped(python, debugger, inside)
     ended = run([python, "-X", "showrefcount", PROGRAM], ["--debugger", debugger], inside=inside)
     assert ended.status == 0, ended.err.decode()
     report = ended.report
@@ -69,7 +67,7 @@ def _stopped(python: str, debugger: str, inside: Sequence[str]) -> tuple[int, bo
         if debugger == "gdb":
             answers = run_gdb(python, PROGRAM, ASKED, [str(told)], folder=folder, inside=inside)
         else:
-            answers = run_lldb(python, PROGRAM, ASKED, [str(told)], folder=folder)
+            answers = run_lldb(python, PROGRAM, ASKED, [str(told)], folder=folder, inside=inside)
         said, tracked = map(json.loads, told.read_text().splitlines())
     census, frames = (answer.record for answer in answers)
     functions = [[frame["function"], frame["line"]] for frame in frames["threads"][0]["frames"]]

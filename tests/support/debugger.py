@@ -88,11 +88,13 @@ def run_lldb(
     stop_at: str | None = "builtin_ascii",
     told: Path | None = None,
     folder: Path,
+    inside: Sequence[str] = (),
 ) -> list[Answer]:
     """The same under lldb; commands are any of lldb's."""
     lines = [f"command script import {ROOT}/lldb/refdbg_lldb.py"]
     if stop_at is not None:
-        lines += [f"breakpoint set -n {stop_at}", "process launch"]
+        terminal = " --no-stdio" if inside else ""  # a root has none to offer
+        lines += [f"breakpoint set -n {stop_at}", f"process launch{terminal}"]
     for row, command in enumerate(commands):
         if told is not None:
             loop = _FOR_EACH.format(told=str(told), execute="debugger.HandleCommand", command=command, mark=_MARK)
@@ -103,7 +105,7 @@ def run_lldb(
         else:
             lines += [_LLDB_MARK, command]
     lines += [_LLDB_MARK, "process kill" if stop_at is not None else ""]
-    return _answers(_lldb(lines, ["--", python, str(program), *arguments], folder), commands, told)
+    return _answers(_lldb(lines, ["--", python, str(program), *arguments], folder, inside), commands, told)
 
 
 def attached(debugger: str, pid: int, commands: Sequence[str], folder: Path) -> list[Answer]:
@@ -153,12 +155,13 @@ def lldb() -> str | None:
     return shutil.which("lldb-19") or shutil.which("lldb")
 
 
-def _lldb(lines: Sequence[str], arguments: Sequence[str], folder: Path) -> str:
+def _lldb(lines: Sequence[str], arguments: Sequence[str], folder: Path, inside: Sequence[str] = ()) -> str:
     script = folder / "commands.lldb"
     script.write_text("\n".join(lines) + "\n")
     # lldb itself stops at the first command that fails.
     done = subprocess.run(
-        [str(lldb()), "--no-lldbinit", "--batch", "-o", f"command source -e false {script}", *arguments],
+        [*inside, "lldb" if inside else str(lldb()), "--no-lldbinit", "--batch",
+         "-o", f"command source -e false {script}", *arguments],
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
         timeout=_TIMEOUT, check=False, env=_ENVIRONMENT,
     )  # fmt: skip
