@@ -46,6 +46,51 @@ _WORDS = {
         unicode_object: size state length asciiobject_size
         gc: size collecting
     """,
+    (3, 14): """
+        runtime_state: size finalizing interpreters_head
+        interpreter_state: size id next threads_head threads_main gc imports_modules sysdict builtins ceval_gil
+            gil_runtime_state gil_runtime_state_enabled gil_runtime_state_locked gil_runtime_state_holder
+            code_object_generation tlbc_generation
+        thread_state: size prev next interp current_frame thread_id native_thread_id datastack_chunk status
+        interpreter_frame: size previous executable instr_ptr localsplus owner stackpointer tlbc_index
+        code_object: size filename name qualname linetable firstlineno argcount localsplusnames localspluskinds
+            co_code_adaptive co_tlbc
+        pyobject: size ob_type
+        type_object: size tp_name tp_repr tp_flags
+        tuple_object: size ob_item ob_size
+        list_object: size ob_item ob_size
+        set_object: size used table mask
+        dict_object: size ma_keys ma_values
+        float_object: size ob_fval
+        long_object: size lv_tag ob_digit
+        bytes_object: size ob_size ob_sval
+        unicode_object: size state length asciiobject_size
+        gc: size collecting
+    """,
+    (3, 15): """
+        runtime_state: size finalizing interpreters_head
+        interpreter_state: size id next threads_head threads_main gc imports_modules sysdict builtins ceval_gil
+            gil_runtime_state gil_runtime_state_enabled gil_runtime_state_locked gil_runtime_state_holder
+            code_object_generation tlbc_generation
+        thread_state: size prev next interp current_frame base_frame last_profiled_frame last_profiled_frame_seq
+            thread_id native_thread_id datastack_chunk status holds_gil gil_requested current_exception exc_state
+        err_stackitem: exc_value
+        interpreter_frame: size previous executable instr_ptr localsplus owner stackpointer tlbc_index
+        code_object: size filename name qualname linetable firstlineno argcount localsplusnames localspluskinds
+            co_code_adaptive co_tlbc
+        pyobject: size ob_type
+        type_object: size tp_name tp_repr tp_flags tp_basicsize tp_dictoffset
+        heap_type_object: size ht_cached_keys
+        tuple_object: size ob_item ob_size
+        list_object: size ob_item ob_size
+        set_object: size used table mask
+        dict_object: size ma_keys ma_values
+        float_object: size ob_fval
+        long_object: size lv_tag ob_digit
+        bytes_object: size ob_size ob_sval
+        unicode_object: size state length asciiobject_size compactunicodeobject_size
+        gc: size collecting frame generation_stats_size generation_stats
+    """,
 }
 _FIRST_WORD = 24
 # An extension module's debug info may have some of them, never all.
@@ -61,13 +106,19 @@ _TYPE_FIELDS = (
     "tp_mro", "tp_cache", "tp_subclasses", "tp_weaklist", "tp_del", "tp_version_tag", "tp_finalize", "tp_vectorcall",
 )  # fmt: skip
 _HEAP_TYPE_WORDS = 4 + 36 + 3 + 10 + 2  # of the PyAsyncMethods … PyBufferProcs between a type and its ht_name
-_GENERATION = 24  # sizeof(struct gc_generation), and of gc_generation_stats
+_GENERATION = 24  # sizeof(struct gc_generation), and until 3.14 of gc_generation_stats
 _GENERATIONS = 3
+# Include/internal/pycore_interp_structs.h (3.13: pycore_gc.h), struct _gc_runtime_state: bytes between the generations
+# and the permanent one, where 3.13 has its pointer to generation 0, and those from there to `collecting`: counts of each
+# generation, or since 3.15 a pointer to them.
+_COLLECTORS = ((8, _GENERATIONS * 24), (0, _GENERATIONS * 24), (0, 8))
+# 3.15: struct gc_stats has rings of gc_generation_stats.
+_STATS, _YOUNG, _OLD = 64, 11, 3
 _HEAPTYPE = 1 << 9
 _UNICODE = 1  # DICT_KEYS_UNICODE
 _KNOWN_TYPES = 20  # of the 27 and the exceptions
 _TRIED = 64  # objects on which a deduction is tried
-_LINKS = ~3 & 0xFFFF_FFFF_FFFF_FFFF
+_LINKS = ~3 & 0xFFFF_FFFF_FFFF_FFFF  # what of a word is an address: the low bits of links and of frames' are flags
 # Types that are found by their name where no symbol is: builtins, and what frames and lists are full of.
 _TYPES = {
     "type": "PyType_Type", "object": "PyBaseObject_Type", "str": "PyUnicode_Type", "int": "PyLong_Type",
@@ -159,6 +210,13 @@ class _Offsets:
     def __getitem__(self, name: str) -> int:
         return self._known[name]
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._known
+
+    def get(self, name: str, otherwise: int) -> int:
+        """The word, or what it is in the releases that do not tell it."""
+        return self._known.get(name, otherwise)
+
 
 def _unfit(what: str) -> NotPython:
     return NotPython(
@@ -241,6 +299,7 @@ class _Stripped:
             or at["dict_object.ma_keys"] != 32 or at["code_object.argcount"] != 24 + 3 * 8 + 4
             or at["interpreter_frame.instr_ptr"] - at["interpreter_frame.previous"] != 6 * 8
             or at["unicode_object.asciiobject_size"] - at["unicode_object.state"] != 8
+            or at.get("gc.generation_stats_size", _stats().size) != _stats().size
         ):
             raise _unfit("_Py_DebugOffsets")
 
@@ -248,6 +307,8 @@ class _Stripped:
         at = self._offsets
         ascii_ = at["unicode_object.asciiobject_size"]
         frame, code, thread = "interpreter_frame.", "code_object.", "thread_state."
+        tagged = frame + "stackpointer" in at  # 3.14+: _PyStackRef, and flags beside the count of 32 bits
+        word = _struct("_PyStackRef", 8, _words(("bits", 0)))
         # Include/cpython/unicodeobject.h
         state = _struct("state", 4, {
             name: Field(name, 0, 4, bit_offset=first, bit_size=bits)
@@ -276,6 +337,11 @@ class _Stripped:
                     ("f_locals", instruction - 16), ("frame_obj", instruction - 8), ("instr_ptr", instruction),
                     ("localsplus", at[frame + "localsplus"]),
                 ),
+                **({
+                    "f_executable": _nested("f_executable", at[frame + "executable"], word),
+                    "localsplus": _nested("localsplus", at[frame + "localsplus"], word),
+                    **_words(("stackpointer", at[frame + "stackpointer"])),
+                } if tagged else {}),
                 "owner": Field("owner", at[frame + "owner"], 1),
             }),
             _struct("PyCodeObject", at[code + "size"], {
@@ -290,7 +356,10 @@ class _Stripped:
                 "co_code_adaptive": Field("co_code_adaptive", at[code + "co_code_adaptive"], 1),
             }),
             # The count is what stands before the type; all of these releases have immortal objects.
-            _struct("PyObject", at["pyobject.size"], _words(("ob_refcnt", 0), ("ob_refcnt_split", 0), ("ob_type", 8))),
+            _struct("PyObject", at["pyobject.size"], {
+                "ob_refcnt": Field("ob_refcnt", 0, 4), "ob_overflow": Field("ob_overflow", 4, 2),
+                "ob_flags": Field("ob_flags", 6, 2), **_words(("ob_type", 8)),
+            } if tagged else _words(("ob_refcnt", 0), ("ob_refcnt_split", 0), ("ob_type", 8))),
             _struct("PyVarObject", 24, _words(("ob_size", at["tuple_object.ob_size"]))),
             _struct("PyGC_Head", 16, _words(("_gc_next", 0), ("_gc_prev", 8))),
             _struct("PyTypeObject", at["type_object.size"], _words(
@@ -318,8 +387,11 @@ class _Stripped:
             )),
             _struct("PyCellObject", 24, _words(("ob_ref", 16))),
             _struct("PyComplexObject", 32, _words(("cval", 16))),
-            _struct("PyByteArrayObject", 56, _words(("ob_start", 40))),
-            _struct("PySetObject", 200, _words(("used", 24), ("mask", 32), ("table", 40))),
+            _struct("PyByteArrayObject", 64 if "gc.generation_stats" in at else 56, _words(("ob_start", 40))),
+            _struct("PySetObject", 200, _words(*(
+                (name, at.get(f"set_object.{name}", otherwise))
+                for name, otherwise in (("used", 24), ("mask", 32), ("table", 40))
+            ))),
             _struct("setentry", 16, _words(("key", 0), ("hash", 8))),
             _struct("PyMemberDef", 40, {
                 **_words(("name", 0), ("offset", 16)), "type": Field("type", 8, 4, signed=True),
@@ -339,6 +411,8 @@ class _Stripped:
                 "values": Field("values", 8, 8),
             }),
         ]
+        if "gc.generation_stats" in at:
+            layouts += [_stats(), _of_a_generation(_STATS, 16)]
         return {layout.name: partial(_itself, layout) for layout in layouts}
 
     # What is found, and tried
@@ -357,28 +431,30 @@ class _Stripped:
         at = self._offsets
         state = "interpreter_state."
         base = self._interpreter + at[state + "gc"]
-        lists = self._lists(base)
+        lists, permanent = self._lists(base)
         self._check_types()
         self._check_dicts()
         fields = {
             **_words(
                 ("id", at[state + "id"]), ("next", at[state + "next"]), ("tstate_head", at[state + "threads_head"])
             ),
-            "gc": _nested("gc", at[state + "gc"], self._gc(base, lists)),
+            "gc": _nested("gc", at[state + "gc"], self._gc(base, lists, permanent)),
         }
         return _struct("PyInterpreterState", at[state + "size"], fields)
 
-    def _lists(self, base: int) -> int:
-        # Where in struct _gc_runtime_state the generations are: lists that run in circles, and a pointer back to them.
-        size = self._offsets["gc.size"]
-        for offset in range(0, size - 6 * _GENERATION, 8):
-            first = base + offset
-            heads = [first + _GENERATION * number for number in range(_GENERATIONS)]
-            permanent = heads[-1] + _GENERATION + 8  # behind generation0
-            if self._memory.u64(permanent - 8) == first and all(map(self._is_head, [*heads, permanent])):
-                if self._offsets["gc.collecting"] != permanent + (1 + _GENERATIONS) * _GENERATION - base:
-                    break
-                return offset
+    def _lists(self, base: int) -> tuple[int, int]:
+        # Where in struct _gc_runtime_state the generations are, and the permanent one: lists that run in circles, and a
+        # pointer back to them, behind them or since 3.14 at the struct's end.
+        size, collecting = self._offsets["gc.size"], self._offsets["gc.collecting"]
+        for between, behind in _COLLECTORS:
+            permanent = collecting - behind - _GENERATION
+            first = permanent - between - _GENERATIONS * _GENERATION
+            if first < 0:
+                continue
+            pointer = permanent - between if between else size - 8
+            heads = [*range(first, first + _GENERATIONS * _GENERATION, _GENERATION), permanent]
+            if self._memory.u64(base + pointer) == base + first and all(self._is_head(base + head) for head in heads):
+                return first, permanent
         raise _unfit("the state of its collector")
 
     def _is_head(self, head: int) -> bool:
@@ -389,33 +465,34 @@ class _Stripped:
         except MemoryFault:
             return False
 
-    def _gc(self, base: int, lists: int) -> StructLayout:
+    def _gc(self, base: int, lists: int, permanent: int) -> StructLayout:
         integer = partial(Field, size=4, signed=True)
+        at = self._offsets
         generation = _struct("gc_generation", _GENERATION, {
             "head": Field("head", 0, 16), "threshold": integer("threshold", 16), "count": integer("count", 20),
         })
-        counts = _struct("gc_generation_stats", _GENERATION, _words(
-            ("collections", 0), ("collected", 8), ("uncollectable", 16)
-        ))
-        permanent = lists + _GENERATIONS * _GENERATION + 8
-        collecting = self._offsets["gc.collecting"]
+        collecting = at["gc.collecting"]
         fields = {
             "generations": _nested("generations", lists, generation, _GENERATIONS),
             "permanent_generation": _nested("permanent_generation", permanent, generation),
-            "generation_stats": _nested("generation_stats", permanent + _GENERATION, counts, _GENERATIONS),
+            "generation_stats": (
+                Field("generation_stats", at["gc.generation_stats"], 8) if "gc.generation_stats" in at
+                else _nested("generation_stats", permanent + _GENERATION, _of_a_generation(24, 0), _GENERATIONS)
+            ),
             "collecting": integer("collecting", collecting),
-            **_words(("garbage", collecting + 8)),
+            **_words(("garbage", at.get("gc.frame", collecting) + 8)),
         }
-        if self._memory.integer(base + lists - 12, 4) in (0, 1):
-            fields["enabled"] = integer("enabled", lists - 12)
-            fields["debug"] = integer("debug", lists - 8)
-        return _struct("_gc_runtime_state", self._offsets["gc.size"], fields)
+        enabled = max(lists - 12, 0)  # 3.15 begins with it, before that four bytes of padding are behind it and `debug`
+        if self._memory.integer(base + enabled, 4) in (0, 1):
+            fields["enabled"] = integer("enabled", enabled)
+            fields["debug"] = integer("debug", enabled + 4)
+        return _struct("_gc_runtime_state", at["gc.size"], fields)
 
     def _objects(self) -> Iterator[int]:
         # Some objects that the collector tracks (``PyObject *``), of the oldest generations first.
         at = self._offsets
         base = self._interpreter + at["interpreter_state.gc"]
-        lists = self._lists(base)
+        lists, _ = self._lists(base)
         for number in reversed(range(_GENERATIONS)):
             head = base + lists + _GENERATION * number
             position = self._memory.u64(head) & _LINKS
@@ -545,7 +622,7 @@ class _Stripped:
         for _ in range(_TRIED):
             if not frame:
                 return
-            yield u64(frame + at["interpreter_frame.executable"])
+            yield u64(frame + at["interpreter_frame.executable"]) & _LINKS
             frame = u64(frame + at["interpreter_frame.previous"])
 
     def _check_dicts(self) -> None:
@@ -562,6 +639,25 @@ class _Stripped:
             known = 0
         if known < _KNOWN_TYPES:
             raise _unfit("the dict of its builtins")
+
+
+def _of_a_generation(size: int, first: int) -> StructLayout:
+    names = ("collections", "collected", "uncollectable")
+    return _struct("gc_generation_stats", size, _words(*((name, first + 8 * row) for row, name in enumerate(names))))
+
+
+def _stats() -> StructLayout:
+    # 3.15: struct gc_stats, Include/internal/pycore_interp_structs.h
+    def ring(name: str, items: int) -> StructLayout:
+        return _struct(name, items * _STATS + 8, {
+            "items": _nested("items", 0, _of_a_generation(_STATS, 16), items),
+            "index": Field("index", items * _STATS, 1, signed=True),
+        })
+
+    young, old = ring("gc_young_stats_buffer", _YOUNG), ring("gc_old_stats_buffer", _OLD)
+    return _struct("gc_stats", young.size + 2 * old.size + 8, {
+        "young": _nested("young", 0, young), "old": _nested("old", young.size, old, 2),
+    })
 
 
 def _itself(layout: StructLayout) -> StructLayout:
