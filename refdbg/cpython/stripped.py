@@ -108,9 +108,9 @@ _TYPE_FIELDS = (
 _HEAP_TYPE_WORDS = 4 + 36 + 3 + 10 + 2  # of the PyAsyncMethods … PyBufferProcs between a type and its ht_name
 _GENERATION = 24  # sizeof(struct gc_generation), and until 3.14 of gc_generation_stats
 _GENERATIONS = 3
-# Include/internal/pycore_interp_structs.h (3.13: pycore_gc.h), struct _gc_runtime_state: bytes between the generations
-# and the permanent one, where 3.13 has its pointer to generation 0, and those from there to `collecting`: counts of each
-# generation, or since 3.15 a pointer to them.
+# Include/internal/pycore_interp_structs.h (3.13: pycore_gc.h), struct _gc_runtime_state: the bytes between the three
+# generations and the permanent one, where 3.13 points to the first, and those from there to `collecting`: each
+# generation's counts, or since 3.15 a pointer to them.
 _COLLECTORS = ((8, _GENERATIONS * 24), (0, _GENERATIONS * 24), (0, 8))
 # 3.15: struct gc_stats has rings of gc_generation_stats.
 _STATS, _YOUNG, _OLD = 64, 11, 3

@@ -93,8 +93,7 @@ def run_lldb(
     """The same under lldb; commands are any of lldb's."""
     lines = [f"command script import {ROOT}/lldb/refdbg_lldb.py"]
     if stop_at is not None:
-        terminal = " --no-stdio" if inside else ""  # a root has none to offer
-        lines += [f"breakpoint set -n {stop_at}", f"process launch{terminal}"]
+        lines += [f"breakpoint set -n {stop_at}", "process launch"]
     for row, command in enumerate(commands):
         if told is not None:
             loop = _FOR_EACH.format(told=str(told), execute="debugger.HandleCommand", command=command, mark=_MARK)
@@ -113,9 +112,11 @@ def attached(debugger: str, pid: int, commands: Sequence[str], folder: Path) -> 
     return _asked(debugger, ["-p", str(pid)], commands, folder)
 
 
-def on_core(debugger: str, python: str, core: Path, commands: Sequence[str], folder: Path) -> list[Answer]:
-    """Each command's answer on a core file."""
-    return _asked(debugger, [python, "-c", str(core)], commands, folder)
+def on_core(
+    debugger: str, python: str, core: Path, commands: Sequence[str], folder: Path, inside: Sequence[str] = ()
+) -> list[Answer]:
+    """Each command's answer on a core file. *inside*: what to put before the debugger's command line."""
+    return _asked(debugger, [python, "-c", str(core)], commands, folder, inside)
 
 
 def remote(debugger: str, python: str, address: str, commands: Sequence[str], folder: Path) -> list[Answer]:
@@ -128,7 +129,9 @@ def remote(debugger: str, python: str, address: str, commands: Sequence[str], fo
     return answers[: len(settings)] + answers[len(settings) + 1 : len(given) - len(leave)]
 
 
-def _asked(debugger: str, arguments: Sequence[str], commands: Sequence[str], folder: Path) -> list[Answer]:
+def _asked(
+    debugger: str, arguments: Sequence[str], commands: Sequence[str], folder: Path, inside: Sequence[str] = ()
+) -> list[Answer]:
     run, load, mark = {
         "gdb": (_gdb, f"source {ROOT}/gdb/refdbg.py", f"echo \\n{_MARK}\\n"),
         "lldb": (_lldb, f"command script import {ROOT}/lldb/refdbg_lldb.py", _LLDB_MARK),
@@ -136,7 +139,7 @@ def _asked(debugger: str, arguments: Sequence[str], commands: Sequence[str], fol
     lines = [load]
     for command in commands:
         lines += [mark, command]
-    return _answers(run([*lines, mark], arguments, folder), commands)
+    return _answers(run([*lines, mark], arguments, folder, inside), commands)
 
 
 def _gdb(lines: Sequence[str], arguments: Sequence[str], folder: Path, inside: Sequence[str] = ()) -> str:
@@ -158,10 +161,10 @@ def lldb() -> str | None:
 def _lldb(lines: Sequence[str], arguments: Sequence[str], folder: Path, inside: Sequence[str] = ()) -> str:
     script = folder / "commands.lldb"
     script.write_text("\n".join(lines) + "\n")
+    program = "lldb" if inside else str(lldb())
     # lldb itself stops at the first command that fails.
     done = subprocess.run(
-        [*inside, "lldb" if inside else str(lldb()), "--no-lldbinit", "--batch",
-         "-o", f"command source -e false {script}", *arguments],
+        [*inside, program, "--no-lldbinit", "--batch", "-o", f"command source -e false {script}", *arguments],
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
         timeout=_TIMEOUT, check=False, env=_ENVIRONMENT,
     )  # fmt: skip

@@ -34,6 +34,7 @@ set -e
 root=$1
 bind() { mkdir -p "$root$1"; mount --bind "$1" "$root$1"; }
 bind /dev
+[ ! -d /dev/pts ] || bind /dev/pts  # lldb starts programs on a terminal of its own
 bind /proc
 bind "$2"
 bind "$3"
