@@ -42,6 +42,7 @@ class Context:
         """The loaded CPython. Raises NoProcess, NotPython."""
         target = target or self.session.target()
         if self._build is None or self._build.origin is not target:
+            target.memory.forget()  # it may have run on since it was refused
             self._build = Build(target)
         return self._build
 

@@ -93,6 +93,7 @@ _WORDS = {
     """,
 }
 _FIRST_WORD = 24
+_CANDIDATE = 0xC  # PY_RELEASE_LEVEL_GAMMA
 # An extension module's debug info may have some of them, never all.
 _NEEDED = ("PyInterpreterState", "_PyRuntimeState", "PyThreadState", "PyCodeObject", "PyComplexObject")
 _LARGEST = 1 << 24  # no struct is larger: other words are no offsets
@@ -189,6 +190,12 @@ class _Offsets:
             raise NotPython(
                 f"this Python {self.version} has no debug info, and what it tells of itself (_Py_DebugOffsets) refdbg "
                 f"knows of {known} only", "Install its debug info, or build it with -g.",
+            )
+        if number >> 4 & 15 < _CANDIDATE:
+            raise NotPython(
+                f"this Python {self.version} is an alpha or beta without debug info: what it tells of itself "
+                "(_Py_DebugOffsets) may change until the release candidates",
+                "Install its debug info, or build it with -g.",
             )
         if memory.u64(address + 16):
             raise NotPython(

@@ -177,8 +177,8 @@ class Gatherer:
             self.seen.warnings.append(
                 "this Python has no debug info: nothing of its collector could be seen. "
                 "Install it, or use a debug build (Debian: python3.11-dbg; from source: ./configure --with-pydebug). "
-                "Of a stripped CPython 3.13 `refdbg status`, `census` and `frames` tell something, in a debugger or by "
-                "`refdbg --pid`."
+                "Of a stripped CPython from 3.13 on `refdbg status`, `census` and `frames` tell something, in a "
+                "debugger or by `refdbg --pid`."
             )
         else:
             self.seen.warnings.append(

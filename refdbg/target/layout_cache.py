@@ -32,6 +32,11 @@ _MALFORMED = (TypeError, ValueError, LookupError, AttributeError)
 _SOURCE = "debug info"
 _ASK = True  # in place of a member's struct: it has one, and nobody asked for it
 
+_PARTLY = (
+    "Of its debug info only a part is known here: install the interpreter's debug info again. A recording of the tests "
+    "answers what it was made for, no more."
+)
+
 Answer = TypeVar("Answer")
 
 
@@ -80,7 +85,7 @@ class Answers:
         def original() -> StructLayout:
             found = self._debug.type_named(struct)
             if found is None:
-                raise LayoutNotFound(f"no debug info describes the struct {struct} any more")
+                raise LayoutNotFound(f"no debug info describes the struct {struct} any more", _PARTLY)
             return layout_of(struct, found)
 
         def ask() -> Any:

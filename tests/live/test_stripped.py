@@ -27,6 +27,9 @@ PYTHONS = ("/usr/bin/python3.14", "/usr/bin/python3.15")
 QUESTIONS = ("status --json", "census --limit 1000 --json", "census --tracked --json", "frames --all --locals --json",
              "objects __main__.Slotted --json", "type dict", "type __main__.Slotted --json")
 REFUSED = ("leaks", "gc log")
+VERSION = "set var {unsigned long}((char *)&_PyRuntime + 8) = "
+WAS = "set $was = {unsigned long}((char *)&_PyRuntime + 8)"
+OTHERS = {f"{VERSION}0x030f00b1": "3.15.0 is an alpha or beta", f"{VERSION}0x031000f0": "3.13, 3.14, 3.15 only"}
 FEW = 12  # objects that the program makes while it writes its file
 
 
@@ -68,8 +71,8 @@ def gdb(request: pytest.FixtureRequest, inside: list[str], tmp_path_factory: pyt
     """(interpreter, folder with its core file, what was seen): at a stop under gdb."""
     folder = tmp_path_factory.mktemp("stripped")
     asked = [f"refdbg {question}" for question in QUESTIONS + REFUSED]
-    answers = run_gdb(request.param, ORACLE, [*asked, f"gcore {folder}/core"], [str(folder / "told")],
-                      stop_at="getppid", folder=folder, inside=inside)
+    answers = run_gdb(request.param, ORACLE, [f"gcore {folder}/core", *asked], [str(folder / "told")],
+                      stop_at="getppid", folder=folder, inside=inside)[1:]
     told = json.loads((folder / "told").read_text())
     return request.param, folder, Looked(told, _named(QUESTIONS + REFUSED, answers))
 
@@ -178,9 +181,17 @@ def test_what_is_deduced_is_what_the_debug_info_says(root: Path, python: str, tm
     assert found["structs"] >= 30 and found["fields"] > 150
 
 
-def test_one_that_is_starting_is_refused(inside: list[str], tmp_path: Path) -> None:
-    for python in PYTHONS:
-        (answer,) = run_gdb(python, ORACLE, ["refdbg census"], [str(tmp_path / "told")], stop_at="pthread_cond_init",
-                            folder=tmp_path, inside=inside)
-        assert any(words in answer.text for words in ("has no interpreter (yet", "Has it started?"))
+@pytest.mark.parametrize("python", PYTHONS)
+def test_one_that_is_starting_is_refused_and_other_versions(inside: list[str], python: str, tmp_path: Path) -> None:
+    commands = ["refdbg census", *(command for other in OTHERS for command in (other, "refdbg census"))]
+    commands += [f"{VERSION}$was", "delete", "break getppid", "continue", "refdbg census"]
+    _, starting, *others, _, _, _, _, started = run_gdb(
+        python, ORACLE, [WAS, *commands], [str(tmp_path / "told")], stop_at="pthread_cond_init", folder=tmp_path,
+        inside=inside,
+    )
+    assert any(words in starting.text for words in ("has no interpreter (yet", "Has it started?"))
+    for answer, words in zip(others[1::2], OTHERS.values()):
+        assert words in answer.text and "Install its debug info" in answer.text
+    assert "objects tracked by the collector" in started.text  # what was read before is forgotten
+    for answer in [starting, *others]:
         assert "Traceback" not in answer.text and "objects of" not in answer.text
