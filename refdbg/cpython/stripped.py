@@ -22,8 +22,8 @@ from refdbg.target.memory import Memory
 _COOKIE = b"xdebugpy"
 _SOURCE = "_Py_DebugOffsets and checked structure (stripped)"
 HINT = (
-    "Of a stripped Python `refdbg status`, `census`, `type`, `objects` and `frames` are answered; for more install its "
-    "debug info, or build it with -g."
+    "Of a stripped Python `refdbg status`, `census`, `type`, `objects`, `frames` and `gc again` are answered; for more "
+    "install its debug info, or build it with -g."
 )
 # Behind the cookie, the version and a word that says whether the build is free-threaded: 64-bit words, by version.
 _WORDS = {

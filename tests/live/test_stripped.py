@@ -26,6 +26,7 @@ HIDE = ["sh", "-c", 'mount -t tmpfs none /usr/lib/debug && exec "$@"', "hide"]
 PYTHONS = ("/usr/bin/python3.14", "/usr/bin/python3.15")
 QUESTIONS = ("status --json", "census --limit 1000 --json", "census --tracked --json", "frames --all --locals --json",
              "objects __main__.Slotted --json", "type dict", "type __main__.Slotted --json")
+AGAIN = "gc again --json"
 REFUSED = ("leaks", "gc log")
 VERSION = "set var {unsigned long}((char *)&_PyRuntime + 8) = "
 WAS = "set $was = {unsigned long}((char *)&_PyRuntime + 8)"
@@ -70,11 +71,11 @@ def _named(questions: tuple[str, ...], answers: list[Answer]) -> dict[str, str]:
 def gdb(request: pytest.FixtureRequest, inside: list[str], tmp_path_factory: pytest.TempPathFactory) -> Any:
     """(interpreter, folder with its core file, what was seen): at a stop under gdb."""
     folder = tmp_path_factory.mktemp("stripped")
-    asked = [f"refdbg {question}" for question in QUESTIONS + REFUSED]
+    asked = [f"refdbg {question}" for question in (*QUESTIONS, AGAIN, *REFUSED)]
     answers = run_gdb(request.param, ORACLE, [f"gcore {folder}/core", *asked], [str(folder / "told")],
                       stop_at="getppid", folder=folder, inside=inside)[1:]
     told = json.loads((folder / "told").read_text())
-    return request.param, folder, Looked(told, _named(QUESTIONS + REFUSED, answers))
+    return request.param, folder, Looked(told, _named((*QUESTIONS, AGAIN, *REFUSED), answers))
 
 
 def _checked(looked: Looked) -> None:
@@ -94,7 +95,7 @@ def _checked(looked: Looked) -> None:
     for row in census["by_type"]:
         found[row["type"].rpartition(".")[2]] += row["objects"]
     different = (found - Counter(told["types"])) + (Counter(told["types"]) - found)
-    assert found["Node"] == 100 and different.total() <= FEW, different
+    assert found["Node"] == 137 and different.total() <= FEW, different
     main, thread = record("frames --all --locals --json")["threads"]
     assert [_place(frame) for frame in thread["frames"]] == [_place(frame) for frame in told["thread"]]
     assert [sorted(frame["locals"]) for frame in thread["frames"]] == [frame["locals"] for frame in told["thread"]]
@@ -124,6 +125,12 @@ def test_in_gdb(gdb: tuple[str, Path, Looked]) -> None:
     for question in REFUSED:
         assert "this Python is stripped" in looked.answers[question]
         assert "install its debug info" in looked.answers[question]
+
+
+def test_what_a_collection_would_find(gdb: tuple[str, Path, Looked]) -> None:
+    again = gdb[2].record(AGAIN)
+    assert {row["type"]: row["objects"] for row in again["by_type"]} == {"__main__.Node": 37, "list": 37}
+    assert (again["unreachable"], again["undecided"], again["notes"]) == (74, 0, [])
 
 
 def test_in_lldb(gdb: tuple[str, Path, Looked], inside: list[str], tmp_path: Path) -> None:
@@ -169,7 +176,8 @@ def test_a_process(gdb: tuple[str, Path, Looked], inside: list[str], tmp_path: P
         _checked(Looked(json.loads((tmp_path / "told").read_text()), answers))
         assert "this Python is stripped" in _refdbg([*pid, "leaks"], tmp_path, [], status=2)
     finally:
-        program.end()
+        ended = program.end()
+    assert ended.out.decode().splitlines()[-1] == "collected 74"
 
 
 @pytest.mark.parametrize("python", PYTHONS)

@@ -54,6 +54,10 @@ class Body:
     gc.collect()
     gc.disable()
     nodes = [Node(float(number)) for number in range(100)]
+    for number in range(37):  # 74 objects that the next collection finds
+        garbage = Node(number)
+        garbage.itself = [garbage]
+    del garbage
     slotted = Slotted()
     slotted.held = [slotted] * 40  # and by its name in this body: 41
     ready, go_on = threading.Semaphore(0), threading.Event()
@@ -64,3 +68,4 @@ class Body:
     for line in values(sys.argv[1]):
         go_on.set()
     thread.join()
+    print("collected", gc.collect())
