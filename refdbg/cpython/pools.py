@@ -183,6 +183,7 @@ class _Reader:
         self._arenas = Arenas(runtime)
         self._first_arena = [arena.start for arena in self._arenas.all]
         regions = list(runtime.target.regions())
+        self._low = [(r.start, r.end) for r in regions if r.start < self._sane_count]  # of a program that is not PIE
         heap = next((region for region in regions if region.path == "[heap]"), None)
         self._native = NativeBlocks(self._memory, heap) if heap is not None else None
         self._mapped = MappedBlocks(
@@ -242,7 +243,11 @@ class _Reader:
             if not 0 < count < self._sane_count:
                 return None
             address = block + prefix
-            if prefix >= self._head and self._types[type_].is_gc and address not in self._tracked:
+            if address in self._tracked:
+                return address, type_, count
+            if self._low and any(start <= count < end for start, end in self._low):
+                return None  # two pointers side by side: a module's state, a table
+            if prefix >= self._head and self._types[type_].is_gc:
                 head = at + prefix // 8
                 link = words[head + self._next // 8]
                 if link & 7 & ~_TAGS or (link and not LOWEST_ADDRESS <= link < HIGHEST_ADDRESS):
