@@ -15,7 +15,7 @@ from contextlib import suppress
 
 from refdbg.cpython.runtime import Runtime, Thread
 from refdbg.cpython.stackrefs import are_tagged, is_deferred, pointed
-from refdbg.errors import LayoutNotFound, MemoryFault, TargetError
+from refdbg.errors import LayoutNotFound, MemoryFault, SymbolNotFound, TargetError
 from refdbg.graph.objects import Objects
 
 _GENERATORS = "PyGen_Type", "PyCoro_Type", "PyAsyncGen_Type"
@@ -81,6 +81,27 @@ def c_stack_words(runtime: Runtime, thread: Thread) -> dict[int, int]:
     return found
 
 
+def borrowed_by(runtime: Runtime, addresses: Sequence[int], types: Sequence[int]) -> dict[int, Counter[int]]:
+    """By row of a generator or frame object: what its frame refers to without counting, in a build with the GIL.
+
+    The collector takes none of that off (Python/gc.c, _PyGC_VisitStackRef); any other visitor is told of it.
+    """
+    try:
+        if runtime.traits.free_threaded or not are_tagged(runtime.build):
+            return {}
+        reader = _Frames(runtime)
+    except (LayoutNotFound, SymbolNotFound):
+        return {}
+    found: dict[int, Counter[int]] = {}
+    for row in [row for row, type_ in enumerate(types) if type_ in reader.owners]:
+        with suppress(MemoryFault):
+            frame = reader.of_object(addresses[row], types[row])
+            targets = Counter(target for _, target in reader.deferred(frame, executing=False)) if frame else None
+            if targets:
+                found[row] = targets
+    return found
+
+
 def _reader(runtime: Runtime) -> _Frames | None:
     # None where no frame has such references.
     try:
@@ -102,7 +123,7 @@ class _Frames:
         self._inside = build.layout("PyGenObject").offset("gi_iframe")
         self._of_object = build.layout("PyFrameObject").offset("f_frame")
         self._generators = {runtime.target.address_of(symbol) for symbol in _GENERATORS}
-        self._frame_type = runtime.target.address_of("PyFrame_Type")
+        self.owners = self._generators | {runtime.target.address_of("PyFrame_Type")}
 
     def of_threads(self) -> Iterator[int]:
         """The frames that threads execute (``_PyInterpreterFrame *``)."""
@@ -120,17 +141,19 @@ class _Frames:
 
     def of_objects(self, objects: Objects) -> Iterator[int]:
         """Those that generators and frame objects own."""
-        wanted = self._generators | {self._frame_type}
         for address, type_ in zip(objects.addresses, objects.types):
-            if type_ not in wanted:
-                continue
-            if type_ in self._generators:
-                yield address + self._inside
-                continue
-            with suppress(MemoryFault):
-                frame = self._memory.u64(address + self._of_object)
-                if frame and self._memory.integer(frame + self._owner, 1) == _OWNED_BY_FRAME_OBJECT:
-                    yield frame
+            if type_ in self.owners:
+                with suppress(MemoryFault):
+                    frame = self.of_object(address, type_)
+                    if frame:
+                        yield frame
+
+    def of_object(self, address: int, type_: int) -> int:
+        """The frame that a generator or frame object owns, 0 where that has none of its own. Raises MemoryFault."""
+        if type_ in self._generators:
+            return address + self._inside
+        frame = self._memory.u64(address + self._of_object)
+        return frame if frame and self._memory.integer(frame + self._owner, 1) == _OWNED_BY_FRAME_OBJECT else 0
 
     def words(self, frames: Iterable[int]) -> dict[int, int]:
         """Those of all the frames; what cannot be read is left out."""
@@ -140,14 +163,17 @@ class _Frames:
                 found.update(self.deferred(frame))
         return found
 
-    def deferred(self, frame: int) -> Iterator[tuple[int, int]]:
-        """Where its words refer to something without counting, and to what (``PyObject *``). Raises MemoryFault."""
+    def deferred(self, frame: int, executing: bool = True) -> Iterator[tuple[int, int]]:
+        """Where its words refer to something without counting, and to what (``PyObject *``). Raises MemoryFault.
+
+        *executing*: with the variables of one that executes.
+        """
         code = self._memory.u64(frame + self._code)
         words = [(frame + self._code, code), (frame + self._function, self._memory.u64(frame + self._function))]
         top = self._memory.u64(frame + self._top)
         # While it executes nobody but C's stack knows where the stack ends.
         number = (top - frame - self._slots) // 8 if top else 0
-        if not top and pointed(code):
+        if not top and executing and pointed(code):
             number = self._memory.integer(pointed(code) + self._number, 4, signed=True)
         if 0 < number <= _SLOTS_LIMIT:
             with suppress(TargetError):

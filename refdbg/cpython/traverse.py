@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, compress, repeat
 from operator import eq
 
-from refdbg.cpython.kinds import address_of
-from refdbg.cpython.stackrefs import are_tagged
+from refdbg.cpython.deferred import borrowed_by
 from refdbg.cpython.stop import Stop
 from refdbg.cpython.types import TYPE_SUBCLASS
 from refdbg.errors import DecodeError, MemoryFault
@@ -55,12 +54,8 @@ class Traverse:
     def __init__(self, stop: Stop) -> None:
         """Raises EmulationError, MissingDependency."""
         self._stop = stop
-        # What a frame's words borrow is kept from this visitor only (Python/gc.c, _PyGC_VisitStackRef). In a
-        # free-threaded build refdbg has counted it (refdbg.cpython.deferred): there it is visited.
         build = stop.runtime.build
-        borrowed = are_tagged(build) and not build.traits.free_threaded
-        visitor = address_of(stop.runtime, "visit_decref") if borrowed else 0
-        self._emulator = Emulator(stop.runtime.target, visitor, stop.copy)
+        self._emulator = Emulator(stop.runtime.target, stop.copy)
         self._type_offset = build.ob_type
         self._slot = build.type.offset("tp_traverse")
         self._is_gc_slot = build.type.offset("tp_is_gc")
@@ -76,6 +71,7 @@ class Traverse:
     def begin(self, addresses: Sequence[int], types: Sequence[int]) -> Callable[[], Visited]:
         """The same beside what the caller does next, as `Emulator.begin` does it."""
         traversed, undecided, ignored = self._traversed(addresses, types)
+        borrowed = borrowed_by(self._stop.runtime, addresses, types)
         every = all(traversed)
         chosen = addresses if every else array("Q", compress(addresses, traversed))
         finish = self._emulator.begin(chosen, self._type_offset, self._slot)
@@ -83,13 +79,13 @@ class Traverse:
         def visits() -> Visited:
             found = finish()
             if every:
-                return Visited(found.starts, found.targets, found.failures, ignored)
+                return _without(Visited(found.starts, found.targets, found.failures, ignored), borrowed)
             # A row that is not traversed begins, and ends, where the next one begins that is.
             starts = array("Q", map(found.starts.__getitem__, accumulate(traversed, initial=0)))
             if found.failures:
                 rows = list(compress(range(len(addresses)), traversed))
                 undecided.update((rows[index], reason) for index, reason in found.failures.items())
-            return Visited(starts, found.targets, undecided, ignored)
+            return _without(Visited(starts, found.targets, undecided, ignored), borrowed)
 
         return visits
 
@@ -126,6 +122,30 @@ class Traverse:
             return _ASK if self._stop.runtime.memory.u64(type_address + self._is_gc_slot) else _TRAVERSED
         except (DecodeError, MemoryFault):
             return _NOT_TRAVERSED
+
+
+def _without(visited: Visited, borrowed: Mapping[int, Counter[int]]) -> Visited:
+    # Less what frames borrow, by row. That cannot be kept from the traverse functions: only the collector's own visitor
+    # is not told of it, and an optimised build has code of that in place of calls to it.
+    if not borrowed:
+        return visited
+    starts, targets = array("Q", [0]), array("Q")
+    last = 0
+    for row in sorted(borrowed):
+        targets.extend(visited.targets[visited.starts[last] : visited.starts[row]])
+        starts.extend(map((len(targets) - visited.starts[row]).__add__, visited.starts[last + 1 : row + 1]))
+        left = borrowed[row].copy()
+        for target in visited.of(row):
+            if left[target] > 0:
+                left[target] -= 1
+            else:
+                targets.append(target)
+        starts.append(len(targets))
+        last = row + 1
+    shift = len(targets) - visited.starts[last]
+    targets.extend(visited.targets[visited.starts[last] :])
+    starts.extend(map(shift.__add__, visited.starts[last + 1 :]))
+    return Visited(starts, targets, visited.undecided, visited.ignored)
 
 
 def undecided_types(

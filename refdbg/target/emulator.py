@@ -7,7 +7,7 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 from refdbg.dependencies import unicorn
@@ -102,12 +102,8 @@ class _Pass:
 class Emulator:
     """Calls functions of one stopped process."""
 
-    def __init__(self, target: Target, visitor: int = 0, copy: CopiedMemory | None = None) -> None:
-        """*copy*: see Cpu. Raises EmulationError, MissingDependency.
-
-        *visitor*: a C function that what is called is given as `visit`, where it makes a difference whose address
-        that is; in the copy it does what `visit` does.
-        """
+    def __init__(self, target: Target, copy: CopiedMemory | None = None) -> None:
+        """*copy*: see Cpu. Raises EmulationError, MissingDependency."""
         self._cpu = Cpu(target, copy)
         self._variants = Variants(self._cpu, self._call)
         self._slots = (-1, -1)
@@ -121,10 +117,7 @@ class Emulator:
         self._objects_at, self._firsts_at, self._visited_at = (base + n * GIB for n in (1, 2, 3))
         self._code = self._cpu.map_buffer(base, PAGE)
         self._code[: len(_CODE)] = _CODE
-        self._visit = visitor or base + _VISIT_OFFSET
-        with suppress(EmulationError):  # where its code is missing, what calls it ends there
-            if visitor:  # mov rax; jmp rax
-                self._cpu.poke(visitor, b"\x48\xb8" + struct.pack("<Q", base + _VISIT_OFFSET) + b"\xff\xe0")
+        self._visit = base + _VISIT_OFFSET
         self._control = self._cpu.map_buffer(self._control_at, PAGE).cast("Q")
         self._cpu.map_buffer(base + 0x100000, _STACK)
         self._objects = self._cpu.map_buffer(self._objects_at, 8 * _ROOM)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -159,3 +160,42 @@ def test_a_lost_reference(inside: list[str], debugger: str) -> None:
     assert finding["explains"] == {"objects": 2, "references": 2}
     assert ended.report["totals"]["references_unattributed"] == 0
     assert printed_total(ended) == 2
+
+
+@pytest.mark.parametrize("release", ["3.14", "3.15"])
+def test_leaks_of_a_program_at_low_addresses(inside: list[str], release: str, tmp_path: Path) -> None:
+    # Debian's release builds are not position-independent: what points into their heap could be a reference count.
+    program = tmp_path / "lost.py"
+    program.write_text(f"{LOST}\nimport io, itertools, encodings.utf_8\nascii(1)\n")
+    (answer,) = run_gdb(f"/usr/bin/python{release}", program, ["refdbg leaks --json"], folder=tmp_path, inside=inside)
+    assert [(each["verdict"], each["subject"]["type"]) for each in answer.record["findings"]] == [
+        ("lost-reference", "list")
+    ]
+
+
+BORROWING = """
+import gc
+class Node: pass
+def borrowing(argument):
+    return (argument, (yield))  # the first is on the stack, borrowed from the variable
+node = Node()
+made = borrowing(node)
+next(made)
+held = [made, node, gc.get_referents(made).count(node)]
+ascii(held)
+"""
+VISITS = (
+    "python from refdbg.cpython.runtime import Build; from refdbg.cpython.stop import Stop; "
+    "from refdbg.debuggers.gdb import GdbSession; stop = Stop(Build(GdbSession().target())); "
+    f"made, node = (int(gdb.parse_and_eval('{ITEM}'.format(row))) for row in (0, 1)); "
+    "print(stop.visits.of(stop.heap.index[made]).count(node))"
+)
+
+
+def test_what_a_frame_borrows_is_not_visited(inside: list[str], python: str, tmp_path: Path) -> None:
+    program = tmp_path / "borrowing.py"
+    program.write_text(BORROWING)
+    commands = [f"refdbg object {ITEM.format(2)} --json", VISITS]
+    told, visits = run_gdb(python, program, commands, folder=tmp_path, inside=inside)
+    assert told.record["repr"] == "2"  # any other visitor is told of both
+    assert visits.text.strip() == "1"
