@@ -70,8 +70,7 @@ def replay(counts: Sequence[int], visited: Edges, collected: Sequence[int], immo
             if counts[row] >= immortal:
                 refs[row] = counts[row]
     negative = [row for row in collected if refs[row] < 0]
-    others = Marks(0)
-    others.marks = inside.translate(_OTHERS)
+    others = Marks(inside.translate(_OTHERS))
     reached = visited.flood([row for row in collected if refs[row] > 0], others)
     unreachable = [row for row in collected if row not in others]
     return Replay(array("q", refs), reached.marks, unreachable, negative)
@@ -90,8 +89,7 @@ def _replay_at_once(np: Any, counts: Any, visited: Edges, collected: Any, immort
     refs = np.where(chosen != 0, refs, counts)
     if immortal is not None:
         refs = np.where((chosen != 0) & (counts >= immortal), counts, refs)
-    others = Marks(0)
-    others.marks = inside.translate(_OTHERS)
+    others = Marks(inside.translate(_OTHERS))
     reached = visited.flood(collected[refs[collected] > 0], others)
     unreachable = collected[np.frombuffer(others.marks, "u1")[collected] == 0]
     negative = collected[refs[collected] < 0]

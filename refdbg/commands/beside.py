@@ -14,7 +14,6 @@ from refdbg.target import Session
 
 _LARGE = 32 << 20  # bytes of data: below, the debugger has answered before the other process has begun
 _MAIN = f"import sys; sys.path.insert(0, {ROOT!r}); from refdbg.launch.beside import main; main()"
-
 _GIVES_BACK = {"MALLOC_MMAP_THRESHOLD_": str(1 << 20)}  # large columns go back to the kernel at once (mallopt(3))
 
 

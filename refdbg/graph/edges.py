@@ -18,8 +18,8 @@ _AT_ONCE = 1 << 17  # rows
 class Marks:
     """A set of rows, where it can have a great part of them: *marks*, 1 or 0 by row."""
 
-    def __init__(self, rows: int) -> None:
-        """Empty, of so many rows."""
+    def __init__(self, rows: int | bytes | bytearray) -> None:
+        """Empty, of so many *rows*; or with these marks."""
         self.marks = bytearray(rows)
 
     def __contains__(self, row: int) -> bool:
@@ -118,13 +118,11 @@ class Edges:
         return seen
 
     def _reach_wide(self, np: Any, todo: list[int], seen: set[int], taken: Taken) -> set[int]:
-        marks = Marks(len(self.starts) - 1)
-        if isinstance(taken, Marks):
-            marks.marks[:] = taken.marks
-        else:
-            np.frombuffer(marks.marks, "u1")[np.fromiter(taken, "i8", len(taken))] = 1
+        marks = Marks(taken.marks if isinstance(taken, Marks) else len(self.starts) - 1)
+        if not isinstance(taken, Marks):
+            marks.set(taken, 1)
         before = bytes(marks.marks)
-        np.frombuffer(marks.marks, "u1")[np.fromiter(seen, "i8", len(seen))] = 1
+        marks.set(seen, 1)
         self._flood(todo, marks.marks)
         return set(np.flatnonzero(np.frombuffer(before, "u1") != np.frombuffer(marks.marks, "u1")).tolist())
 
@@ -138,9 +136,7 @@ class Edges:
             todo = [row for row in dict.fromkeys(roots) if row not in taken]
             taken.set(todo, 1)
             self._flood(todo, taken.marks)
-        found = Marks(0)
-        found.marks = bytearray(map(sub, taken.marks, before))
-        return found
+        return Marks(bytearray(map(sub, taken.marks, before)))
 
     def _flood(self, todo: Any, marks: bytearray) -> None:
         # Marks what the rows *todo* reach over rows without a mark; they have theirs.
