@@ -84,11 +84,12 @@ def c_stack_words(runtime: Runtime, thread: Thread) -> dict[int, int]:
 def borrowed_by(runtime: Runtime, addresses: Sequence[int], types: Sequence[int]) -> dict[int, Counter[int]]:
     """By row of a generator or frame object: what its frame refers to without counting, in a build with the GIL.
 
-    The collector takes none of that off (Python/gc.c, _PyGC_VisitStackRef); any other visitor is told of it.
+    The collector takes none of that off (Python/gc.c, _PyGC_VisitStackRef); any other visitor is told of it. Raises
+    LayoutNotFound where frames hold what refdbg does not know.
     """
+    if runtime.traits.free_threaded or not are_tagged(runtime.build):
+        return {}
     try:
-        if runtime.traits.free_threaded or not are_tagged(runtime.build):
-            return {}
         reader = _Frames(runtime)
     except (LayoutNotFound, SymbolNotFound):
         return {}
