@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from tests.support.debugger import lldb
 from tests.support.run import ROOT
 from tests.support.terminal import Terminal
 
+WAITS = "import time; from refdbg.commands.progress import progress\nwith progress(): time.sleep({})\nprint('done')"
 PROGRAM = "class Node: pass\nkeep = [Node() for _ in range(300_000)]\nascii(1)\n"
 
 
@@ -42,3 +44,15 @@ def test_ctrl_c(debugger: str, python311: str, tmp_path: Path) -> None:
         assert terminal.until(b"300,000")
     finally:
         terminal.end()
+
+
+def test_who_waits_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    told = b" s (Ctrl-C ends it)"
+    terminal = Terminal([sys.executable, "-c", WAITS.format(3)])
+    assert terminal.until(told) and terminal.until(b"\r\033[Kdone")
+    terminal.end()
+    terminal = Terminal([sys.executable, "-c", WAITS.format(0)])
+    assert terminal.until(b"done")
+    assert told not in terminal.all
+    terminal.end()

@@ -17,14 +17,15 @@ class Terminal:
         self.pid, self.file = pty.fork()
         if not self.pid:
             os.execvp(command[0], list(command))
-        self.seen = b""
+        self.all = self.seen = b""
 
     def until(self, text: bytes, seconds: float = 60) -> bool:
         """Whether the text appears in time."""
         end = time.monotonic() + seconds
         while text not in self.seen and time.monotonic() < end:
             if select.select([self.file], [], [], 0.1)[0]:
-                self.seen += os.read(self.file, 65536)
+                new = os.read(self.file, 65536)
+                self.all, self.seen = self.all + new, self.seen + new
         found = text in self.seen
         if found:
             self.seen = self.seen.partition(text)[2]
