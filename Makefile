@@ -63,7 +63,7 @@ $(DOCS_STAMP): $(STAMP)
 
 cpython: packages
 	@echo "== debug CPythons (cached outside the checkout; the first time takes minutes)"
-	tests/cpython/build 3.9 3.13 3.13-release 3.13t 3.13t-release 3.11-trace-refs 3.11-shared 3.11 $(PATCHED)
+	tests/cpython/build 3.11 3.13-release 3.13t-release 3.13 3.13t 3.9 3.11-trace-refs $(PATCHED)
 
 sid: test-venv
 	@echo "== debug builds of 3.14 and 3.15, in a root of Debian sid (cached outside the checkout; the first time takes minutes)"

@@ -58,6 +58,15 @@ class SymbolNotFound(TargetError):
         self.name = name
 
 
+class DecisionInlined(TargetError):
+    """The compiler has left no function *name* of its own, in which it could be seen how the collector decides."""
+
+    hint = "Builds --with-pydebug have it."
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"how the collector decides cannot be watched: this build has no {name} of its own")
+
+
 class LayoutNotFound(TargetError):
     """The struct, or the field of it, is not described by the debug info."""
 

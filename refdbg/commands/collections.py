@@ -17,7 +17,7 @@ from refdbg.cpython.census import by_type
 from refdbg.cpython.collection import CollectionWatch, Listener, Running, object_rows
 from refdbg.cpython.stop import Stop
 from refdbg.cpython.stripped import HINT
-from refdbg.errors import CommandError, TargetError
+from refdbg.errors import CommandError, DecisionInlined, TargetError
 from refdbg.graph.objects import Objects
 from refdbg.records import Collection, TypeRow
 from refdbg.render import as_json, as_text
@@ -140,9 +140,22 @@ class _Collector:
         self._watch = CollectionWatch(self._context.session, self._context.build, listener, limit)
 
     def watch_decision(self) -> None:
-        """Watch how the collector decides, too. Raises SymbolNotFound."""
-        if self._watch is not None:
+        """Watch how the collector decides, too. Raises DecisionInlined."""
+        if self._watch is None:
+            return
+        try:
             self._watch.watch_decision()
+        except DecisionInlined:
+            self.unwatch()
+            raise
+
+    def checks(self) -> list[str]:
+        """How the collections compare with their replay; [] when that is not asked."""
+        if self.agreement is None:
+            return []
+        if self._watch is not None and self._watch.undecidable is not None:
+            return [f"{self._watch.undecidable}. {self._watch.undecidable.hint}"]
+        return [*self.agreement.warnings, self.agreement.summary()]
 
     def end_film(self) -> None:
         """Follow no object any more."""
@@ -264,12 +277,11 @@ def log_collections(context: Context, arguments: argparse.Namespace) -> object:
         return Message(f"Collections are recorded {when}. Let the program run; `refdbg gc log` shows them.")
     if collector.logging:
         collector.watch(collector.listed)
-    agreement = collector.agreement
     record = GcLog(
         # Others may have been listed for `gc stop`, or asked for before.
         [replace(each, objects=each.objects[: collector.listed]) for each in collector.records], collector.dropped,
         collector.logging and not arguments.off,
-        [*agreement.warnings, agreement.summary()] if agreement else [],
+        collector.checks(),
     )
     if arguments.off:
         collector.logging = False

@@ -131,6 +131,8 @@ class Agreement:
 
     def summary(self) -> str:
         """How many collections were checked, and how many disagreed."""
+        if not self.checked:
+            return "No collection was replayed."
         number = f"{self.checked} collection{' was' if self.checked == 1 else 's were'} replayed"
         return f"{number}; {f'{len(self.warnings)} decided otherwise' if self.warnings else 'all decided alike'}."
 

@@ -15,7 +15,7 @@ from refdbg.cpython.heap import Generation, stats, thresholds
 from refdbg.cpython.mimalloc import MimallocPages
 from refdbg.cpython.runtime import Build, Interpreter, Runtime, Thread
 from refdbg.cpython.stop import Stop, check_supported, is_supported
-from refdbg.errors import DecodeError, MemoryFault, RefdbgError, SymbolNotFound, TargetError
+from refdbg.errors import DecisionInlined, DecodeError, MemoryFault, RefdbgError, SymbolNotFound, TargetError
 from refdbg.graph.objects import Objects
 from refdbg.records import Collection, Finalizer, FrameRow, ObjectRow, TypeRow
 from refdbg.target import Breakpoint, Hit, OnHit, Session, Target
@@ -103,6 +103,8 @@ class CollectionWatch:
                 self._steps[role[0]] = session.break_on(role, where_supported(build, on_hit))
         self.breakpoints += filter(None, self._steps.values())
         self._decision: list[Breakpoint] = []
+        self._decides_later = False
+        self.undecidable: DecisionInlined | None = None
 
     @property
     def missing(self) -> list[str]:
@@ -121,8 +123,12 @@ class CollectionWatch:
         return runs[-1] if runs else None
 
     def watch_decision(self) -> None:
-        """Watch how the collector decides, too. Raises SymbolNotFound where the compiler has inlined that."""
-        if self._decision:
+        """Watch how the collector decides, too. Raises DecisionInlined.
+
+        Where no CPython is loaded so far, its first collection shows: *undecidable* is then what would be raised.
+        """
+        self._decides_later = not self.breakpoints[0].placed
+        if self._decision or self._decides_later:
             return
         try:
             for role, on_hit in (
@@ -133,9 +139,9 @@ class CollectionWatch:
                 except SymbolNotFound:
                     if role != events.SUBTRACTED or self._decision[0].function != events.EXAMINING[0]:
                         raise  # else it is a free-threaded build
-        except SymbolNotFound:
+        except SymbolNotFound as error:
             self.ignore_decision()
-            raise
+            raise DecisionInlined(error.name) from error
 
     def _break_on_own_code(self, role: Sequence[str], on_hit: OnHit) -> Breakpoint:
         # The first of the functions that was not inlined: what they are called with counts.
@@ -152,6 +158,7 @@ class CollectionWatch:
         for breakpoint_ in self._decision:
             breakpoint_.delete()
         self._decision = []
+        self._decides_later = False
 
     def _begin(self, hit: Hit) -> bool:
         stop = Stop(self._build(hit.target))
@@ -186,6 +193,11 @@ class CollectionWatch:
             started=hit.target.cpu_seconds(hit.thread),
         )
         self._running.setdefault(hit.thread, []).append(running)
+        if self._decides_later:
+            try:
+                self.watch_decision()
+            except DecisionInlined as error:
+                self.undecidable = error
         return self._listener.begin(running)
 
     def _current(self, hit: Hit) -> Running | None:

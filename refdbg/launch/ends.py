@@ -12,7 +12,7 @@ from refdbg.cpython.collection import CollectionWatch, Listener, Running, garbag
 from refdbg.cpython.finalization import FinalizationWatch, LastEntry
 from refdbg.cpython.runtime import Build, Interpreter
 from refdbg.cpython.stop import Stop
-from refdbg.errors import SymbolNotFound
+from refdbg.errors import DecisionInlined
 from refdbg.graph.objects import Coverage, Objects
 from refdbg.records import Collection, Evidence, Finding, TotalLine
 from refdbg.target import Breakpoint, Change, NativeFrame, Session, Target
@@ -175,12 +175,17 @@ class Ends:
     def _check_decisions(self) -> None:
         try:
             self._watch.watch_decision()
-        except SymbolNotFound as error:
-            self._agreement = None
-            self._seen.notes.append(f"no collection can be checked: {error}. {error.hint}")
+        except DecisionInlined as error:
+            self._cannot_check(error)
+
+    def _cannot_check(self, error: DecisionInlined) -> None:
+        self._agreement = None
+        self._seen.notes.append(f"no collection can be checked: {error}. {error.hint}")
 
     def _begins(self, running: Running) -> bool:
         self._look(running.stop.runtime.target)
+        if self._agreement is not None and self._watch.undecidable is not None:
+            self._cannot_check(self._watch.undecidable)
         self._endings.collection_begins(running)
         if running.phase == "finalization":
             self._watch_late(running.interpreter)

@@ -52,14 +52,15 @@ def test_collections(python311: str, tmp_path: Path) -> None:
 
 
 def test_an_interpreter_loaded_later(build: Callable[[str], str], tmp_path: Path) -> None:
-    shared = build("3.11-shared")
+    shared = build("3.11-trace-refs")
     program = tmp_path / "program.py"
     program.write_text("import gc\ngc.collect()\nascii(1)\n")
-    commands = ["breakpoint set -n builtin_ascii", "refdbg gc log", "process launch", "refdbg gc log --off --json",
-                "process kill"]  # fmt: skip
+    commands = ["breakpoint set -n builtin_ascii", "refdbg gc log --check", "process launch",
+                "refdbg gc log --off --json", "process kill"]  # fmt: skip
     _, _, _, log, _ = run_lldb(shared, program, commands, stop_at=None, folder=tmp_path)
     *importing, last = [row["reason"] for row in log.record["collections"]]
     assert last == "gc.collect()" and set(importing) == {"allocation"}
+    assert log.record["checks"] == [f"{len(importing) + 1} collections were replayed; all decided alike."]
 
 
 def test_expressions_run_nothing(python311: str, tmp_path: Path) -> None:
@@ -160,7 +161,7 @@ def test_sigtrap_is_lost_and_said(python311: str) -> None:
 
 
 def test_exec_of_another_python(python311: str, build: Callable[[str], str]) -> None:
-    shared = build("3.11-shared")
+    shared = build("3.11-trace-refs")
     code = f"import os; os.execv({shared!r}, [{shared!r}, '-X', 'showrefcount', '-c', 'print(1)'])"
     ended = run([python311, "-c", code], UNDER)
     assert (ended.status, ended.out) == (0, b"1\n")

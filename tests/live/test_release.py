@@ -181,6 +181,13 @@ def test_the_verdicts_are_those_of_a_debug_build(
     assert words in first["message"]
 
 
+def test_a_check_that_cannot_be_made(release: str) -> None:
+    """Also where the interpreter is a shared library, which is not there at the start."""
+    warnings = run([release, "-c", "pass"], ["--check"]).report["warnings"]
+    assert [each for each in warnings if "no collection can be checked: how the collector decides cannot" in each]
+    assert not [each for each in warnings if "replayed" in each]
+
+
 @pytest.fixture(scope="module")
 def stripped(own: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """Beside the build, as it finds its library by its place: without symbols, and without section headers as well."""

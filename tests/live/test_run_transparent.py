@@ -277,7 +277,7 @@ def test_printed_totals_are_the_same(interpreter: str) -> None:
 
 
 def test_build_tree_and_shared_library(build: Callable[[str], str]) -> None:
-    for name in ("3.9", "3.13", "3.11-shared"):
+    for name in ("3.9", "3.13", "3.11-trace-refs"):
         python = Path(build(name))
         ended = run(["./python", "-X", "showrefcount", "-c", "import sys; print(sys.argv)"], cwd=python.parent)
         assert (ended.status, ended.out) == (0, b"['-c']\n")
