@@ -14,7 +14,8 @@ demo: venv
 	@echo "== python3.11-dbg -X showrefcount -c 'import decimal', under refdbg-run"
 	$(BIN)/refdbg-run python3.11-dbg -X showrefcount -c 'import decimal'
 
-test: test-venv check cpython sid containers
+test: test-venv check
+	@$(MAKE) --no-print-directory --jobs=2 cpython sid containers
 	@echo "== tests"
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 

@@ -13,7 +13,7 @@ from tests.support.run import ROOT
 from tests.support.terminal import Terminal
 
 WAITS = "import time; from refdbg.commands.progress import progress\nwith progress(): time.sleep({})\nprint('done')"
-PROGRAM = "class Node: pass\nkeep = [Node() for _ in range(300_000)]\nascii(1)\n"
+PROGRAM = "class Node: pass\nkeep = [Node() for _ in range(600_000)]\nascii(1)\n"
 
 
 @pytest.mark.parametrize("debugger", ["gdb", "lldb"])
@@ -41,7 +41,7 @@ def test_ctrl_c(debugger: str, python311: str, tmp_path: Path) -> None:
         else:
             pytest.fail(f"not interrupted: {terminal.seen!r}")
         terminal.type("refdbg census --limit 1\n")
-        assert terminal.until(b"300,000")
+        assert terminal.until(b"600,000")
     finally:
         terminal.end()
 

@@ -105,7 +105,8 @@ def install_packages() -> None:
     if not missing:
         return
     env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    install = ["apt-get", "install", "-y", "--no-install-recommends", *missing]
+    # Another apt-get of the same make may be at work.
+    install = ["apt-get", "install", "--option=DPkg::Lock::Timeout=600", "-y", "--no-install-recommends", *missing]
     try:
         call(install, env)
     except ContainerError:  # no package lists yet, or old ones
