@@ -224,16 +224,20 @@ class _InterpreterFrames:
             return 0
         if self._top is not None:
             top = self._memory.u64(frame + self._top)
-            return self._awaited(top) if top > frame + self._slots + 8 else 0
+            return self._awaited(top, frame + self._slots)
         if self._depth is None:
             return 0
         depth = self._memory.integer(frame + self._depth, 4, signed=True)
         return self._memory.u64(frame + self._slots + 8 * (depth - 1)) if 0 < depth < VARIABLE_LIMIT else 0
 
-    def _awaited(self, top: int) -> int:
+    def _awaited(self, top: int, slots: int) -> int:
         # 3.15 has something above it that is no object: the index of a list or tuple, or NULL (SEND in bytecodes.c).
-        above, below = self._memory.u64(top - 8), self._memory.u64(top - 16)
-        return pointed(above) or pointed(below)
+        # 3.14 has not, and a function without variables has nothing below it either.
+        for place in range(top - 8, max(top - 24, slots - 8), -8):
+            found = pointed(self._memory.u64(place))
+            if found:
+                return found
+        return 0
 
     def evaluators(self, thread: int) -> Iterator[int]:
         if self._c_frames is not None:

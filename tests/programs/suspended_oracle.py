@@ -185,6 +185,10 @@ async def by_anext(future):
     await anext(generator, None)
 
 
+async def without_variables():
+    await leaf(kept[0])
+
+
 async def deep(future, depth):
     if depth:
         return await deep(future, depth - 1)
@@ -246,7 +250,7 @@ async def main():
         "wrapper": by_wrapper(future), "generator": by_generator(future), "legacy": by_legacy(future),
         "gathering": gathering(future), "shielded": shielded(future), "sending": sending(future),
         "throwing": throwing(future), "deep": deep(future, 300), "entering": entering(future), "é 𝄞\n": leaf(future),
-        "sleeping": asyncio.sleep(1000),
+        "sleeping": asyncio.sleep(1000), "plain": without_variables(),
     }
     if sys.version_info >= (3, 10):
         tasks["anext"] = by_anext(future)
