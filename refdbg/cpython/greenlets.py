@@ -136,7 +136,10 @@ class Greenlets:
         start, stop = word["stack_state._stack_start"], word["stack_state.stack_stop"]
         main, top = stop == _MAIN, word["python_state._top_frame.p"]
         size = layout.offset("_main_greenlet") if main else layout.size
-        status = "not started" if not stop else "dead" if not start else "suspended" if top else "running"
+        if stop:
+            status = "dead" if not start else "suspended" if top else "running"
+        else:
+            status = "dead" if self._was_started(state, layout) else "not started"
         if status != "suspended":
             return Greenlet(address, state, size, status, main)
         copy, saved = word["stack_state.stack_copy"], word["stack_state._stack_saved"]
@@ -153,6 +156,14 @@ class Greenlets:
         frames, note = self._chain(newest, previous, start, copy, saved)
         chunks = tuple(self._chunks(state, layout))
         return Greenlet(address, state, size, status, main, frames, tuple(stack), chunks, note)
+
+    def _was_started(self, state: int, layout: StructLayout) -> bool:
+        # Of one whose thread has ended greenlet throws the stack away when it is asked for its state
+        # (Greenlet::deactivate_and_free): it then looks new, but has been given a main greenlet, and has taken its run.
+        if "_main_greenlet.p" not in layout or "_run_callable.p" not in layout:
+            return False
+        given, run = (self._memory.u64(state + layout.offset(path)) for path in ("_main_greenlet.p", "_run_callable.p"))
+        return bool(given) and not run
 
     def _chain(
         self, newest: int, previous: int, start: int = 0, copy: int = 0, saved: int = 0

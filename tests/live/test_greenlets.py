@@ -194,6 +194,34 @@ def test_a_generator_visits_its_own_frame(stopped: tuple[dict[str, Any], dict[st
     assert not any("deep()" in label or "outer()" in label for label in fields)
 
 
+def test_of_a_thread_that_has_ended(build: str, tmp_path: Path) -> None:
+    """Its suspended greenlet is listed until greenlet is asked for its state, which throws the stack away."""
+    python, program = python_of(build), tmp_path / "ended.py"
+    program.write_text(
+        "import greenlet, threading\n"
+        "kept = []\n"
+        "def run():\n"
+        "    greenlet.getcurrent().parent.switch()\n"
+        "def thread():\n"
+        "    kept.append(greenlet.greenlet(run))\n"
+        "    kept[0].switch()\n"
+        "ended = threading.Thread(target=thread)\n"
+        "ended.start(); ended.join()\n"
+        "new = greenlet.greenlet(run)\n"
+        "ascii('first')\n"
+        "assert kept[0].dead\n"
+        "ascii('second')\n"
+    )
+    asked = "refdbg frames --suspended --json"
+    commands = [f"set environment PYTHONPATH {provided(LEAKING, python)}", "break builtin_ascii", "run", asked,
+                "continue", asked]
+    answers = [each.record for each in run_gdb(python, program, commands, folder=tmp_path, stop_at=None)
+               if each.command == asked]
+    listed = [sorted((each["state"], [row["function"] for row in each["frames"]]) for each in record["stacks"]
+                     if each["kind"] == "greenlet" and each["name"] != "main") for record in answers]
+    assert listed == [[("not started", []), ("suspended", ["run"])], [("not started", [])]]
+
+
 def test_in_the_middle_of_a_switch(build: str, tmp_path: Path) -> None:
     """A greenlet that is being made, started, switched or ended breaks nothing."""
     python = python_of(build)
