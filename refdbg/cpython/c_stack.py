@@ -117,6 +117,9 @@ def _matched(
             found = bisect_left(places, (low, 0))
             if found < len(places) and places[found][0] < high and places[found][1] < len(bounds):
                 runs[row] = bounds[places[found][1]]
+        if bounds and not runs:  # until 3.12 a subinterpreter's state names the thread that made it, whoever runs it
+            return None, ("none of these Python frames runs on the C stack of the thread that the thread state names: "
+                          "another may run them, C functions are left out")
         missing = len(bounds) - len(runs)
         some = f"{missing} call{'s' if missing > 1 else ''} of the evaluator"
         return runs, f"the C stack lacks {some}: what C functions ran there is not known" if missing else ""

@@ -104,3 +104,21 @@ def test_without_a_debugger(told: tuple[str, Any, list[Any], Path]) -> None:
     stack = json.loads(done.stdout)["threads"][0]
     _check(stack)
     assert _functions(stack) == _functions(record["threads"][0])
+
+
+def test_a_subinterpreter_that_another_thread_runs(tmp_path: Path) -> None:
+    """Until 3.12 its thread state names the thread that has made it, whose C functions are not its own."""
+    program = tmp_path / "other.py"
+    program.write_text(
+        "import threading, time\n"
+        "import _xxsubinterpreters as interpreters\n"
+        "made = interpreters.create()\n"
+        "code = 'import time\\nready = True\\ntime.sleep(1000)'\n"
+        "threading.Thread(target=interpreters.run_string, args=(made, code), daemon=True).start()\n"
+        "time.sleep(1)\n"
+        "ascii('here')\n"
+    )
+    (answer,) = run_gdb(python_of("3.11-debug"), program, [FRAMES], folder=tmp_path)
+    (other,) = [each for each in answer.record["threads"] if each["interpreter"] == 1]
+    assert [frame["function"] for frame in other["frames"]] == ["<module>"]
+    assert "another may run them" in other["note"]
