@@ -15,6 +15,7 @@ from typing import BinaryIO
 import pytest
 
 from refdbg.target.elf import Library
+from tests.conftest import python_of
 from tests.live.test_recorded import ASKED, PROGRAM, REFDBG, ROOT, refdbg
 from tests.support.debugger import run_gdb
 
@@ -29,11 +30,12 @@ main()
 """
 
 
-@pytest.fixture(scope="module")
-def stop(interpreter: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+@pytest.fixture(scope="module", params=["3.9-debug", "3.13-debug"])
+def stop(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A core file, and the address of an object in it."""
     folder = tmp_path_factory.mktemp("cache")
-    address, *_ = run_gdb(interpreter, PROGRAM, ["output (long)obj", f"gcore {folder}/core"], folder=folder)
+    commands = ["output (long)obj", f"gcore {folder}/core"]
+    address, *_ = run_gdb(python_of(request.param), PROGRAM, commands, folder=folder)
     return folder / "core", address.text
 
 
