@@ -93,11 +93,15 @@ class Cpu:
         self._kept.clear()
 
     def map_buffer(self, address: int, size: int, protection: int | None = None) -> memoryview:
-        """*size* bytes of zeros at *address*, for both sides."""
+        """*size* bytes of zeros at *address*, for both sides; *protection*: unicorn's, else for data.
+
+        Not for code, too: with each word that is written to such memory unicorn looks for code translated from there.
+        """
         buffer = mmap.mmap(-1, size)
         raw = (ctypes.c_char * size).from_buffer(buffer)
         self._uc.mem_map_ptr(
-            address, size, unicorn.UC_PROT_ALL if protection is None else protection, ctypes.addressof(raw)
+            address, size, unicorn.UC_PROT_READ | unicorn.UC_PROT_WRITE if protection is None else protection,
+            ctypes.addressof(raw),
         )
         self._kept.append((buffer, raw))
         return memoryview(buffer)

@@ -115,7 +115,7 @@ class Emulator:
         self._control_at = base + 0x10000
         self._stack_top = base + 0x100000 + _STACK - 4096
         self._objects_at, self._firsts_at, self._visited_at = (base + n * GIB for n in (1, 2, 3))
-        self._code = self._cpu.map_buffer(base, PAGE)
+        self._code = self._cpu.map_buffer(base, PAGE, unicorn.UC_PROT_ALL)
         self._code[: len(_CODE)] = _CODE
         self._visit = base + _VISIT_OFFSET
         self._control = self._cpu.map_buffer(self._control_at, PAGE).cast("Q")
@@ -326,13 +326,11 @@ def _spliced(first: _Pass, rows: Sequence[int], second: _Pass) -> _Pass:
     starts, targets = array("Q"), array("Q")
     last = 0
     for index, row in enumerate(rows):
-        shift = len(targets) - first.starts[last]
-        starts.extend(map(shift.__add__, first.starts[last : row + 1]))
+        starts.extend(_shifted(first.starts[last : row + 1], len(targets) - first.starts[last]))
         targets.extend(first.targets[first.starts[last] : first.starts[row]])
         targets.extend(second.targets[second.starts[index] : second.starts[index + 1]])
         last = row + 1
-    shift = len(targets) - first.starts[last]
-    starts.extend(map(shift.__add__, first.starts[last:]))
+    starts.extend(_shifted(first.starts[last:], len(targets) - first.starts[last]))
     targets.extend(first.targets[first.starts[last] :])
     results = first.results[:]
     problems = dict(first.problems)
@@ -342,3 +340,7 @@ def _spliced(first: _Pass, rows: Sequence[int], second: _Pass) -> _Pass:
         if index in second.problems:
             problems[row] = second.problems[index]
     return _Pass(starts, targets, results, problems)
+
+
+def _shifted(numbers: array[int], by: int) -> array[int]:
+    return array("Q", map(by.__add__, numbers)) if by else numbers
