@@ -15,11 +15,13 @@ from refdbg.cpython import threads
 from refdbg.cpython.c_stack import CFrame, Mixed, mixed
 from refdbg.cpython.frame_chains import STACK_LIMIT
 from refdbg.cpython.frames import Frame, Stack
-from refdbg.cpython.runtime import Interpreter, Runtime, Thread
+from refdbg.cpython.runtime import Interpreter, Thread
 from refdbg.cpython.stop import Stop
 from refdbg.errors import CommandError, TargetError
 
 _C_FRAMES = 1 << 18  # of one thread
+_UNSURE = ("several thread states name this kernel thread, which has made them: another may run these frames "
+           "(`thread apply all bt` shows which)")
 
 
 def add_commands(subcommands: Any) -> None:
@@ -51,6 +53,7 @@ class _Candidate:
     native_id: int | None
     selected: bool
     holds_gil: bool
+    unsure: bool
 
 
 def show(context: Context, arguments: argparse.Namespace) -> Stacks | Suspended:
@@ -62,7 +65,7 @@ def show(context: Context, arguments: argparse.Namespace) -> Stacks | Suspended:
         if arguments.native:
             raise CommandError("what is suspended has no C frames: --native does not go with --suspended")
         return suspended(stop, arguments)
-    candidates, notes = _candidates(stop.runtime)
+    candidates, notes = _candidates(stop)
     chosen = candidates
     if arguments.thread is not None:
         chosen = _numbered(candidates, arguments.thread)
@@ -72,7 +75,8 @@ def show(context: Context, arguments: argparse.Namespace) -> Stacks | Suspended:
     return Stacks([_stack(stop, each, arguments) for each in chosen], notes)
 
 
-def _candidates(runtime: Runtime) -> tuple[list[_Candidate], list[str]]:
+def _candidates(stop: Stop) -> tuple[list[_Candidate], list[str]]:
+    runtime = stop.runtime
     found: list[tuple[Thread, Interpreter]] = []
     notes: list[str] = []
     for interpreter in runtime.interpreters():
@@ -80,17 +84,13 @@ def _candidates(runtime: Runtime) -> tuple[list[_Candidate], list[str]]:
             found += [(thread, interpreter) for thread in runtime.threads(interpreter)]
         except TargetError as error:
             notes.append(f"the threads of interpreter {interpreter.number} cannot be read: {error}")
-    native = threads.kernel_ids(runtime, [thread for thread, _ in found])
+    natives = threads.natives(stop, [thread for thread, _ in found])
     holders = {interpreter.address: threads.gil_holder(runtime, interpreter) for _, interpreter in found}
-    pointer = next((each.thread_pointer for each in runtime.target.threads()), 0)  # what pthread_self() is on x86-64
-    candidates = []
-    for number, (thread, interpreter) in enumerate(found, 1):
-        try:
-            selected = pointer != 0 and threads.pthread(runtime, thread) == pointer
-        except TargetError:
-            selected = False
-        candidates.append(_Candidate(number, thread, interpreter, native.get(thread.address), selected,
-                                     holders[interpreter.address] == thread.address))
+    candidates = [
+        _Candidate(number, thread, interpreter, natives.ids.get(thread.address), thread.address in natives.selected,
+                   holders[interpreter.address] == thread.address, thread.address in natives.unsure)
+        for number, (thread, interpreter) in enumerate(found, 1)
+    ]
     return candidates, notes
 
 
@@ -120,6 +120,7 @@ def _stack(stop: Stop, candidate: _Candidate, arguments: argparse.Namespace) -> 
     stack = stop.frames.walk(candidate.thread, STACK_LIMIT if arguments.native else arguments.limit)
     frames: Sequence[Frame | CFrame] = stack.frames
     notes = [stack.note] if stack.note else []
+    notes += [_UNSURE] if candidate.unsure else []
     if arguments.native:
         both = _with_native(stop, candidate, stack)
         frames = _cut(both.frames, arguments.limit)
@@ -139,6 +140,8 @@ def _cut(frames: Sequence[Frame | CFrame], limit: int) -> Sequence[Frame | CFram
 def _with_native(stop: Stop, candidate: _Candidate, stack: Stack) -> Mixed:
     if candidate.native_id is None:
         return Mixed([*stack.frames], "its kernel id is not known, so its C frames cannot be found")
+    if candidate.unsure:
+        return Mixed([*stack.frames], "so C functions are left out")
     target = stop.runtime.target
     images = target.images()
     libraries: dict[int, str] = {}

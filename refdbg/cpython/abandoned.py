@@ -18,7 +18,7 @@ def abandoned(stop: Stop, ending: int) -> Abandoned:
     """The frames of all threads of the interpreter but *ending* (``PyThreadState *``), which ends it."""
     runtime, owned = stop.runtime, Owned(stop.texts)
     threads = [each for each in runtime.threads(runtime.interpreter_of(ending)) if each.address != ending]
-    ids = kernel_ids(runtime, threads)
+    ids = kernel_ids(stop, threads)
     words: dict[int, tuple[str, AbandonedFrame]] = {}
     objects: dict[int, AbandonedFrame] = {}
     stacks: dict[int, str] = {}

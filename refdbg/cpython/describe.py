@@ -299,7 +299,7 @@ def status(stop: Stop) -> Status:
     rows = []
     for interpreter in runtime.interpreters():
         threads = list(runtime.threads(interpreter))
-        ids = kernel_ids(runtime, threads)
+        ids = kernel_ids(stop, threads)
         rows.append(
             InterpreterRow(
                 interpreter.number,

@@ -70,7 +70,7 @@ def main_stack(stop: Stop, thread: int) -> list[Frame]:
     """The frames, innermost first, that the main interpreter has in a thread (the kernel's id)."""
     threads = [each for interpreter in stop.runtime.interpreters() if interpreter.main
                for each in stop.runtime.threads(interpreter)]
-    ids = kernel_ids(stop.runtime, threads)
+    ids = kernel_ids(stop, threads)
     mine = [each for each in threads if ids.get(each.address) == thread] or threads[:1]
     return stop.frames.stack(mine[0], _FRAMES) if mine else []
 

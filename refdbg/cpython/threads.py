@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from refdbg.cpython.runtime import Interpreter, Runtime, Thread
-from refdbg.errors import LayoutNotFound, MemoryFault
+from refdbg.cpython.stop import Stop
+from refdbg.errors import LayoutNotFound, MemoryFault, TargetError
 from refdbg.target import Change
 
 _ATTACHED = 1  # _Py_THREAD_ATTACHED (Include/internal/pycore_pystate.h)
@@ -17,13 +21,89 @@ def pthread(runtime: Runtime, thread: Thread) -> int:
     return runtime.view(thread.address, "PyThreadState")["thread_id"]
 
 
-def kernel_ids(runtime: Runtime, threads: Iterable[Thread]) -> dict[int, int]:
-    """The kernel's id of each thread by the address of its thread state; those not known are left out.
+@dataclass(frozen=True)
+class Natives:
+    """Which threads of the kernel run thread states (``PyThreadState *``).
 
-    Until 3.10 the thread state has only pthread_self(). The C library keeps the kernel's id in the structure
-    there: at the one offset where all threads have different ids that the debugger knows.
+    *ids*: the kernel's id by thread state, those not known left out; *selected*: what the debugger's selected thread
+    runs; *unsure*: those whose id is that of the thread that has made them, which need not be the one that runs them.
     """
-    threads = list(threads)
+
+    ids: Mapping[int, int]
+    selected: frozenset[int]
+    unsure: frozenset[int]
+
+
+def kernel_ids(stop: Stop, threads: Iterable[Thread]) -> Mapping[int, int]:
+    """The kernel's id of each thread by the address of its thread state; those not known are left out."""
+    return natives(stop, threads).ids
+
+
+def natives(stop: Stop, threads: Iterable[Thread]) -> Natives:
+    """Which thread of the kernel runs each of the threads. Raises nothing.
+
+    A thread state names the thread that has made it (``bind_tstate``, Python/pystate.c), also while another runs it, as
+    Modules/_xxsubinterpretersmodule.c lets it. Where that may be, the evaluator's place on the C stacks tells.
+    """
+    runtime, threads = stop.runtime, list(threads)
+    named = _named(runtime, threads)
+    running, unsure = _elsewhere(stop, threads, named)
+    current = next(iter(runtime.target.threads()), None)
+    selected = set()
+    for thread in threads:
+        if thread.address in running:
+            own = current is not None and running[thread.address] == current.id
+        else:
+            try:  # pthread_self() is what the register has on x86-64
+                own = current is not None and pthread(runtime, thread) == current.thread_pointer != 0
+            except TargetError:
+                own = False
+        if own:
+            selected.add(thread.address)
+    ids = {address: native for address, native in {**named, **running}.items() if native}
+    return Natives(ids, frozenset(selected), frozenset(unsure))
+
+
+def _elsewhere(stop: Stop, threads: Sequence[Thread], named: Mapping[int, int]) -> tuple[dict[int, int], set[int]]:
+    # Of the states with frames that share a kernel id, or name a thread that is no more: the one whose C stack has
+    # the newest call of the evaluator, 0 where none has it; and those of them that keep no place on a C stack.
+    known = {thread.id for thread in stop.runtime.target.threads()}
+    shared = Counter(named.values())
+    found: dict[int, int] = {}
+    unsure: set[int] = set()
+    for thread in threads:
+        native = named.get(thread.address)
+        if not known or native is None or (shared[native] == 1 and native in known):
+            continue
+        try:
+            if not stop.frames.stack(thread, 1):
+                continue
+            places = stop.frames.evaluators(thread)
+        except LayoutNotFound:
+            continue
+        if places:
+            found[thread.address] = _stack_owner(stop.runtime, places[0])
+        else:
+            unsure.add(thread.address)
+    return found, unsure
+
+
+def _stack_owner(runtime: Runtime, address: int) -> int:
+    # The kernel's id of the thread whose stack an address is on, 0: of none.
+    pointer, owner = max(
+        ((each.stack_pointer, each.id) for each in runtime.target.threads() if 0 < each.stack_pointer <= address),
+        default=(0, 0),
+    )
+    regions = runtime.target.regions()
+    row = bisect_right([region.start for region in regions], address) - 1
+    if regions and not (row >= 0 and regions[row].start <= pointer and address < regions[row].end):
+        return 0
+    return owner
+
+
+def _named(runtime: Runtime, threads: Sequence[Thread]) -> dict[int, int]:
+    # Until 3.10 the thread state has only pthread_self(). The C library keeps the kernel's id in the structure there:
+    # at the one offset where all threads have different ids that the debugger knows.
     found = {thread.address: thread.native_id for thread in threads if thread.native_id}
     handles: dict[int, int] = {}
     for thread in threads:

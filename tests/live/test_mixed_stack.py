@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import missing, python_of
-from tests.support.debugger import ROOT, lldb, run_gdb, run_lldb
+from tests.support.debugger import ROOT, lldb, on_core, run_gdb, run_lldb
 from tests.support.run import ENVIRONMENT
 
 PROGRAM = ROOT / "tests/programs/mixed_stack.py"
@@ -106,19 +106,98 @@ def test_without_a_debugger(told: tuple[str, Any, list[Any], Path]) -> None:
     assert _functions(stack) == _functions(record["threads"][0])
 
 
-def test_a_subinterpreter_that_another_thread_runs(tmp_path: Path) -> None:
-    """Until 3.12 its thread state names the thread that has made it, whose C functions are not its own."""
+def test_a_state_that_another_thread_runs(tmp_path: Path) -> None:
+    """A thread state names the thread that has made it, whose C functions need not be its own."""
     program = tmp_path / "other.py"
     program.write_text(
         "import threading, time\n"
-        "import _xxsubinterpreters as interpreters\n"
-        "made = interpreters.create()\n"
-        "code = 'import time\\nready = True\\ntime.sleep(1000)'\n"
-        "threading.Thread(target=interpreters.run_string, args=(made, code), daemon=True).start()\n"
+        "threading.Thread(target=time.sleep, args=(1000,), daemon=True).start()\n"
         "time.sleep(1)\n"
         "ascii('here')\n"
     )
-    (answer,) = run_gdb(python_of("3.11-debug"), program, [FRAMES], folder=tmp_path)
-    (other,) = [each for each in answer.record["threads"] if each["interpreter"] == 1]
-    assert [frame["function"] for frame in other["frames"]] == ["<module>"]
-    assert "another may run them" in other["note"]
+    states = [f"_PyRuntime.interpreters.main->threads.head->{next_}native_thread_id" for next_ in ("", "next->")]
+    swapped = [f"set var $id = {states[0]}", f"set var {states[0]} = {states[1]}", f"set var {states[1]} = $id"]
+    *_, answer = run_gdb(python_of("3.11-debug"), program, [*swapped, FRAMES], folder=tmp_path)
+    for thread in answer.record["threads"]:
+        assert not [frame for frame in thread["frames"] if frame["native"]]
+        assert "another may run them" in thread["note"]
+
+
+SUBINTERPRETER = """\
+import sys, threading, time
+import _xxsubinterpreters as interpreters
+made = interpreters.create()
+idle = interpreters.create()
+def runs():
+    with open(sys.argv[1], "w") as file:
+        print(threading.get_native_id(), file=file)
+    interpreters.run_string(made, "import time\\ntime.sleep(1000)")
+threading.Thread(target=runs, daemon=True).start()
+time.sleep(1)
+ascii("here")
+"""
+
+
+def _of_subinterpreter(record: Any, runner: int, runs: bool) -> None:
+    # The kernel id of the thread that runs it; whether that one is the selected one.
+    states = {}
+    for thread in record["threads"]:
+        python = [frame["function"] for frame in thread["frames"] if not frame["native"]]
+        states[(thread["interpreter"], *python[-1:])] = thread
+    sub, own, main = states[1, "<module>"], states[0, "Thread._bootstrap"], states[0, "<module>"]
+    assert sub["native_id"] == own["native_id"] == runner != main["native_id"]
+    assert (main["selected"], own["selected"], sub["selected"]) == (not runs, runs, runs)
+    assert not sub["note"]
+
+
+def test_a_subinterpreter_that_another_thread_runs(tmp_path: Path) -> None:
+    """Until 3.12 its only thread state is that of the thread that has made it."""
+    program, file, core, python = tmp_path / "other.py", tmp_path / "id", tmp_path / "core", python_of("3.11-debug")
+    program.write_text(SUBINTERPRETER)
+    plain = "refdbg frames --json"
+    commands = [FRAMES, plain, f"gcore {core}", "thread 2", FRAMES, plain]
+    answers = run_gdb(python, program, commands, [str(file)], folder=tmp_path)
+    runner = int(file.read_text())
+    _of_subinterpreter(answers[0].record, runner, False)
+    _of_subinterpreter(answers[4].record, runner, True)
+    (sub,) = [each for each in answers[0].record["threads"] if each["interpreter"] == 1]
+    functions = [frame["function"] for frame in sub["frames"]]
+    assert functions.index("time_sleep") < functions.index("<module>") < functions.index("interp_run_string")
+    assert [each["interpreter"] for each in answers[1].record["threads"]] == [0]
+    assert [each["interpreter"] for each in answers[5].record["threads"]] == [0, 1]
+    whole = "refdbg frames --all --json"
+    if lldb() is None:
+        missing("no lldb: apt-get install lldb-19")
+    (answer,) = on_core("lldb", python, core, [whole], tmp_path)
+    _of_subinterpreter(answer.record, runner, False)
+    _of_subinterpreter(_without_debugger([core, python]), runner, False)
+
+
+def test_a_subinterpreter_of_a_running_process(tmp_path: Path) -> None:
+    program, file = tmp_path / "other.py", tmp_path / "id"
+    program.write_text(SUBINTERPRETER.replace('ascii("here")', 'print("ready", flush=True); time.sleep(1000)'))
+    with subprocess.Popen([python_of("3.11-debug"), program, file], stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            process.stdout.readline()
+            _of_subinterpreter(_without_debugger(["--pid", process.pid]), int(file.read_text()), False)
+        finally:
+            process.kill()
+
+
+def _without_debugger(what: list[Any]) -> Any:
+    command = [str(each) for each in [Path(sys.executable).with_name("refdbg"), *what, "frames", "--all", "--json"]]
+    done = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout)
+
+
+def test_a_subinterpreter_that_no_c_stack_tells_of(tmp_path: Path) -> None:
+    """3.9 keeps no address of a C frame."""
+    program = tmp_path / "other.py"
+    program.write_text(SUBINTERPRETER)
+    (answer,) = run_gdb(python_of("3.9-debug"), program, [FRAMES], [str(tmp_path / "id")], folder=tmp_path)
+    main, own, sub, _ = answer.record["threads"]
+    for thread in (main, sub):  # both name the main thread
+        assert "another may run these frames" in thread["note"]
+        assert [frame["function"] for frame in thread["frames"]] == ["<module>"]
+    assert not own["note"].startswith("several")
