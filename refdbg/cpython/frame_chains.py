@@ -27,7 +27,7 @@ CODE_UNIT = 2  # sizeof(_Py_CODEUNIT)
 _OWNED_BY_GENERATOR, _OWNED_BY_FRAME_OBJECT = 1, 2
 _RESUME_LOCATION, _RESUME_AFTER_YIELD_FROM = 0x3, 2  # of RESUME's argument (Include/internal/pycore_opcode_utils.h)
 _YIELD_FROM = 72  # Include/opcode.h, until 3.10
-CELL, FREE = 0x40, 0x80  # co_localspluskinds (Include/internal/pycore_code.h)
+HIDDEN, CELL, FREE = 0x10, 0x40, 0x80  # co_localspluskinds (Include/internal/pycore_code.h)
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,8 @@ class Code:
 
 class Chain(Protocol):
     """How a CPython links its frames and what a frame is. All addresses are those of frames but where it is said."""
+
+    namespace_alone: bool  # what f_locals of a class's body is: without the cells
 
     def newest(self, thread: int) -> int: ...
     def unlinked(self, thread: int) -> int | None: ...  # the frame to begin with where that is none yet
@@ -115,8 +117,11 @@ class _InterpreterFrames:
         self._entry = frame.offset("is_entry") if "is_entry" in frame else None
         self._line: int | None = None
         self._build = runtime.build
+        self.namespace_alone = "current_frame" in thread
         with suppress(LayoutNotFound):  # a stripped build's is not known
-            self._line = runtime.build.layout("PyFrameObject").offset("f_lineno")
+            frame_object = runtime.build.layout("PyFrameObject")
+            self._line = frame_object.offset("f_lineno")
+            self.namespace_alone = "f_extra_locals" in frame_object  # 3.13+, PEP 667
         self._bytecodes: tuple[int, int, int] | None = None
         if "tlbc_index" in frame:  # 3.14+, free-threaded: each thread runs a copy of its own
             arrays = runtime.build.layout("_PyCodeArray")
@@ -272,6 +277,7 @@ class FrameObjects:
         self._top = frame.first("f_valuestack" if "f_state" in frame else "f_stacktop").offset
         self._depth = frame.offset("f_stackdepth") if "f_state" in frame else 0
         self._locals = frame.offset("f_locals")
+        self.namespace_alone = False
         code = runtime.build.layout("PyCodeObject")
         self._bytecode = code.offset("co_code")
         self._variables = [(code.offset("co_varnames"), 0), (code.offset("co_cellvars"), CELL),

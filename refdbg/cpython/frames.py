@@ -13,6 +13,7 @@ from refdbg.cpython.frame_chains import (
     CELL,
     CODE_UNIT,
     FREE,
+    HIDDEN,
     STACK_LIMIT,
     TABLE_LIMIT,
     VARIABLE_LIMIT,
@@ -266,6 +267,8 @@ class Frames:
             value = pointed(self._memory.u64(slots + 8 * index))
             if kind & FREE and not code.optimized:
                 continue  # a class body's free variables are not its names
+            if kind & CELL and not (kind & HIDDEN or code.optimized) and self._chain.namespace_alone:
+                continue  # __classdict__; hidden: a comprehension's
             if value and kind & (CELL | FREE):
                 value = self._content(value)
             if value:

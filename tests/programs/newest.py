@@ -32,9 +32,12 @@ def told(frame):
 
 
 def wait(ready, go_on, number=3):
-    ready.release()
-    go_on.wait()
-    return number
+    class Body:
+        def own(self) -> number: return __class__
+        numbers = [lambda: each for each in (4,)]
+        ready.release()
+        go_on.wait()
+    return number, Body
 
 
 def main(file):
