@@ -40,7 +40,7 @@ from refdbg.target import (
 from refdbg.target.core import CoreMemory
 from refdbg.target.ctype import Kind, Member
 from refdbg.target.memory import Region
-from refdbg.target.process import ProcessMemory, registers
+from refdbg.target.process import ProcessMemory, is_dying, registers
 
 _ARCHITECTURES = {"i386:x86-64": "x86-64"}  # by gdb's name, where it is another one
 _ANONYMOUS = (gdb.TYPE_CODE_STRUCT, gdb.TYPE_CODE_UNION)
@@ -582,7 +582,10 @@ class GdbSession(Reports):
             # Never `handle SIGTRAP pass`: gdb would deliver its own breakpoints' traps.
             gdb.execute("signal SIGTRAP" if self._signal == "SIGTRAP" else "continue", to_string=True)
         except gdb.error as error:
-            raise NoProcess(f"gdb cannot let the program run on: {error}") from error
+            # A thread that it lets run may end all of them before it comes to the next one: `No such process`.
+            if not is_dying(gdb.selected_inferior().pid):
+                raise NoProcess(f"gdb cannot let the program run on: {error}") from error
+            return Halt(ended=True)
         finally:
             gdb.events.stop.disconnect(keep)
         self._signal = None

@@ -17,6 +17,7 @@ from refdbg.cpython import events
 from refdbg.cpython.collection import Running, frame_rows
 from refdbg.cpython.runtime import Thread
 from refdbg.cpython.stop import Stop, check_supported
+from refdbg.cpython.threads import gil_holder, kernel_ids
 from refdbg.errors import NotPython, RefdbgError
 from refdbg.graph.objects import Coverage, Objects
 from refdbg.launch.ends import Ends, weight
@@ -147,11 +148,9 @@ class Gatherer:
         self.seen.crash = crash
         try:
             stop = Stop(self.context.build())
-            for interpreter in stop.runtime.interpreters():
-                for thread in stop.runtime.threads(interpreter):
-                    if thread.native_id in (halt.thread, 0):
-                        rows = frame_rows(stop.frames.stack(Thread(thread.address, halt.thread), self.limit * 10))
-                        crash["python"] = plain(rows)
+            state = _state_in(stop, halt.thread)
+            if state:
+                crash["python"] = plain(frame_rows(stop.frames.stack(Thread(state, halt.thread), self.limit * 10)))
         except RefdbgError as error:
             self.seen.warnings.append(f"no Python stack at {halt.signal}: {error}")
         running = self._watching.under_way(halt.thread)
@@ -207,6 +206,17 @@ class Gatherer:
                 "truncated": seen.coverage.truncated, "notes": seen.coverage.notes,
             },
         }
+
+
+def _state_in(stop: Stop, thread: int) -> int:
+    # `PyThreadState *` of what a thread (the kernel's id) runs, 0: no Python. It has one in each interpreter that it
+    # has entered: the one that it runs in holds the GIL.
+    states = [(each, interpreter) for interpreter in stop.runtime.interpreters()
+              for each in stop.runtime.threads(interpreter)]
+    ids = kernel_ids(stop, [each for each, _ in states])
+    own = [(gil_holder(stop.runtime, interpreter) == each.address, bool(stop.frames.stack(each, 1)), each.address)
+           for each, interpreter in states if ids.get(each.address) == thread]
+    return max(own, default=(False, False, 0))[2]
 
 
 def _pending(pid: int, number: int) -> bool:

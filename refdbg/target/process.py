@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import time
 from array import array
 from collections.abc import Iterator
 from functools import cache
@@ -17,6 +18,8 @@ from refdbg.target.memory import DELETED, PAGE, PAGE_BITS, Region
 _PRESENT_OR_SWAPPED, _GUARD = 3 << 62, 1 << 58
 # ptrace(2); struct user_regs_struct (sys/user.h) in words.
 _PTRACE_GETREGS, _USER_REGS, _RBP, _RIP, _RSP = 12, 27, 4, 16, 19
+
+_DYING, _MOMENT = 100, 0.02  # how often to look whether a process has ended, and seconds between
 
 
 def parse_maps(text: str) -> list[Region]:
@@ -38,6 +41,20 @@ def process_status(pid: int) -> dict[str, str]:
             return {name: value.strip() for name, _, value in (line.partition(":") for line in file)}
     except OSError:
         return {}
+
+
+def is_dying(pid: int) -> bool:
+    """Whether all threads of the process have ended, or it is gone. Waits for those that are about to."""
+    for _ in range(_DYING):
+        try:
+            threads = os.listdir(f"/proc/{pid}/task")
+        except FileNotFoundError:
+            return True
+        states = [process_status(int(thread)).get("State", "X")[0] for thread in threads]
+        if all(state in "ZX" for state in states):
+            return True
+        time.sleep(_MOMENT)
+    return False
 
 
 def registers(thread: int) -> tuple[int, int, int] | None:

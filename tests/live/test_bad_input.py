@@ -212,6 +212,22 @@ def test_crash_in_a_thread(interpreter: str, tmp_path: Path) -> None:
     assert ("worker", 3) in [(frame["function"], frame["line"]) for frame in crash["python"]]
 
 
+def test_crash_beside_other_threads(interpreter: str, tmp_path: Path) -> None:
+    """Whose end may come while the debugger still lets one after the other run."""
+    program = tmp_path / "crash.py"
+    program.write_text(
+        "import ctypes, threading, time\ndef other():\n    time.sleep(1000)\n"
+        "for _ in range(20):\n    threading.Thread(target=other, daemon=True).start()\n"
+        "time.sleep(.5)\ndef inner():\n    ctypes.string_at(0)\ninner()\n"
+    )
+    ended = run([interpreter, program])
+    assert ended.status == -signal.SIGSEGV
+    crash = ended.report["target"]["crash"]
+    assert crash["thread"] == ended.report["target"]["pid"]
+    python = [(frame["function"], frame["line"]) for frame in crash["python"]]
+    assert python[-2:] == [("inner", 8), ("<module>", 9)]
+
+
 def test_crash_as_text(python311: str, tmp_path: Path) -> None:
     program = tmp_path / "crash.py"
     program.write_text(SEGFAULT)
