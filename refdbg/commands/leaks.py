@@ -19,6 +19,7 @@ from refdbg.cpython.allocator import has_debug_headers
 from refdbg.cpython.mimalloc import check_counts
 from refdbg.cpython.owned import Owned
 from refdbg.cpython.referrers import Referrers
+from refdbg.errors import CommandError
 from refdbg.records import Finding
 
 
@@ -42,6 +43,11 @@ def show_leaks(context: Context, arguments: argparse.Namespace) -> Leaks:
     stop = context.stop
     check_counts(stop.runtime)
     objects, tracked = stop.heap.objects, stop.tracked()
+    if not len(objects):
+        raise CommandError(
+            "Python has no objects here: it has not been initialised yet, or has been finalized",
+            "Let it run on, or see what is left over at its end: refdbg-run PROGRAM.",
+        )
     stop.begin_visits()
     everything = LeftOver(stop, objects, 0)
     limit = max(arguments.objects, 1)  # a finding names the first

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.conftest import python_of
 from tests.support.cores import kernel_core
-from tests.support.debugger import Answer, run_gdb
+from tests.support.debugger import ROOT, Answer, run_gdb
+from tests.support.run import ENVIRONMENT
 
 PROGRAM = """\
 import threading
@@ -142,3 +146,23 @@ def test_a_core_file_that_was_cut(python311: str, tmp_path: Path) -> None:
         assert "internal error" not in answer.text and "Traceback" not in answer.text
     assert "cannot be read" in census.text
     assert last.text == "$1 = 42"
+
+
+@pytest.mark.parametrize("place", ["_PyRuntimeState_Init", "_PyTypes_InitTypes", "finalize_interp_delete"])
+def test_at_the_ends_of_the_runtime(place: str, tmp_path: Path) -> None:
+    """Where there are no objects yet, or no longer: what `leaks` has not looked at is not free of leaks."""
+    core = tmp_path / "core"
+    python313 = python_of("3.13-debug")
+    run_gdb(python313, "-c", [f"gcore {core}"], ["1"], stop_at=place, folder=tmp_path)
+    said = {}
+    for command in ("status", "frames", "census", "leaks"):
+        words = [Path(sys.executable).with_name("refdbg"), core, python313, command]
+        done = subprocess.run(words, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+        assert "Traceback" not in done.stderr
+        said[command] = done.stdout + done.stderr
+    assert "debug, immortal" in said["status"]
+    assert "File" not in said["frames"]
+    some = place == "_PyTypes_InitTypes"
+    assert said["census"].startswith("3 objects of 2 types" if some else "0 objects")
+    assert ("No leak was found" in said["leaks"]) == some
+    assert ("Python has no objects here" in said["leaks"]) == (not some)
