@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress
 
 from refdbg.analysis.audit import OWN_TYPE
 from refdbg.analysis.balance import Balance, Trust, balance
 from refdbg.cpython.referrers import Holder, Referrers
+from refdbg.cpython.stop import Stop
 
 _TRUST = {
     "frame": Trust.STACK,
@@ -39,6 +43,18 @@ class Account:
         for position in self.balance.taken:
             yield self.holders[position]
 
+    def with_visits(self, visitors: Mapping[int, int]) -> Account:
+        """This account, with the references that only a tp_traverse tells of: those of its visits without a word.
+
+        *visitors*: how often each owner (``PyObject *``) visits the object.
+        """
+        words = Counter(holder.owner for holder in self.holders if holder.kind == "object")
+        holders = [*self.holders]
+        for owner, visits in visitors.items():
+            more = Holder("object", 0, owner, "a reference that only its tp_traverse finds", False, declared=True)
+            holders += [more] * (visits - words[owner])
+        return Account(holders, balance(self.balance.count, [trust(holder) for holder in holders]))
+
 
 def accounts(referrers: Referrers, counts: Mapping[int, int]) -> dict[int, Account]:
     """The account of each object. *counts*: reference counts by address (``PyObject *``). Raises RefdbgError."""
@@ -46,6 +62,19 @@ def accounts(referrers: Referrers, counts: Mapping[int, int]) -> dict[int, Accou
     for address, holders in referrers.of_many(list(counts)).items():
         words = [holder for holder in holders if holder.kind != "borrowed"]
         found[address] = Account(words, balance(counts[address], [trust(word) for word in words]))
+    return found
+
+
+def visitors_of(stop: Stop, addresses: Collection[int]) -> dict[int, Counter[int]]:
+    """Which objects of the heap visit each of the addresses (``PyObject *``), and how often.
+
+    Raises EmulationError, MissingDependency.
+    """
+    found: dict[int, Counter[int]] = {address: Counter() for address in addresses}
+    if found:
+        visits, owners = stop.visits, stop.heap.objects.addresses
+        for position in compress(range(len(visits.targets)), map(found.__contains__, visits.targets)):
+            found[visits.targets[position]][owners[bisect_right(visits.starts, position) - 1]] += 1
     return found
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from refdbg.answers import BalanceHolder, BalanceOf, Leaks
-from refdbg.commands.account import accounts, trust
+from refdbg.commands.account import accounts, trust, visitors_of
 from refdbg.commands.allocated import with_allocations
 from refdbg.commands.context import Context
 from refdbg.commands.freed_in_use import freed_while_in_use
@@ -93,6 +93,8 @@ def show_balance(context: Context, arguments: argparse.Namespace) -> BalanceOf:
     if stop.runtime.is_immortal(row.refcount):
         return BalanceOf(row, True, [], 0, 0, 0, 0)
     account = accounts(referrers, {address: row.refcount})[address]
+    if account.balance.owned < row.refcount:
+        account = account.with_visits(visitors_of(stop, [address])[address])
     found = account.balance
     taken = set(found.taken)
     holders = []

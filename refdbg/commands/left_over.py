@@ -15,7 +15,7 @@ from operator import add, eq, sub
 from refdbg.analysis.balance import Trust
 from refdbg.analysis.collector import Release
 from refdbg.analysis.retention import Share, shares
-from refdbg.commands.account import Account, accounts, trust
+from refdbg.commands.account import Account, accounts, trust, visitors_of
 from refdbg.commands.finding_graph import NODES, Holding, Sources, finding_graph, spread
 from refdbg.cpython import describe
 from refdbg.cpython.collection import object_rows
@@ -270,6 +270,7 @@ class LeftOver:
             {address: count for address, count, done in zip(self._left.addresses, self._counts, closed)
              if count and not done},
         )
+        self._accounts.update(self._with_visits())
         if self._keeper is not None:
             owners = Counter(
                 holder.owner for account in self._accounts.values() for holder in account.standing()
@@ -296,6 +297,22 @@ class LeftOver:
                 if lost:
                     direct[group][row] += lost
         return edges.plus(outgoing), {group: rows for group, rows in direct.items() if rows}
+
+    def _with_visits(self) -> dict[int, Account]:
+        # The accounts of what seems lost, or held from outside by a word that need not own: a tp_traverse may report
+        # references that stand in no such word (tagged pointers, a block that a library packs, a table of handles).
+        doubtful = [
+            address for address, account in self._accounts.items()
+            if account.balance.lost or any(
+                holder.kind != "object" and not holder.exact and self._group(holder, self._row_of[address]) != _DESIGN
+                for holder in account.standing()
+            )
+        ]
+        visitors = visitors_of(self.stop, doubtful)
+        return {
+            address: self._accounts[address].with_visits(visitors[address]) for address in doubtful
+            if visitors[address]
+        }
 
     def _closed(self, rows: array[int]) -> bytearray:
         # By row: whether as many words are known to own as the object has references. No other word owns one then.

@@ -7,12 +7,15 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.live.test_extensions import extensions
 from tests.support.run import ENVIRONMENT, run
 
+TESTS = Path(__file__).parents[1]
 REFDBG = [sys.executable, "-c", "from refdbg.launch.shell import main; main()"]
 LOSE = "import collections, ctypes; lost = {}; ctypes.pythonapi.Py_IncRef(ctypes.py_object(lost))"
 DEQUE = LOSE.format("collections.deque(float(n) for n in range(400))")
@@ -50,10 +53,15 @@ def _leaks(python: str, code: str, **env: str) -> dict[str, Any]:
     ) as program:
         assert program.stdout is not None
         program.stdout.readline()
-        done = subprocess.run(
-            [*REFDBG, "--pid", str(program.pid), "leaks", "--json"], capture_output=True, text=True, check=True
-        )
+        answer = _ask(program.pid)
         program.kill()
+    return answer
+
+
+def _ask(pid: int) -> dict[str, Any]:
+    done = subprocess.run(
+        [*REFDBG, "--pid", str(pid), "leaks", "--json"], capture_output=True, text=True, check=True
+    )
     answer: dict[str, Any] = json.loads(done.stdout)
     return answer
 
@@ -65,6 +73,22 @@ def test_what_is_alive_is_not_lost(name: str, traced: str, build: Callable[[str]
     answer = _leaks(build(name), ALIVE, PYTHONTRACEMALLOC=traced)
     assert [each["message"] for each in answer["findings"]] == []
     assert answer["objects"] > 10_000  # they were looked at
+
+
+@pytest.mark.parametrize("name", ["3.11", "3.13", "3.13t"])
+def test_a_reference_that_only_tp_traverse_finds_is_not_lost(name: str, build: Callable[[str], str]) -> None:
+    python = build(name)
+    program = [python, str(TESTS / "programs" / "hidden_owner.py"), extensions(python)]
+    with subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=ENVIRONMENT) as running:
+        assert running.stdout is not None
+        running.stdout.readline()
+        answer = _ask(running.pid)
+        running.kill()
+    assert [each["message"] for each in answer["findings"]] == []
+    lost = run([*program, "lose"], input=b"\n").report["findings"]
+    assert [each["verdict"] for each in lost] == ["lost-reference"]
+    assert lost[0]["subject"]["type"] == "list" and lost[0]["message"].count("a reference that nobody holds") == 1
+    assert lost[0]["explains"]["objects"] > 8  # and all behind it
 
 
 LATER = """
