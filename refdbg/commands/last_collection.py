@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
 
@@ -12,7 +13,7 @@ from refdbg.analysis.balance import balance
 from refdbg.analysis.collector import Replay, replay
 from refdbg.commands.account import Account, trust, unvisited
 from refdbg.commands.finding_graph import NODES, Holding, Sources, finding_graph, spread, way_back
-from refdbg.commands.left_over import LetGo
+from refdbg.commands.left_over import LetGo, victim
 from refdbg.commands.over_visit import over_visits
 from refdbg.commands.suspended_stacks import Stacks
 from refdbg.cpython.collection import object_rows
@@ -22,19 +23,20 @@ from refdbg.cpython.owned import MODULE_STATE, Owned, Reference
 from refdbg.cpython.referrers import Holder, Referrers
 from refdbg.cpython.stop import Stop, module_traverse
 from refdbg.cpython.storage import owned_edges
-from refdbg.cpython.traverse import undecided_types
+from refdbg.cpython.traverse import Traverse, undecided_types
 from refdbg.errors import MemoryFault
 from refdbg.graph.edges import Edges
 from refdbg.graph.objects import Objects
 from refdbg.graph.paths import transposed
 from refdbg.graph.rows import NO_ROW
-from refdbg.records import Explains, Finding, FindingGraph, ObjectRow
+from refdbg.records import Evidence, Explains, Finding, FindingGraph, ObjectRow
 from refdbg.target.mangled import plain_name
-from refdbg.verdicts import untraversed_frame
+from refdbg.verdicts import outside, untraversed_frame
 from refdbg.verdicts.kept_root import OWN_TYPE, KeptRoots, Reason, finding
 
 _ROOTS = 2000  # roots that are itemised
 _ROOTS_DRAWN = 8
+_OTHER_OWNERS = 64  # objects of a type that are asked whether a field of theirs owns
 _FEW = 1000  # objects whose references are asked for one by one
 
 
@@ -47,6 +49,8 @@ class _Root:
     owners: dict[Reason, list[int]]
     by_design: int
     guessed: int = 0  # words of C stacks among those that stand for the reasons
+    undeclared: Counter[Reason] = field(default_factory=Counter)  # their words of which C says no type
+    spare: int = 0  # other words that could own in place of the last one
 
 
 class LastCollection:
@@ -62,6 +66,7 @@ class LastCollection:
         are about.
         Raises EmulationError, MissingDependency.
         """
+        self._borrowing: dict[tuple[int, str], bool] = {}  # by type and field
         self._alive: set[int] = set()  # left-over rows that outside holders keep
         self.late: dict[str, int] = {}  # by signature: the field of the interpreter's state that was released too late
         self._then, self._now = then, now
@@ -221,17 +226,22 @@ class LastCollection:
         account = balance(gc_refs, [trust(holder) for holder in unreported])
         reasons: Counter[Reason] = Counter()
         owners: defaultdict[Reason, list[int]] = defaultdict(list)
+        undeclared: Counter[Reason] = Counter()
         by_design = guessed = 0
         for holder in Account(unreported, account).standing():
             owner = self._row_of.get(holder.owner, -1)
-            if owner in self._alive or holder.label in CARRIERS:
+            lost = owner >= 0 and self._only_borrows(holder, owner, address)
+            if not lost and (owner in self._alive or holder.label in CARRIERS):
                 continue
-            if owner in self._replay.kept and not (owner in self._left and self._in_one_cycle(owner, row)):
+            if not lost and owner in self._replay.kept and not (owner in self._left and self._in_one_cycle(owner, row)):
                 continue  # it holds the object, but lives for another reason
             if row in self._visits.ignored:  # whoever holds it, the collector keeps it
                 reason = self._stacks.reason(row)
             elif self._stacks.holds(holder):
                 reason = self._stacks.reason(owner)
+            elif lost:
+                lost_on = victim(self._then, self._referrers, address, self._objects.types[row])
+                reason = Reason("nobody", lost_on, holder.label, True)
             else:
                 reason = self._reason(holder, owner, address)
                 by_design += reason is None and holder.exact
@@ -239,9 +249,11 @@ class LastCollection:
                 continue
             guessed += holder.suspended and not holder.exact
             reasons[reason] += 1
-            if owner >= 0:
+            if reason.kind == "object":
+                undeclared[reason] += not (holder.exact or holder.declared)
+            if owner >= 0 and not lost:
                 owners[reason].append(owner)
-        return _Root(row, gc_refs, reasons, dict(owners), by_design, guessed)
+        return _Root(row, gc_refs, reasons, dict(owners), by_design, guessed, undeclared, account.spare)
 
     def _not_spoken_for(self, row: int, unreported: list[Holder], holders: Sequence[Holder]) -> list[Holder]:
         # Without what another object's traverse reports in an owner's stead: what lies in the instance for its dict, a
@@ -301,9 +313,9 @@ class LastCollection:
             return None
         if holder.kind in ("interpreter", "thread", "runtime"):
             path = holder.label.split(" of ", 1)[0]
-            struct, _, field = path.partition(".")
+            struct, _, name = path.partition(".")
             still_held = self._still_held(holder.place, address)
-            return Reason("state", struct, field.split(".")[0], still_held, offset=holder.offset)
+            return Reason("state", struct, name.split(".")[0], still_held, offset=holder.offset)
         word = self._then.statics.word_at(holder.place) if holder.kind == "static" else None
         if word is None or not word.symbol:
             return None
@@ -312,8 +324,40 @@ class LastCollection:
         source = f"{variable.file}:{variable.line}" if variable else ""
         still_held = self._still_held(holder.place, address)
         # One for each variable, however many members it has.
-        field = path.split(".")[0].split("[")[0]
-        return Reason("static", word.symbol.split(".")[0], field, still_held, word.library, source)
+        name = path.split(".")[0].split("[")[0]
+        return Reason("static", word.symbol.split(".")[0], name, still_held, word.library, source)
+
+    def _only_borrows(self, holder: Holder, owner: int, address: int) -> bool:
+        # Whether other objects of the type hold something by the same field that has no room for one more owner, or the
+        # type's destructor leaves it alone: then the field is a pointer to a parent or the like, and what stands for it
+        # here is a lost reference.
+        type_ = self._objects.types[owner]
+        if holder.exact or holder.suspended or holder.label == OWN_TYPE or holder.label.startswith(MODULE_STATE):
+            return False
+        key = type_, holder.label
+        if key not in self._borrowing:
+            alike = (row for row, other in enumerate(self._objects.types) if other == type_)
+            targets = {
+                each.target for row in islice(alike, _OTHER_OWNERS)
+                for each in self._referrers.references(self._objects.addresses[row])
+                if each.label == holder.label and not each.exact and each.target in self._row_of
+            }
+            self._borrowing[key] = any(
+                self._has_no_room(target, words) for target, words in self._referrers.of_many(targets).items()
+            ) or self._keeps(self._objects.addresses[owner], address)
+        return self._borrowing[key]
+
+    def _keeps(self, owner: int, address: int) -> bool:
+        # Whether the owner's destructor would leave the object's reference, though it runs to its end.
+        with closing(Traverse(self._then)) as traverse:
+            return traverse.releases(owner, address) is False
+
+    def _has_no_room(self, address: int, holders: Sequence[Holder]) -> bool:
+        # Whether all references have owners that are known, or visit it. (More of them than references: some do not.)
+        row = self._row_of[address]
+        doubtful = unvisited(holders, lambda owner: self._visits_of(owner, address))
+        known = sum(holder.kind != "borrowed" for holder in holders) - sum(not holder.exact for holder in doubtful)
+        return known == self._counts[row]
 
     def _still_held(self, place: int, address: int) -> bool:
         try:
@@ -334,6 +378,19 @@ class LastCollection:
         self, reason: Reason, groups: dict[Reason, list[_Root]], rows: set[int], interpreter: int, limit: int
     ) -> Finding:
         kept = self._evidence(reason, groups, rows, interpreter, limit)
+        if reason.kind == "nobody":
+            counts = [self._counts[root.row] for root in groups[reason]]
+            lost = outside.finding(outside.Outside(
+                verdict="lost-reference", owner=reason.owner, paths=("nobody",) * len(kept.roots), directly=kept.roots,
+                number=len(counts), references=sum(counts), rest=kept.itemised, words=kept.itemised, spare=kept.spare,
+                behind=kept.explained, freed=kept.freed, alone=kept.alone, interpreter=interpreter,
+            ))
+            pointer = Evidence(
+                "pointer",
+                f"{reason.field.lstrip('.')} of an object points to it without owning it: other objects' do, or their "
+                "tp_dealloc does not release it",
+            )
+            return replace(lost, evidence=[*lost.evidence, pointer])
         if reason.kind != "frame":
             return finding(kept)
         owners = [row for row in self._stacks.of(reason) if row in self._left]
@@ -361,6 +418,10 @@ class LastCollection:
             owners=self._object_rows(owners, limit),
             gc_refs=sum(root.gc_refs for root in roots),
             itemised=itemised,
+            undeclared=sum(
+                count for root in roots for other, count in root.undeclared.items() if _same(other, reason)
+            ),
+            spare=sum(root.spare for root in roots),
             others=others,
             explained=explained,
             freed=Explains(len(freed), sum(self._left[row] for row in freed)),

@@ -381,17 +381,7 @@ class LeftOver:
         return frame.where if frame is not None and holder.place not in self.stop.abandoned.words else holder.label
 
     def _victim(self, row: int) -> str:
-        # What names an object in every run: its own qualified name, else its type and what it holds.
-        address, type_ = self._left.addresses[row], self._left.types[row]
-        texts = self.stop.texts
-        if self.stop.types.is_type(address):
-            return texts.type_name(address)
-        references = {reference.label: reference.target for reference in self._referrers.references(address)}
-        for label in ("__qualname__", "__name__", "md_name"):
-            name = texts.string(references[label]) if label in references else None
-            if name:
-                return f"{texts.type_name(type_)} {name}"
-        return f"{texts.type_name(type_)} {', '.join(sorted(references.keys() - {'ob_type'})[:8])}".rstrip()
+        return victim(self.stop, self._referrers, self._left.addresses[row], self._left.types[row])
 
     def _references(self, targets: array[int]) -> list[int]:
         # What each object holds: references to other left-over objects, and to those that are counted elsewhere.
@@ -608,3 +598,16 @@ class LeftOver:
     def _release(self) -> Release:
         collectable = {type_ for type_ in set(self._left.types) if self.stop.types[type_].is_gc}
         return Release(self._counts, self._edges, self._visited, self._left.of_types(collectable))
+
+
+def victim(stop: Stop, referrers: Referrers, address: int, type_: int) -> str:
+    """What names an object (``PyObject *``) in every run: its own qualified name, else its type and what it holds."""
+    texts = stop.texts
+    if stop.types.is_type(address):
+        return texts.type_name(address)
+    references = {reference.label: reference.target for reference in referrers.references(address)}
+    for label in ("__qualname__", "__name__", "md_name"):
+        name = texts.string(references[label]) if label in references else None
+        if name:
+            return f"{texts.type_name(type_)} {name}"
+    return f"{texts.type_name(type_)} {', '.join(sorted(references.keys() - {'ob_type'})[:8])}".rstrip()

@@ -15,6 +15,7 @@ from refdbg.cpython.types import TYPE_SUBCLASS
 from refdbg.errors import DecodeError, MemoryFault
 from refdbg.graph.edges import Edges
 from refdbg.graph.rows import Rows
+from refdbg.target.cpu import EmulationError
 from refdbg.target.emulator import Emulator
 
 _NOT_TRAVERSED, _TRAVERSED, _ASK = 0, 1, 2
@@ -63,6 +64,26 @@ class Traverse:
     def close(self) -> None:
         """Give the copy of the memory back; nothing can be asked any more."""
         self._emulator.close()
+
+    def releases(self, owner: int, target: int) -> bool | None:
+        """Whether the tp_clear or the tp_dealloc of *owner* releases *target* (``PyObject *``); None if not known.
+
+        Not known where a count has several parts (free-threaded).
+        """
+        build = self._stop.runtime.build
+        if build.traits.free_threaded:
+            return None
+        found: bool | None = None
+        for slot in ("tp_clear", "tp_dealloc"):
+            try:
+                type_ = self._stop.runtime.memory.u64(owner + build.ob_type)
+                function = self._stop.runtime.memory.u64(type_ + build.type.offset(slot))
+                found = self._emulator.lowers(function, owner, target + build.ob_refcnt) if function else False
+            except (EmulationError, MemoryFault):
+                return None
+            if found:
+                return True
+        return found
 
     def visits(self, addresses: Sequence[int], types: Sequence[int]) -> Visited:
         """What the tp_traverse of each object visits. *addresses*, *types*: ``PyObject *``, row by row."""

@@ -201,6 +201,13 @@ class Cpu:
 
         Raises EmulationError when it does not return.
         """
+        problem = self.attempt(function, *arguments, stack=stack, end=end)
+        if problem is not None:
+            raise EmulationError(f"{self.name(function) or hex(function)} cannot be emulated: {self.explain(problem)}")
+        return int(self._uc.reg_read(unicorn.UC_X86_REG_RAX))
+
+    def attempt(self, function: int, *arguments: int, stack: int, end: int) -> Problem | None:
+        """What keeps a C function from returning, None when it has. The arguments are those of `call`."""
         u = unicorn
         registers = (u.UC_X86_REG_RDI, u.UC_X86_REG_RSI, u.UC_X86_REG_RDX)
         self.set_registers([*zip(registers, arguments), (u.UC_X86_REG_RSP, stack)])
@@ -208,9 +215,7 @@ class Cpu:
         place, problem = self.run(function, end)
         if place != end and problem is None:
             problem = Problem("endless", "no end", place)
-        if problem is not None:
-            raise EmulationError(f"{self.name(function) or hex(function)} cannot be emulated: {self.explain(problem)}")
-        return int(self._uc.reg_read(u.UC_X86_REG_RAX))
+        return problem
 
     @contextmanager
     def vectors(self) -> Iterator[None]:

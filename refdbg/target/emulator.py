@@ -7,7 +7,7 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
 
 from refdbg.dependencies import unicorn
@@ -23,6 +23,8 @@ _STACK = 1 << 20
 _ROOM = 8 << 20  # objects at once
 _MOST_VISITS = 32 << 20  # at once
 _FEWEST_BYTES = 1 << 20
+_PAGES_WRITTEN = 64  # by a call that is let write
+_OUT_OF_REACH = 1 << 20
 _GIVE_UP = 3  # so many calls of a function that do not end are enough
 _ROUNDS = 4  # an object is tried again with SSE, and with libc's older functions
 _MANY = 100  # when so many objects stop, the rest is run with SSE at once
@@ -165,6 +167,29 @@ class Emulator:
         self._choose(type_offset, slot_offset)
         found = self._cured(objects, self._pass(objects))
         return found.results, self._explained(found)
+
+    def lowers(self, function: int, argument: int, word: int) -> bool | None:
+        """Whether the C function lowers the count at *word* (an address); None when its call does not end before that.
+
+        The call may write where it likes: each page is as it was afterwards.
+        """
+        pages = [word & -PAGE]
+        for _ in range(_PAGES_WRITTEN):
+            with self._cpu.vectors(), self._cpu.inspected(), ExitStack() as written:
+                for page in pages:
+                    written.enter_context(self._cpu.writable(page))
+                high = (self._cpu.word(word) & 0xFFFF_FFFF) + _OUT_OF_REACH  # else what it frees would be written, too
+                self._cpu.poke(word, struct.pack("<I", high))
+                problem = self._cpu.attempt(function, argument, stack=self._stack_top - 8, end=self._end)
+                if self._cpu.word(word) & 0xFFFF_FFFF < high:
+                    return True
+            if problem is None:
+                return False
+            if problem.kind == "write" and problem.wanted & -PAGE not in pages:
+                pages.append(problem.wanted & -PAGE)
+            elif not (problem.kind == "vector" and self._is_curable(problem)):
+                return None
+        return None
 
     def _explained(self, found: _Pass) -> dict[int, str]:
         return {row: self._cpu.explain(problem) for row, problem in sorted(found.problems.items())}

@@ -17,9 +17,10 @@ OWN_TYPE = "ob_type"
 
 @dataclass(frozen=True)
 class Reason:
-    """Who kept roots alive. *kind*: "object", "static" or "state".
+    """Who kept roots alive. *kind*: "object", "static", "state"; "nobody" where the reference is lost.
 
-    *owner*: an object's type, a C variable's or a state's struct name; *field*: the reference in it.
+    *owner*: an object's type, a C variable's or a state's struct name, what the reference is lost on; *field*: the
+    reference in it, the one that only borrows where it is lost.
     *still_held*: at the interpreter's end it holds them still. *library*, *source*: where the variable lives, ""
     when not known; *offset*: the field's, in the state's struct. *traverse*: the owner type's tp_traverse, "" without
     one; *has_gc*: it takes part in collection; *own_type*: the owners own their type; *opaque*: what the field points
@@ -45,8 +46,9 @@ class KeptRoots:
     """The roots that one reason kept, and what hangs behind them.
 
     *gc_refs*: their counts less all visits, summed up; *itemised*: how many of those this reason stands for;
-    *others*: how many known references of other reasons stand there too; *freed*: what a replay of the collector
-    frees of *explained* when the reason is taken away (*alone*), or all reasons that were found are.
+    *undeclared*: of these, words of which C does not say that they are references; *spare*: how many more words could
+    own instead; *others*: how many known references of other reasons stand there too; *freed*: what a replay of the
+    collector frees of *explained* when the reason is taken away (*alone*), or all reasons that were found are.
     """
 
     reason: Reason
@@ -54,6 +56,8 @@ class KeptRoots:
     owners: list[ObjectRow]
     gc_refs: int
     itemised: int
+    undeclared: int
+    spare: int
     others: int
     explained: Explains
     freed: Explains
@@ -65,7 +69,8 @@ def finding(kept: KeptRoots) -> Finding:
     """The verdict. Proven when nothing of gc_refs is left over and the replayed collector then frees everything."""
     reason = kept.reason
     verdict, message, fix = _words(kept)
-    complete = kept.itemised + kept.others == kept.gc_refs and kept.freed == kept.explained and not reason.opaque
+    known = not (kept.undeclared or kept.spare or reason.opaque)
+    complete = kept.itemised + kept.others == kept.gc_refs and kept.freed == kept.explained and known
     evidence = [
         Evidence("gc_refs", f"the collector kept {row.type} {row.repr}, reference count {row.refcount}")
         for row in kept.roots[:3]
@@ -75,13 +80,22 @@ def finding(kept: KeptRoots) -> Finding:
             "balance",
             f"gc_refs of these roots: {kept.gc_refs}; {kept.itemised} of them from {reason.owner}."
             + reason.field.lstrip(".")
-            + (f", {kept.others} from other holders" if kept.others else ""),
+            + (f", {kept.others} from other holders" if kept.others else "")
+            + (f"; {kept.spare} other words could own instead" if kept.spare else ""),
         )
     )
     evidence += [
         Evidence("owner", f"{row.type} {row.repr} owns one of them, and no traverse reported it")
         for row in kept.owners[:3]
     ]
+    if kept.undeclared:
+        evidence.append(
+            Evidence(
+                "doubt",
+                f"the C struct with {reason.field.lstrip('.')} is not known: if that only borrows (a pointer to a "
+                "parent, a cache), nothing is to be visited, and a reference to what was kept is lost",
+            )
+        )
     evidence.append(
         Evidence(
             "counterfactual",

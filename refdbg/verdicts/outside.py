@@ -132,9 +132,9 @@ def _words(held: Outside) -> tuple[str, str]:
     first = held.directly[0]
     what = f"{first.type} {first.repr}"
     if held.number > 1:
-        what += f" and {held.number - 1} more objects"
+        what += f" and {held.number - 1} more object{'s' if held.number > 2 else ''}"
     more = held.behind.objects - held.number
-    behind = f", and {more} more objects hang behind" if more > 0 else ""
+    behind = f", and {more} more object{'s hang' if more > 1 else ' hangs'} behind" if more > 0 else ""
     if not held.behind.objects:
         behind = " (what hangs behind, another finding explains)"
     behind += f": {held.behind.references} reference{'s are' if held.behind.references > 1 else ' is'} left over."

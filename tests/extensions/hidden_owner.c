@@ -1,7 +1,7 @@
 /* Correct: objects whose tp_traverse reports references that stand in no aligned word of theirs.
 
 Tagged: a pointer whose low bit is a flag. Packed: an unaligned member of a malloc'ed struct. Handle: an index into a C
-array. Twice: one word, two references, both visited.
+array. Twice: one word, two references, both visited. Node: owns its child, which borrows a pointer to its parent.
 `lose(object)` is the planted defect: it takes a reference that nobody gives back.
 */
 
@@ -157,6 +157,46 @@ twice_set(PyObject *self, PyObject *held)
     Py_RETURN_NONE;
 }
 
+typedef struct {
+    PyObject_HEAD
+    PyObject *child;
+    PyObject *parent; /* borrowed: the parent's dealloc clears it */
+} node_object;
+
+static int
+node_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(((node_object *)self)->child);
+    return 0;
+}
+
+static int
+node_clear(PyObject *self)
+{
+    node_object *child = (node_object *)((node_object *)self)->child;
+    ((node_object *)self)->child = NULL;
+    if (child != NULL) {
+        child->parent = NULL;
+        Py_DECREF(child);
+    }
+    return 0;
+}
+
+static PyObject *
+node_set(PyObject *self, PyObject *child)
+{
+    if (Py_TYPE(child) != Py_TYPE(self) || ((node_object *)child)->parent != NULL) {
+        PyErr_SetString(PyExc_TypeError, "not a Node without a parent");
+        return NULL;
+    }
+    Py_INCREF(child);
+    node_clear(self);
+    ((node_object *)self)->child = child;
+    ((node_object *)child)->parent = self;
+    Py_RETURN_NONE;
+}
+
 #define TYPE(stem, title, struct_)                                                                                     \
     static void stem##_dealloc(PyObject *self)                                                                         \
     {                                                                                                                  \
@@ -182,6 +222,7 @@ TYPE(tagged, "Tagged", owner_object)
 TYPE(packed, "Packed", owner_object)
 TYPE(handle, "Handle", owner_object)
 TYPE(twice, "Twice", twice_object)
+TYPE(node, "Node", node_object)
 
 static PyObject *
 lose(PyObject *module, PyObject *object)
@@ -195,7 +236,7 @@ static PyMethodDef functions[] = {{"lose", lose, METH_O, NULL}, {NULL}};
 static int
 hidden_owner_exec(PyObject *module)
 {
-    PyType_Spec *specs[] = {&tagged_spec, &packed_spec, &handle_spec, &twice_spec};
+    PyType_Spec *specs[] = {&tagged_spec, &packed_spec, &handle_spec, &twice_spec, &node_spec};
     for (size_t number = 0; number < sizeof(specs) / sizeof(specs[0]); number++) {
         PyObject *type = PyType_FromModuleAndSpec(module, specs[number], NULL);
         if (type == NULL || PyModule_AddType(module, (PyTypeObject *)type) < 0) {

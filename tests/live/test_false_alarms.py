@@ -47,21 +47,20 @@ def test_a_thread_is_no_leak(name: str, build: Callable[[str], str]) -> None:
 
 
 def _leaks(python: str, code: str, **env: str) -> dict[str, Any]:
+    return _asked([python, "-c", code], **env)
+
+
+def _asked(program: list[str], **env: str) -> dict[str, Any]:
     # What `refdbg --pid N leaks` says of the program, once that has printed a line.
     with subprocess.Popen(
-        [python, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**ENVIRONMENT, **env}
-    ) as program:
-        assert program.stdout is not None
-        program.stdout.readline()
-        answer = _ask(program.pid)
-        program.kill()
-    return answer
-
-
-def _ask(pid: int) -> dict[str, Any]:
-    done = subprocess.run(
-        [*REFDBG, "--pid", str(pid), "leaks", "--json"], capture_output=True, text=True, check=True
-    )
+        program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**ENVIRONMENT, **env}
+    ) as running:
+        assert running.stdout is not None
+        running.stdout.readline()
+        done = subprocess.run(
+            [*REFDBG, "--pid", str(running.pid), "leaks", "--json"], capture_output=True, text=True, check=True
+        )
+        running.kill()
     answer: dict[str, Any] = json.loads(done.stdout)
     return answer
 
@@ -79,16 +78,31 @@ def test_what_is_alive_is_not_lost(name: str, traced: str, build: Callable[[str]
 def test_a_reference_that_only_tp_traverse_finds_is_not_lost(name: str, build: Callable[[str], str]) -> None:
     python = build(name)
     program = [python, str(TESTS / "programs" / "hidden_owner.py"), extensions(python)]
-    with subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=ENVIRONMENT) as running:
-        assert running.stdout is not None
-        running.stdout.readline()
-        answer = _ask(running.pid)
-        running.kill()
-    assert [each["message"] for each in answer["findings"]] == []
+    assert [each["message"] for each in _asked(program)["findings"]] == []
     lost = run([*program, "lose"], input=b"\n").report["findings"]
     assert [each["verdict"] for each in lost] == ["lost-reference"]
     assert lost[0]["subject"]["type"] == "list" and lost[0]["message"].count("a reference that nobody holds") == 1
     assert lost[0]["explains"]["objects"] > 8  # and all behind it
+
+
+@pytest.mark.parametrize("name", ["3.11", "3.13t"])
+def test_a_borrowed_pointer_does_not_stand_for_a_lost_reference(name: str, build: Callable[[str], str]) -> None:
+    python = build(name)
+    program = [python, str(TESTS / "programs" / "hidden_owner.py"), extensions(python), "parent"]
+    found = _asked(program)["findings"]
+    # The other nodes' parents have no room for a reference of their children.
+    assert [(each["verdict"], each["subject"]["type"]) for each in found] == [("lost-reference", "hidden_owner.Node")]
+    assert found[0]["counterfactual"]["freed_objects"] == found[0]["explains"]["objects"] == 2
+
+
+@pytest.mark.parametrize("name", ["3.11", "3.13"])
+def test_what_no_destructor_releases_is_borrowed(name: str, build: Callable[[str], str]) -> None:
+    python = build(name)
+    program = [python, str(TESTS / "programs" / "hidden_owner.py"), extensions(python), "parent"]
+    # At the end no other nodes are left that could tell.
+    found = run(program, input=b"\n").report["findings"]
+    assert [(each["verdict"], each["confidence"]) for each in found] == [("lost-reference", "likely")]
+    assert "parent of an object points to it without owning it" in found[0]["evidence"][-1]["text"]
 
 
 LATER = """

@@ -1,6 +1,7 @@
 """Correct owners whose references stand in no word that a search of the memory finds: only their tp_traverse tells.
 
-usage: hidden_owner.py EXTENSIONS [lose]    prints a line and waits for one; with `lose` one reference to all is lost
+usage: hidden_owner.py EXTENSIONS [lose|parent]    prints a line and waits for one; with `lose` one reference to all is
+lost, with `parent` one to an object that its child points to without owning it
 """
 
 import gc
@@ -25,5 +26,10 @@ make()  # garbage, which the next collection frees
 kept = make()
 if "lose" in sys.argv:
     hidden_owner.lose(kept)
+for _ in range(4):
+    kept.append(hidden_owner.Node())
+    kept[-1].set(hidden_owner.Node())
+if "parent" in sys.argv:
+    hidden_owner.lose(kept.pop())
 print("ready", flush=True)
 sys.stdin.readline()
