@@ -24,9 +24,8 @@ def leaks_text(record: Leaks, width: int) -> str:
     )
     if record.weak:
         lines.append(
-            f"{record.weak} object{'s are' if record.weak > 1 else ' is'} held only by words that may be stale, on stacks and "
-            "in memory of nobody known: "
-            "some may be leaked. `refdbg leaks --all` lists them."
+            f"{record.weak} object{'s are' if record.weak > 1 else ' is'} held only by words that may be stale, on "
+            "stacks and in memory of nobody known: some may be leaked. `refdbg leaks --all` lists them."
         )
     return "\n".join([*lines, *(f"note: {note}" for note in record.notes)])
 
