@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -19,7 +20,7 @@ from refdbg.cpython.allocator import has_debug_headers
 from refdbg.cpython.mimalloc import check_counts
 from refdbg.cpython.owned import Owned
 from refdbg.cpython.referrers import Referrers
-from refdbg.errors import CommandError
+from refdbg.errors import CommandError, RefdbgError
 from refdbg.records import Finding
 
 
@@ -94,7 +95,8 @@ def show_balance(context: Context, arguments: argparse.Namespace) -> BalanceOf:
         return BalanceOf(row, True, [], 0, 0, 0, 0)
     account = accounts(referrers, {address: row.refcount})[address]
     if account.balance.owned < row.refcount:
-        account = account.with_visits(visitors_of(stop, [address])[address])
+        with suppress(RefdbgError):  # a recording has no machine code; the words are an answer, too
+            account = account.with_visits(visitors_of(stop, [address])[address])
     found = account.balance
     taken = set(found.taken)
     holders = []
