@@ -49,7 +49,7 @@ class _Root:
     owners: dict[Reason, list[int]]
     by_design: int
     guessed: int = 0  # words of C stacks among those that stand for the reasons
-    undeclared: Counter[Reason] = field(default_factory=Counter)  # their words of which C says no type
+    undeclared: Counter[Reason] = field(default_factory=Counter)  # their words that may only borrow
     spare: int = 0  # other words that could own in place of the last one
 
 
@@ -66,7 +66,7 @@ class LastCollection:
         are about.
         Raises EmulationError, MissingDependency.
         """
-        self._borrowing: dict[tuple[int, str], bool] = {}  # by type and field
+        self._borrowing: dict[tuple[int, str], bool | None] = {}  # by type and field; None: not known
         self._alive: set[int] = set()  # left-over rows that outside holders keep
         self.late: dict[str, int] = {}  # by signature: the field of the interpreter's state that was released too late
         self._then, self._now = then, now
@@ -230,7 +230,8 @@ class LastCollection:
         by_design = guessed = 0
         for holder in Account(unreported, account).standing():
             owner = self._row_of.get(holder.owner, -1)
-            lost = owner >= 0 and self._only_borrows(holder, owner, address)
+            borrows = self._only_borrows(holder, owner, address) if owner >= 0 else False
+            lost = borrows is True
             if not lost and (owner in self._alive or holder.label in CARRIERS):
                 continue
             if not lost and owner in self._replay.kept and not (owner in self._left and self._in_one_cycle(owner, row)):
@@ -250,7 +251,7 @@ class LastCollection:
             guessed += holder.suspended and not holder.exact
             reasons[reason] += 1
             if reason.kind == "object":
-                undeclared[reason] += not (holder.exact or holder.declared)
+                undeclared[reason] += borrows is None or not (holder.exact or holder.declared)
             if owner >= 0 and not lost:
                 owners[reason].append(owner)
         return _Root(row, gc_refs, reasons, dict(owners), by_design, guessed, undeclared, account.spare)
@@ -327,10 +328,10 @@ class LastCollection:
         name = path.split(".")[0].split("[")[0]
         return Reason("static", word.symbol.split(".")[0], name, still_held, word.library, source)
 
-    def _only_borrows(self, holder: Holder, owner: int, address: int) -> bool:
+    def _only_borrows(self, holder: Holder, owner: int, address: int) -> bool | None:
         # Whether other objects of the type hold something by the same field that has no room for one more owner, or the
         # type's destructor leaves it alone: then the field is a pointer to a parent or the like, and what stands for it
-        # here is a lost reference.
+        # here is a lost reference. None where the destructor does not tell.
         type_ = self._objects.types[owner]
         if holder.exact or holder.suspended or holder.label == OWN_TYPE or holder.label.startswith(MODULE_STATE):
             return False
@@ -347,10 +348,11 @@ class LastCollection:
             ) or self._keeps(self._objects.addresses[owner], address)
         return self._borrowing[key]
 
-    def _keeps(self, owner: int, address: int) -> bool:
+    def _keeps(self, owner: int, address: int) -> bool | None:
         # Whether the owner's destructor would leave the object's reference, though it runs to its end.
         with closing(Traverse(self._then)) as traverse:
-            return traverse.releases(owner, address) is False
+            released = traverse.releases(owner, address)
+        return None if released is None else not released
 
     def _has_no_room(self, address: int, holders: Sequence[Holder]) -> bool:
         # Whether all references have owners that are known, or visit it. (More of them than references: some do not.)

@@ -40,6 +40,10 @@ class PlainCounts:
         count = memory.u64(address + self._offset) & self._mask
         return count if count < 1 << 63 else count - (1 << 64)
 
+    def words(self, address: int) -> tuple[int, ...]:
+        """Where the 32 bits are that Py_DECREF lowers."""
+        return (address + self._offset,)
+
     def split(self, memory: Memory, address: int, _by_threads: int = 0) -> SplitCount | None:
         """The parts of the object's count: it has none."""
         return None
@@ -66,6 +70,10 @@ class SplitCounts:
         self._shared = object_.offset("ob_ref_shared")
         # 3.14 has flags where 3.13 has padding (Include/object.h): few of the bits have a meaning.
         self.never = (0xFF00 if "ob_flags" in object_ else 0xFFFF) | 0x80 << 8 * (self._bits % 8)
+
+    def words(self, address: int) -> tuple[int, ...]:
+        """Where the 32 bits are that Py_DECREF lowers: the one or the other (Include/refcount.h)."""
+        return address + self._local, address + self._shared
 
     def of(self, memory: Memory, address: int, by_threads: int = 0) -> int:
         """The object's count, IMMORTAL_COUNT of an immortal one (``PyObject *``). Raises MemoryFault."""

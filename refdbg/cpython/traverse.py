@@ -66,19 +66,15 @@ class Traverse:
         self._emulator.close()
 
     def releases(self, owner: int, target: int) -> bool | None:
-        """Whether the tp_clear or the tp_dealloc of *owner* releases *target* (``PyObject *``); None if not known.
-
-        Not known where a count has several parts (free-threaded).
-        """
+        """Whether the tp_clear or the tp_dealloc of *owner* releases *target* (``PyObject *``); None if not known."""
         build = self._stop.runtime.build
-        if build.traits.free_threaded:
-            return None
+        counts = build.counts.words(target)
         found: bool | None = None
         for slot in ("tp_clear", "tp_dealloc"):
             try:
                 type_ = self._stop.runtime.memory.u64(owner + build.ob_type)
                 function = self._stop.runtime.memory.u64(type_ + build.type.offset(slot))
-                found = self._emulator.lowers(function, owner, target + build.ob_refcnt) if function else False
+                found = self._emulator.lowers(function, owner, counts) if function else False
             except (EmulationError, MemoryFault):
                 return None
             if found:

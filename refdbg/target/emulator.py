@@ -168,20 +168,23 @@ class Emulator:
         found = self._cured(objects, self._pass(objects))
         return found.results, self._explained(found)
 
-    def lowers(self, function: int, argument: int, word: int) -> bool | None:
-        """Whether the C function lowers the count at *word* (an address); None when its call does not end before that.
+    def lowers(self, function: int, argument: int, words: Sequence[int]) -> bool | None:
+        """Whether the C function lowers one of the counts in 32 bits at *words* (addresses); None when its call does
+        not end before that.
 
         The call may write where it likes: each page is as it was afterwards.
         """
-        pages = [word & -PAGE]
+        pages = list({word & -PAGE for word in words})
         for _ in range(_PAGES_WRITTEN):
             with self._cpu.vectors(), self._cpu.inspected(), ExitStack() as written:
                 for page in pages:
                     written.enter_context(self._cpu.writable(page))
-                high = (self._cpu.word(word) & 0xFFFF_FFFF) + _OUT_OF_REACH  # else what it frees would be written, too
-                self._cpu.poke(word, struct.pack("<I", high))
+                # High ones: else what it frees would be written, too.
+                high = [self._count(word) + _OUT_OF_REACH & 0xFFFF_FFFF for word in words]
+                for word, count in zip(words, high):
+                    self._cpu.poke(word, struct.pack("<I", count))
                 problem = self._cpu.attempt(function, argument, stack=self._stack_top - 8, end=self._end)
-                if self._cpu.word(word) & 0xFFFF_FFFF < high:
+                if any(self._count(word) < count for word, count in zip(words, high)):
                     return True
             if problem is None:
                 return False
@@ -190,6 +193,9 @@ class Emulator:
             elif not (problem.kind == "vector" and self._is_curable(problem)):
                 return None
         return None
+
+    def _count(self, word: int) -> int:
+        return self._cpu.word(word) & 0xFFFF_FFFF
 
     def _explained(self, found: _Pass) -> dict[int, str]:
         return {row: self._cpu.explain(problem) for row, problem in sorted(found.problems.items())}

@@ -46,9 +46,9 @@ class KeptRoots:
     """The roots that one reason kept, and what hangs behind them.
 
     *gc_refs*: their counts less all visits, summed up; *itemised*: how many of those this reason stands for;
-    *undeclared*: of these, words of which C does not say that they are references; *spare*: how many more words could
-    own instead; *others*: how many known references of other reasons stand there too; *freed*: what a replay of the
-    collector frees of *explained* when the reason is taken away (*alone*), or all reasons that were found are.
+    *undeclared*: of these, words of which neither C nor a destructor says that they own; *spare*: how many more words
+    could own instead; *others*: how many known references of other reasons stand there too; *freed*: what a replay of
+    the collector frees of *explained* when the reason is taken away (*alone*), or all reasons that were found are.
     """
 
     reason: Reason
@@ -92,8 +92,8 @@ def finding(kept: KeptRoots) -> Finding:
         evidence.append(
             Evidence(
                 "doubt",
-                f"the C struct with {reason.field.lstrip('.')} is not known: if that only borrows (a pointer to a "
-                "parent, a cache), nothing is to be visited, and a reference to what was kept is lost",
+                f"nothing tells that {reason.field.lstrip('.')} owns: if it only borrows (a pointer to a parent, a "
+                "cache), nothing is to be visited, and a reference to what was kept is lost",
             )
         )
     evidence.append(

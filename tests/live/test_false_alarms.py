@@ -95,7 +95,7 @@ def test_a_borrowed_pointer_does_not_stand_for_a_lost_reference(name: str, build
     assert found[0]["counterfactual"]["freed_objects"] == found[0]["explains"]["objects"] == 2
 
 
-@pytest.mark.parametrize("name", ["3.11", "3.13"])
+@pytest.mark.parametrize("name", ["3.11", "3.13", "3.13t"])
 def test_what_no_destructor_releases_is_borrowed(name: str, build: Callable[[str], str]) -> None:
     python = build(name)
     program = [python, str(TESTS / "programs" / "hidden_owner.py"), extensions(python), "parent"]
