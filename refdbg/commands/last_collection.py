@@ -386,6 +386,7 @@ class LastCollection:
                 verdict="lost-reference", owner=reason.owner, paths=("nobody",) * len(kept.roots), directly=kept.roots,
                 number=len(counts), references=sum(counts), rest=kept.itemised, words=kept.itemised, spare=kept.spare,
                 behind=kept.explained, freed=kept.freed, alone=kept.alone, interpreter=interpreter,
+                repeats=self._then.runtime.traits.repeats,
             ))
             pointer = Evidence(
                 "pointer",

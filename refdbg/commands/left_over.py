@@ -477,6 +477,7 @@ class LeftOver:
         words = sum(direct.values())
         found = finding(Outside(
             generations=tuple(self._generations(rows)),
+            repeats=self.stop.runtime.traits.repeats,
             verdict=group.verdict,
             owner=group.owner,
             weak=group.weak,

@@ -35,6 +35,11 @@ class Traits:
     free_threaded: bool
     immortal: bool
 
+    @property
+    def repeats(self) -> bool:
+        """Whether a second run has its objects at the same addresses, where the system does not make them random."""
+        return self.debug or not self.free_threaded  # MI_DEBUG: Objects/mimalloc/os.c, _mi_os_get_aligned_hint
+
 
 class Build:
     """What does not change while the program runs: symbols, struct layouts, build traits.

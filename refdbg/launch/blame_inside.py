@@ -84,8 +84,7 @@ class Chooser(Gatherer):
         super()._started(hit)
         stop = Stop(self.context.build(hit.target))
         self._layout = layout_of(stop)
-        # Objects/mimalloc/os.c, _mi_os_get_aligned_hint: MI_DEBUG is that of a build's own.
-        self._random = stop.runtime.traits.free_threaded and not stop.runtime.traits.debug
+        self._random = not stop.runtime.traits.repeats
         return False
 
     def _look_through(self, stop: Stop, left: Objects, number: int) -> None:

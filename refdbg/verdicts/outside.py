@@ -19,7 +19,7 @@ class Outside:
     how many of those this holder stands for; *spare*: other words that might own instead; *behind*: what the holder
     reaches; *freed*: what goes of it when the holder lets go (*alone*), or all holders that were found do;
     *function*: the one that a variable is a static of; *older*: the object that holds, which has a right to be there:
-    *owner* is how that is reached.
+    *owner* is how that is reached; *repeats*: a second run has its objects at the same addresses.
     """
 
     verdict: str
@@ -43,6 +43,7 @@ class Outside:
     line: int | None = None
     function: str = ""
     older: ObjectRow | None = None
+    repeats: bool = True
 
 
 def finding(held: Outside) -> Finding:
@@ -114,7 +115,8 @@ _KINDS = {
 
 def _next(held: Outside, name: str) -> str:
     if held.verdict == "lost-reference":
-        return f"refdbg-run --blame {name} PROGRAM…: the same run again, and who takes the reference"
+        with_build = "" if held.repeats else ", with a build --with-pydebug"
+        return f"refdbg-run --blame {name} PROGRAM…: the same run again{with_build}, and who takes the reference"
     if held.older:
         return "refdbg-run --refleak --allocations PROGRAM…: the same run again, and where what it keeps was made"
     if held.library:
