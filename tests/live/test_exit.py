@@ -204,7 +204,8 @@ def _statics(
     # refdbg's static objects, taken by gdb where the program is about to print that list, and the list.
     out = folder / "statics.json"
     done = subprocess.run(
-        ["gdb", "-nx", "-batch", "-iex", "set auto-load no", "-ex", "break _Py_PrintReferenceAddresses", "-ex", "run",
+        ["gdb", "-nx", "-batch", "-iex", "set auto-load no", "-ex", "set breakpoint pending on",
+         "-ex", "break _Py_PrintReferenceAddresses", "-ex", "run",
          "-x", ROOT / "tests" / "support" / "list_statics.py", "-ex", "continue", "--args", python, *program],
         env={**env, "STATICS": str(out), "REFDBG_ROOT": str(ROOT)}, capture_output=True, check=False,
     )  # fmt: skip
