@@ -62,7 +62,11 @@ def parser() -> argparse.ArgumentParser:
     # Imported here: each module costs start-up time of every run under the debugger.
     from refdbg.commands import collections, frames, graph, growth, heap, inspect, leaks, snapshot, traverse, watch
 
-    root = _Parser(prog="refdbg", description="What a CPython process collects, finalizes and leaves over – and why.")
+    root = _Parser(
+        prog="refdbg", description="What a CPython process collects, finalizes and leaves over – and why.",
+        epilog="In a shell: `refdbg --help` lists what is asked without a debugger; `refdbg gdbinit` and `refdbg "
+        "lldbinit` print the line that loads refdbg into every gdb or lldb.",
+    )
     subcommands = root.add_subparsers(dest="command", metavar="COMMAND", required=True)
     help_ = subcommands.add_parser("help", help="list the commands, or explain one")
     help_.add_argument("words", nargs="*", metavar="COMMAND")

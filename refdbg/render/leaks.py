@@ -18,10 +18,16 @@ def leaks_text(record: Leaks, width: int) -> str:
     if not record.findings:
         missing = any("cannot be read" in note for note in record.notes)
         lines.append("No leak was found in what can be read." if missing else "No leak was found.")
-    lines.append(
-        f"Of {record.objects} objects {record.garbage} are garbage, and the next collection frees "
-        f"{record.garbage - record.leaked} of these."
-    )
+    freed = record.garbage - record.leaked
+    if record.leaked:
+        lines.append(
+            f"Of {record.objects} objects nothing alive holds {record.garbage}: the next collection frees {freed} of "
+            f"these, and {record.leaked} are leaked."
+        )
+    else:
+        lines.append(
+            f"Of {record.objects} objects {record.garbage} are garbage, and the next collection frees {freed} of these."
+        )
     if record.weak:
         lines.append(
             f"{record.weak} object{'s are' if record.weak > 1 else ' is'} held only by words that may be stale, on "
