@@ -488,6 +488,7 @@ class GdbSession(Reports):
         self._breakpoints: list[GdbBreakpoint] = []
         self._waiting: list[GdbBreakpoint] = []
         self._signal: str | None = None
+        self._reads_libraries = True
         gdb.events.new_objfile.connect(self._new_file)
         gdb.events.clear_objfiles.connect(self._another_program)
         gdb.events.exited.connect(lambda _event: self._drop())
@@ -564,15 +565,21 @@ class GdbSession(Reports):
             gdb.execute(f"attach {pid}", to_string=True)
         except gdb.error as error:
             raise cannot_attach("gdb", pid, str(error)) from error
+        self._reads_libraries = False
         if self.has_python():
             self.target().spare_debug_info()
         else:
             # A shared-library build, or a program that will exec Python: look at each library as it comes.
-            gdb.execute("set auto-solib-add on", to_string=True)
+            self._read_libraries()
 
     def with_libraries(self) -> None:
         self.target().load_libraries()
-        gdb.execute("set auto-solib-add on", to_string=True)
+        self._read_libraries()
+
+    def _read_libraries(self) -> None:
+        if not self._reads_libraries:
+            gdb.execute("set auto-solib-add on", to_string=True)
+            self._reads_libraries = True
 
     def resume(self) -> Halt:
         stops: list[gdb.StopEvent] = []
@@ -605,8 +612,9 @@ class GdbSession(Reports):
         self._target = None
 
     def _another_program(self, _event: gdb.ClearObjFilesEvent) -> None:
-        # exec: instruction offsets of the old program would damage the new one.
+        # exec: instruction offsets of the old program would damage the new one, whose CPython may be a library.
         self._drop()
+        self._read_libraries()
         for watch in self._breakpoints:
             watch.remove()
         self._waiting = list(self._breakpoints)
