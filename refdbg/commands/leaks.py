@@ -44,7 +44,7 @@ def show_leaks(context: Context, arguments: argparse.Namespace) -> Leaks:
     stop = context.stop
     check_counts(stop.runtime)
     objects, tracked = stop.heap.objects, stop.tracked()
-    if not len(objects):
+    if not len(objects) and stop.runtime.target.regions():  # without these none is found
         raise CommandError(
             "Python has no objects here: it has not been initialised yet, or has been finalized",
             "Let it run on, or see what is left over at its end: refdbg-run PROGRAM.",
