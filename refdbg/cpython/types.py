@@ -91,10 +91,13 @@ class Types:
                 if not self._memory.u64(metatype + self._offset["tp_flags"]) & TYPE_SUBCLASS:
                     return False
             name = self._memory.u64(address + self._offset["tp_name"])
-            if not name:  # a static type of the interpreter's that was finalized (_PyStructSequence_FiniBuiltin)
-                return 0 < self._memory.u64(address + self._offset["tp_basicsize"]) < _LARGEST_FINALIZED
-            self._memory.read(name, 1)
-            return True
+            if name and self._memory.read_some(name, 1):
+                return True
+            # A static type of the interpreter's that was finalized (_PyStructSequence_FiniBuiltin), or a class whose
+            # name was freed before it, with its memory (3.12+: _PyUnicode_ClearInterned).
+            heap_type = self._memory.u64(address + self._offset["tp_flags"]) & HEAPTYPE
+            sized = 0 < self._memory.u64(address + self._offset["tp_basicsize"]) < _LARGEST_FINALIZED
+            return sized and (not name or bool(heap_type))
         except MemoryFault:
             return False
 

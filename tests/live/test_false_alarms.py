@@ -105,6 +105,26 @@ def test_what_no_destructor_releases_is_borrowed(name: str, build: Callable[[str
     assert "parent of an object points to it without owning it" in found[0]["evidence"][-1]["text"]
 
 
+NAMELESS = """
+import ctypes
+names = {}
+exec("class " + "N" * 300_000 + ": pass", names)
+kept = [names["N" * 300_000]() for _ in range(6)]
+del names
+ctypes.pythonapi.Py_IncRef(ctypes.py_object(kept))
+"""
+
+
+@pytest.mark.parametrize("name", ["3.13", "3.13t"])
+def test_objects_of_a_class_whose_name_was_freed(name: str, build: Callable[[str], str]) -> None:
+    """The interpreter frees interned names (since 3.12), and classes that outlive it point there still."""
+    report = run([build(name), "-X", "showrefcount", "-c", NAMELESS]).report
+    assert report["totals"]["references_unattributed"] == 0
+    (found,) = report["findings"]
+    assert (found["verdict"], found["subject"]["type"]) == ("lost-reference", "list")
+    assert found["explains"]["objects"] == report["interpreters"][0]["left_over"]["objects"] > 7
+
+
 LATER = """
 import _testcapi
 _testcapi.run_in_subinterp("import _json, threading, _socket; x = threading.Lock()")
